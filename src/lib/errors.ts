@@ -1,0 +1,41 @@
+/** Structured facts about a failure, safe to log: never a secret. */
+export type ErrorContext = Readonly<Record<string, string | number | boolean | undefined>>;
+
+/**
+ * The base of every failure that Drover reports. `code` is stable and is what callers compare
+ * (`instanceof` is unreliable across realms); `hint` says what the reader can do about it.
+ */
+export class DroverError extends Error {
+  override readonly name: string = 'DroverError';
+  readonly code: string;
+  readonly hint: string | undefined;
+  readonly context: ErrorContext;
+
+  constructor(
+    code: string,
+    message: string,
+    options: { cause?: unknown; hint?: string | undefined; context?: ErrorContext } = {},
+  ) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    this.code = code;
+    this.hint = options.hint;
+    this.context = options.context ?? {};
+  }
+}
+
+/** The stable code of any thrown value: a DroverError's, Node's (`ENOENT`), or `undefined`. */
+export function errorCode(error: unknown): string | undefined {
+  if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
+  return typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** One line of text for any thrown value, causes included. */
+export function errorMessage(error: unknown): string {
+  if (!(error instanceof Error) && !(typeof error === 'object' && error !== null && 'message' in error)) {
+    return String(error);
+  }
+  const { message, cause } = error as Error;
+  if (cause === undefined) return message;
+  const inner = errorMessage(cause);
+  return message.includes(inner) ? message : `${message}: ${inner}`;
+}
