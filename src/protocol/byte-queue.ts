@@ -1,0 +1,105 @@
+import { COALESCE_BELOW_BYTES, COALESCE_BLOCK_BYTES } from './limits.js';
+
+/**
+ * Bytes that have arrived and were not read yet. Long chunks are kept as they are, short ones are copied together,
+ * so memory stays in proportion to the bytes held, however the peer cuts them; and no byte is copied more than
+ * twice.
+ *
+ * INVARIANT: `length` is the sum of the lengths of the chunks from `#head` on, the first counted from `#offset`.
+ */
+export class ByteQueue {
+  #chunks: Uint8Array[] = [];
+  #head = 0;
+  #offset = 0;
+  #length = 0;
+  /** The block that short chunks go into, while the last chunk is the part of it that is filled. */
+  #block: Uint8Array | undefined;
+  #filled = 0;
+
+  /** Bytes that can be taken. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Appends a chunk. It must not be changed afterwards: what `take` returns may be a view of it. */
+  push(chunk: Uint8Array): void {
+    if (chunk.length === 0) return;
+    this.#length += chunk.length;
+    if (chunk.length >= COALESCE_BELOW_BYTES) {
+      this.#chunks.push(chunk);
+      this.#block = undefined;
+      return;
+    }
+    if (this.#block === undefined || this.#filled + chunk.length > this.#block.length) {
+      this.#startBlock(chunk);
+    } else {
+      this.#extendBlock(this.#block, chunk);
+    }
+  }
+
+  /** The next `count` bytes, as one array, or `undefined` while fewer are here. */
+  take(count: number): Uint8Array | undefined {
+    if (count > this.#length) return undefined;
+    const first = this.#chunks[this.#head];
+    if (first !== undefined && first.length - this.#offset >= count) {
+      const view = first.subarray(this.#offset, this.#offset + count);
+      this.#advance(first, count);
+      return view;
+    }
+    const joined = Buffer.allocUnsafe(count);
+    let filled = 0;
+    for (const part of this.takeParts(count)) {
+      joined.set(part, filled);
+      filled += part.length;
+    }
+    return joined;
+  }
+
+  /** The next `count` bytes, or all when there are fewer, as views in order: nothing is copied. */
+  takeParts(count: number = this.#length): Uint8Array[] {
+    const parts: Uint8Array[] = [];
+    let left = Math.min(count, this.#length);
+    while (left > 0) {
+      const chunk = this.#chunks[this.#head];
+      if (chunk === undefined) break;
+      const end = Math.min(chunk.length, this.#offset + left);
+      const part = chunk.subarray(this.#offset, end);
+      parts.push(part);
+      left -= part.length;
+      this.#advance(chunk, part.length);
+    }
+    return parts;
+  }
+
+  #advance(chunk: Uint8Array, count: number): void {
+    this.#offset += count;
+    this.#length -= count;
+    if (this.#offset < chunk.length) return;
+    this.#offset = 0;
+    this.#head += 1;
+    if (this.#head === this.#chunks.length) {
+      this.#chunks = [];
+      this.#head = 0;
+      this.#block = undefined;
+    } else if (this.#head >= 1024 && this.#head * 2 >= this.#chunks.length) {
+      this.#chunks.splice(0, this.#head);
+      this.#head = 0;
+    }
+  }
+
+  /** A chunk on its own first gets only a small copy: most messages are short and read at once. */
+  #startBlock(chunk: Uint8Array): void {
+    const isFirst = this.#head === this.#chunks.length;
+    const block = Buffer.allocUnsafeSlow(isFirst ? COALESCE_BELOW_BYTES : COALESCE_BLOCK_BYTES);
+    block.set(chunk);
+    this.#block = block;
+    this.#filled = chunk.length;
+    this.#chunks.push(block.subarray(0, this.#filled));
+  }
+
+  #extendBlock(block: Uint8Array, chunk: Uint8Array): void {
+    block.set(chunk, this.#filled);
+    this.#filled += chunk.length;
+    this.#chunks[this.#chunks.length - 1] = block.subarray(0, this.#filled);
+  }
+}
