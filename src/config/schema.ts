@@ -1,3 +1,23 @@
+import { isAbsolute, join } from 'node:path';
+
+import type { z } from 'zod';
+
+import {
+  absolutePath,
+  authorizedKey,
+  choice,
+  duration,
+  list,
+  listen,
+  section,
+  size,
+  socketPath,
+  socketPathProblem,
+  text,
+  wholeNumber,
+} from './fields.js';
+import { nixConf } from './nix-conf.js';
+
 /** Where a TCP server listens. `host` has no brackets; `port` 0 means any free port. */
 export interface ListenAddress {
   readonly host: string;
@@ -30,7 +50,7 @@ export interface PoolConfig {
 export interface GuestConfig {
   /** Cores of one guest: 0 (all of the host's) to 1024. */
   readonly cores: number;
-  /** Size of the guest's upper layer: at least 1 MiB. */
+  /** Size of the guest's upper layer: 1 MiB to 1 PiB. */
   readonly scratchSizeBytes: number;
   /** `host`: the host's network. `none`: loopback only. */
   readonly network: 'host' | 'none';
@@ -63,4 +83,117 @@ export interface Config {
   /** null: no metrics endpoint. */
   readonly metrics: { readonly listen: ListenAddress } | null;
   readonly log: { readonly level: LogLevel };
+}
+
+const SECOND_MS = 1_000;
+const DAY_MS = 24 * 3_600_000;
+/** Node's timers fire at once where a delay exceeds 2^31 ms, which is a little less than 25 days. */
+const LONGEST_MS = 24 * DAY_MS;
+const MIB_BYTES = 1024 ** 2;
+const PIB_BYTES = 1024 ** 5;
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null;
+
+const pool = section({
+  maxGuests: wholeNumber({ min: 1, max: 1024 }).prefault(2),
+  warmGuests: wholeNumber({ min: 0, max: 1024 }).prefault(0),
+  jobsPerGuest: wholeNumber({ min: 1, max: 1024 }).prefault(4),
+  idleTimeout: duration({ min: 0, max: LONGEST_MS }).prefault('5m'),
+  bootTimeout: duration({ min: SECOND_MS, max: DAY_MS }).prefault('60s'),
+  drainTimeout: duration({ min: 0, max: DAY_MS }).prefault('60s'),
+  maxBuilds: wholeNumber({ min: 1, max: 1_000_000 }).prefault(200),
+  maxAge: duration({ min: SECOND_MS, max: LONGEST_MS }).prefault('24h'),
+}).refine(({ warmGuests, maxGuests }) => warmGuests <= maxGuests, {
+  path: ['warmGuests'],
+  // Also where other keys of the section are wrong: a reader wants every error at once.
+  when: ({ value }) =>
+    isObject(value) && Number.isInteger(value['warmGuests']) && Number.isInteger(value['maxGuests']),
+  error: ({ input }) => {
+    const { warmGuests, maxGuests } = input as { warmGuests: number; maxGuests: number };
+    return `expected at most pool.maxGuests (${maxGuests}), got ${warmGuests}`;
+  },
+});
+
+const guest = section({
+  cores: wholeNumber({ min: 0, max: 1024 }).prefault(0),
+  scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).prefault('20GiB'),
+  network: choice(['host', 'none']).prefault('host'),
+  nixConf: nixConf.prefault({}),
+  nix: absolutePath.optional(),
+});
+
+const doors = section({
+  socket: section({ path: socketPath.optional() }).prefault({}),
+  ssh: section({
+    listen: listen.prefault('127.0.0.1:31122'),
+    authorizedKeys: list(authorizedKey, 'OpenSSH public key lines').prefault([]),
+  }).prefault({}),
+});
+
+/** Everything that a file may say, before its sections are put together. */
+const rawSchema = (defaultStateDir: string) =>
+  section({
+    stateDir: absolutePath.prefault(defaultStateDir),
+    driver: choice(['auto', 'namespace']).prefault('auto'),
+    systems: list(
+      text(/^[a-z0-9_]+-[a-z0-9_]+$/, 'a Nix system such as x86_64-linux'),
+      'Nix systems',
+      1,
+    ).optional(),
+    features: list(text(/^[^\s,]+$/, 'the name of a system feature'), 'system features').prefault([
+      'benchmark',
+      'big-parallel',
+    ]),
+    pool: pool.prefault({}),
+    guest: guest.prefault({}),
+    doors: doors.prefault({}),
+    metrics: section({ listen: listen.prefault('127.0.0.1:9419') })
+      .nullable()
+      .prefault({}),
+    log: section({
+      level: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).prefault('info'),
+    }).prefault({}),
+  });
+
+/** What a configuration file says → `Config`. `defaultStateDir` stands in for a missing `stateDir`. */
+export function configSchema(defaultStateDir: string): z.ZodType<Config> {
+  return rawSchema(defaultStateDir)
+    .refine(({ stateDir }) => derivedSocketProblem(stateDir) === undefined, {
+      path: ['stateDir'],
+      when: ({ value }) => isObject(value) && isAbsolute(String(value['stateDir'])) && !hasSocketPath(value),
+      error: ({ input }) => derivedSocketProblem((input as { stateDir: string }).stateDir) ?? '',
+    })
+    .transform(resolve);
+}
+
+function socketIn(stateDir: string): string {
+  return join(stateDir, 'doors/nix.sock');
+}
+
+function derivedSocketProblem(stateDir: string): string | undefined {
+  return socketPathProblem(socketIn(stateDir), 'choose a shorter stateDir');
+}
+
+function hasSocketPath(value: Record<string, unknown>): boolean {
+  const socket = isObject(value['doors']) ? value['doors']['socket'] : undefined;
+  return isObject(socket) && socket['path'] !== undefined;
+}
+
+function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
+  const { idleTimeout, bootTimeout, drainTimeout, maxAge, ...counts } = raw.pool;
+  const { scratchSize, nix, ...guestRest } = raw.guest;
+  return {
+    ...raw,
+    systems: raw.systems,
+    pool: {
+      ...counts,
+      idleTimeoutMs: idleTimeout,
+      bootTimeoutMs: bootTimeout,
+      drainTimeoutMs: drainTimeout,
+      maxAgeMs: maxAge,
+    },
+    guest: { ...guestRest, scratchSizeBytes: scratchSize, nix },
+    doors: { socket: { path: raw.doors.socket.path ?? socketIn(raw.stateDir) }, ssh: raw.doors.ssh },
+  };
 }

@@ -1,0 +1,49 @@
+/** Fields of each key type's binary form, its own name included. */
+const FIELDS_OF_TYPE: ReadonlyMap<string, number> = new Map([
+  ['ssh-ed25519', 2],
+  ['ssh-rsa', 3],
+  ['ecdsa-sha2-nistp256', 3],
+  ['ecdsa-sha2-nistp384', 3],
+  ['ecdsa-sha2-nistp521', 3],
+]);
+
+/**
+ * Why `line` is not an OpenSSH public key (type, base64, optional comment), or undefined where it is
+ * one. The reason never repeats the line: people paste private keys by mistake.
+ */
+export function authorizedKeyProblem(line: string): string | undefined {
+  if (line.includes('PRIVATE KEY')) return 'this is a private key; give the public one (the .pub file)';
+  if (/[\r\n]/.test(line)) return 'expected one OpenSSH public key on one line, got several lines';
+  const [type = '', data = ''] = line.trim().split(/\s+/);
+  const types = [...FIELDS_OF_TYPE.keys()];
+  const fieldCount = FIELDS_OF_TYPE.get(type);
+  if (fieldCount === undefined) {
+    const typeLater = types.some((known) => line.includes(` ${known} `));
+    return typeLater
+      ? 'options before the key type are not supported: the line must start with the key type'
+      : `expected an OpenSSH public key line that starts with one of: ${types.join(', ')}`;
+  }
+  const blob = Buffer.from(data, 'base64');
+  // Node skips what is not base64; only a blob that encodes to the same text was base64 throughout.
+  if (data === '' || blob.toString('base64') !== data) return `the part after ${type} is not base64`;
+  const fields = splitFields(blob);
+  if (fields?.length !== fieldCount) return `the ${type} key is truncated or damaged`;
+  if (fields[0]?.toString('latin1') !== type)
+    return `the key is of another type than the ${type} in front of it`;
+  if (type === 'ssh-ed25519' && fields[1]?.length !== 32) return `the ${type} key is truncated or damaged`;
+  return undefined;
+}
+
+/** The length-prefixed strings that `blob` consists of; undefined where they do not fill it exactly. */
+function splitFields(blob: Buffer): Buffer[] | undefined {
+  const fields: Buffer[] = [];
+  let offset = 0;
+  while (offset < blob.length) {
+    if (offset + 4 > blob.length) return undefined;
+    const end = offset + 4 + blob.readUInt32BE(offset);
+    if (end === offset + 4 || end > blob.length) return undefined;
+    fields.push(blob.subarray(offset + 4, end));
+    offset = end;
+  }
+  return fields;
+}

@@ -1,0 +1,136 @@
+import { normalize } from 'node:path';
+
+import { z } from 'zod';
+
+import { errorMessage } from '../lib/errors.js';
+import { authorizedKeyProblem } from './authorized-key.js';
+import { showValue } from './errors.js';
+import { parseListen } from './listen.js';
+import type { ListenAddress } from './schema.js';
+import { nearest } from './suggest.js';
+import { formatDuration, formatSize, parseDuration, parseSize } from './units.js';
+
+/** `sun_path` of macOS has 104 bytes and ends with a NUL; Linux has 108. */
+const MAX_SOCKET_PATH_BYTES = 103;
+
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+}
+
+/** An error function for zod: what the field takes, and what the file says instead. */
+function expected(what: string): (issue: { readonly input?: unknown }) => string {
+  return (issue) => `expected ${what}, got ${showValue(issue.input)}`;
+}
+
+/** A map with these keys and no others. */
+export function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
+  return z.strictObject(shape, {
+    error: (issue) => {
+      if (issue.code !== 'invalid_type') return undefined;
+      const advice = issue.input === null ? '; leave the key out to have its defaults' : '';
+      return `${expected(`a map (keys: ${Object.keys(shape).join(', ')})`)(issue)}${advice}`;
+    },
+  });
+}
+
+export function list<Item extends z.ZodType>(item: Item, what: string, min = 0) {
+  return z
+    .array(item, { error: expected(`a list of ${what}`) })
+    .min(min, `expected one or more ${what}, got an empty list`);
+}
+
+export function text(pattern: RegExp, what: string) {
+  const error = expected(what);
+  return z.string({ error }).regex(pattern, { error });
+}
+
+export function wholeNumber({ min, max }: Bounds) {
+  const error = expected(`a whole number from ${min} to ${max}`);
+  // Not z.int: its failure keeps zod from running the checks of the maps around it.
+  return z
+    .number({ error })
+    .refine((value) => Number.isInteger(value) && value >= min && value <= max, { error });
+}
+
+/** One of a few words. */
+export function choice<const Words extends readonly [string, ...string[]]>(words: Words) {
+  return z.enum(words, {
+    error: (issue) => {
+      const near = typeof issue.input === 'string' ? nearest(issue.input, words) : undefined;
+      const advice = near === undefined ? '' : `; did you mean ${near}?`;
+      return `${expected(`one of ${words.join(', ')}`)(issue)}${advice}`;
+    },
+  });
+}
+
+/** A duration in words → milliseconds. */
+export function duration({ min, max }: Bounds) {
+  return measure('a duration', parseDuration, formatDuration, { min, max });
+}
+
+/** A size in words, or a number of bytes → bytes. */
+export function size({ min, max }: Bounds) {
+  return measure('a size', parseSize, formatSize, { min, max });
+}
+
+function measure(
+  what: string,
+  parse: (value: unknown) => number,
+  format: (value: number) => string,
+  { min, max }: Bounds,
+) {
+  return converted((value) => {
+    let amount: number;
+    try {
+      amount = parse(value);
+    } catch (error) {
+      return { reason: errorMessage(error) };
+    }
+    if (amount >= min && amount <= max) return { amount };
+    return { reason: `expected ${what} from ${format(min)} to ${format(max)}, got ${showValue(value)}` };
+  }).transform(({ amount }) => amount);
+}
+
+/** Any value → what `convert` makes of it, or the reason why it cannot. */
+function converted<Result extends object>(convert: (value: unknown) => Result | { readonly reason: string }) {
+  return z.unknown().transform((value, context): Exclude<Result, { readonly reason: string }> => {
+    const result = convert(value);
+    if (!('reason' in result)) return result as Exclude<Result, { readonly reason: string }>;
+    context.addIssue({ code: 'custom', message: result.reason, input: value });
+    return z.NEVER;
+  });
+}
+
+export const listen = converted<ListenAddress>(parseListen);
+
+export const absolutePath = text(/^\/[^\p{Cc}]*$/u, 'an absolute path').transform(trimPath);
+
+export const socketPath = absolutePath.superRefine((path, context) => {
+  const message = socketPathProblem(path, 'choose a shorter one');
+  if (message !== undefined) context.addIssue({ code: 'custom', message, input: path });
+});
+
+export const authorizedKey = z
+  .string({ error: expected('an OpenSSH public key line') })
+  .transform((line, context) => {
+    const message = authorizedKeyProblem(line);
+    if (message !== undefined) context.addIssue({ code: 'custom', message, input: line });
+    return line.trim();
+  });
+
+/** Without `.`, `..`, doubled or trailing slashes. */
+function trimPath(path: string): string {
+  const normal = normalize(path);
+  return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
+}
+
+/** Why a Unix socket cannot have this path, ending with `advice`; undefined where it can. */
+export function socketPathProblem(path: string, advice: string): string | undefined {
+  const bytes = Buffer.byteLength(path);
+  if (bytes <= MAX_SOCKET_PATH_BYTES) return undefined;
+  return (
+    `the socket's path ${path} has ${bytes} bytes, and a Unix socket's path ` +
+    `has at most ${MAX_SOCKET_PATH_BYTES}; ${advice}`
+  );
+}

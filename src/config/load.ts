@@ -1,0 +1,142 @@
+import { createReadStream } from 'node:fs';
+import { join } from 'node:path';
+
+import { z } from 'zod';
+
+import { errorCode, errorMessage } from '../lib/errors.js';
+import { ConfigError, formatKey } from './errors.js';
+import type { ConfigProblem } from './errors.js';
+import { configSchema } from './schema.js';
+import type { Config } from './schema.js';
+import { nearest } from './suggest.js';
+import { readYaml } from './yaml-source.js';
+import type { YamlSource } from './yaml-source.js';
+
+const MAX_FILE_BYTES = 256 * 1024;
+const NO_FILE = 'default configuration';
+
+/** What the defaults depend on. */
+export interface ConfigHost {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** The effective user: 0 has its state in /var/lib/drover. */
+  readonly uid: number;
+  /** Absolute path of the user's home directory. */
+  readonly home: string;
+}
+
+/**
+ * Reads and checks a configuration file of at most 256 KiB; without `file`, the defaults. Throws
+ * `ConfigError`: `CONFIG_UNREADABLE`, or `CONFIG_INVALID` with everything that is wrong with it.
+ */
+export async function loadConfig(
+  options: ConfigHost & { readonly file?: string | undefined },
+): Promise<Config> {
+  const { file } = options;
+  if (file === undefined) return defaultConfig(options);
+  return parseConfig(await readText(file), file, options);
+}
+
+/** The configuration of an empty file. Throws `ConfigError` where `host` gives no usable state directory. */
+export function defaultConfig(host: ConfigHost): Config {
+  return check(undefined, NO_FILE, host);
+}
+
+/** Checks the YAML `text` of a file; `fileName` is for the errors. Throws `ConfigError` (`CONFIG_INVALID`). */
+export function parseConfig(text: string, fileName: string, host: ConfigHost): Config {
+  return check(readYaml(text), fileName, host);
+}
+
+function check(source: YamlSource | undefined, file: string, host: ConfigHost): Config {
+  const problems: ConfigProblem[] = (source?.problems ?? []).map((problem) => ({ file, ...problem }));
+  const broken = source !== undefined && source.value === undefined;
+  // An empty document is null, and says as much as an empty map.
+  const root = source?.value?.root ?? {};
+  const result = broken ? undefined : configSchema(defaultStateDir(host)).safeParse(root);
+  for (const issue of result?.error?.issues ?? []) problems.push(...problemsOf(issue, file, source));
+  if (result?.success === true && problems.length === 0) return result.data;
+  throw new ConfigError('CONFIG_INVALID', inFileOrder(problems));
+}
+
+function defaultStateDir({ env, uid, home }: ConfigHost): string {
+  if (uid === 0) return '/var/lib/drover';
+  const stateHome = env['XDG_STATE_HOME'] ?? '';
+  // The XDG specification: a relative path is invalid and to be ignored.
+  return join(stateHome.startsWith('/') ? stateHome : join(home, '.local/state'), 'drover');
+}
+
+function problemsOf(issue: z.core.$ZodIssue, file: string, source: YamlSource | undefined): ConfigProblem[] {
+  const problem = (path: readonly PropertyKey[], what: 'key' | 'value', reason: string): ConfigProblem => {
+    return { file, position: source?.locate(path, what), key: formatKey(path), reason };
+  };
+  if (issue.code !== 'unrecognized_keys') return [problem(issue.path, 'value', issue.message)];
+  return issue.keys.map((key) => problem([...issue.path, key], 'key', unknownKey(issue.path, key)));
+}
+
+function unknownKey(path: readonly PropertyKey[], key: string): string {
+  const root = z.toJSONSchema(configSchema('/'), { io: 'input', unrepresentable: 'any' }) as KeyTree;
+  const valid = Object.keys(path.reduce<Keys>((keys, part) => keysOf(keys[String(part)]), keysOf(root)));
+  const near = nearest(key, valid);
+  if (near !== undefined) return `unknown key; did you mean ${near}?`;
+  const home = Object.entries(keysOf(root)).find(([, section]) => Object.hasOwn(keysOf(section), key));
+  if (home !== undefined) return `unknown key; did you mean ${home[0]}.${key}?`;
+  return `unknown key; valid keys here: ${valid.join(', ')}`;
+}
+
+type Keys = Readonly<Record<string, KeyTree>>;
+
+/** What matters here of a JSON Schema, which is how zod tells the keys of a schema. */
+interface KeyTree {
+  readonly properties?: Keys;
+  readonly anyOf?: readonly KeyTree[];
+}
+
+function keysOf(tree: KeyTree | undefined): Keys {
+  return (
+    tree?.properties ?? tree?.anyOf?.find(({ properties }) => properties !== undefined)?.properties ?? {}
+  );
+}
+
+/** Sorted by position; of several problems with one value, the first says enough. */
+function inFileOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
+  const seen = new Set<string>();
+  const distinct = problems.filter(({ position, key, reason }) => {
+    const id = `${position?.line}:${position?.column}:${key === '' ? reason : key}`;
+    return !seen.has(id) && seen.add(id);
+  });
+  const line = ({ position }: ConfigProblem) => position?.line ?? 0;
+  const column = ({ position }: ConfigProblem) => position?.column ?? 0;
+  return distinct.sort((a, b) => line(a) - line(b) || column(a) - column(b));
+}
+
+async function readText(file: string): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    // One byte more than the limit: enough to see that a file, or a device without end, exceeds it.
+    for await (const chunk of createReadStream(file, { end: MAX_FILE_BYTES })) {
+      chunks.push(chunk as Buffer);
+      bytes += (chunk as Buffer).length;
+    }
+  } catch (error) {
+    throw unreadable(file, error);
+  }
+  const fail = (reason: string) =>
+    new ConfigError('CONFIG_INVALID', [{ file, position: undefined, key: '', reason }]);
+  if (bytes > MAX_FILE_BYTES) throw fail(`a configuration has at most ${MAX_FILE_BYTES / 1024} KiB`);
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+  } catch {
+    throw fail('the file is not UTF-8 text');
+  }
+}
+
+function unreadable(file: string, cause: unknown): ConfigError {
+  const code = errorCode(cause);
+  const reasons: Readonly<Record<string, string>> = {
+    ENOENT: 'there is no such file',
+    EACCES: 'permission denied',
+    EISDIR: 'this is a directory',
+  };
+  const reason = `cannot read the configuration: ${reasons[code ?? ''] ?? errorMessage(cause)}`;
+  return new ConfigError('CONFIG_UNREADABLE', [{ file, position: undefined, key: '', reason }], { cause });
+}

@@ -1,0 +1,54 @@
+import { z } from 'zod';
+
+import { showValue } from './errors.js';
+
+/**
+ * Extra settings for a guest's nix.conf: a map of setting names to text, numbers, booleans or lists
+ * of words → the text that stands after `name = `.
+ */
+export const nixConf = z.unknown().transform((value, context): Readonly<Record<string, string>> => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    context.addIssue({
+      code: 'custom',
+      message: `expected a map of Nix settings, got ${showValue(value)}`,
+      input: value,
+    });
+    return z.NEVER;
+  }
+  const settings: [string, string][] = [];
+  // Not z.record: it passes over the key __proto__ without a word.
+  for (const [name, setting] of Object.entries(value)) {
+    const reason = nameProblem(name) ?? settingProblem(setting);
+    if (reason === undefined) settings.push([name, render(setting)]);
+    else context.addIssue({ code: 'custom', message: reason, path: [name], input: setting });
+  }
+  return Object.fromEntries(settings);
+});
+
+function nameProblem(name: string): string | undefined {
+  // nix.conf reads `include` as a command, not as a setting.
+  if (/^[a-z][a-z0-9-]*$/.test(name) && name !== 'include') return undefined;
+  return 'this is not the name of a Nix setting (lowercase letters, digits and -)';
+}
+
+function settingProblem(setting: unknown): string | undefined {
+  if (Array.isArray(setting)) {
+    const odd: unknown = setting.find((item) => typeof item !== 'string' || !/^\S+$/.test(item));
+    if (odd !== undefined) return `expected a list of words without spaces, got one with ${showValue(odd)}`;
+  } else if (typeof setting === 'number') {
+    if (!Number.isFinite(setting) || Math.abs(setting) > Number.MAX_SAFE_INTEGER) {
+      return `a number that cannot be written exactly: ${setting}; put it in quotes`;
+    }
+  } else if (typeof setting !== 'string' && typeof setting !== 'boolean') {
+    return `expected text, a number, true, false or a list of words, got ${showValue(setting)}`;
+  }
+  const text = render(setting);
+  if (/[\u0000-\u0008\u000a-\u001f\u007f]/.test(text))
+    return 'a setting is one line without control characters';
+  if (text.includes('#')) return `nix.conf cannot hold a #, it starts a comment there: ${showValue(text)}`;
+  return undefined;
+}
+
+function render(setting: unknown): string {
+  return Array.isArray(setting) ? setting.join(' ') : String(setting);
+}

@@ -1,0 +1,217 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, describe, expect, it, test } from '@jest/globals';
+import fc from 'fast-check';
+
+import { defaultConfig, loadConfig, parseConfig } from '../../../src/config/load.js';
+
+const root = { env: {}, uid: 0, home: '/root' };
+const keys = [
+  'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEaKvjLndRKpfZtYZ7Zb+nUULxaRE54cdxfBspGKKkrN me@example',
+  'ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBLTySMvCMgcHvXrajdlgaREjw2vds3+1A8Q+RC2yEB2VNyD/ueL5TUIOycLaLOqBK2cknETjoAyrqDoCS1r3KVA= me@example',
+];
+
+describe('defaults', () => {
+  const defaults = {
+    stateDir: '/var/lib/drover',
+    driver: 'auto',
+    systems: undefined,
+    features: ['benchmark', 'big-parallel'],
+    pool: {
+      maxGuests: 2,
+      warmGuests: 0,
+      jobsPerGuest: 4,
+      idleTimeoutMs: 300_000,
+      bootTimeoutMs: 60_000,
+      drainTimeoutMs: 60_000,
+      maxBuilds: 200,
+      maxAgeMs: 86_400_000,
+    },
+    guest: { cores: 0, scratchSizeBytes: 20 * 1024 ** 3, network: 'host', nixConf: {}, nix: undefined },
+    doors: {
+      socket: { path: '/var/lib/drover/doors/nix.sock' },
+      ssh: { listen: { host: '127.0.0.1', port: 31122 }, authorizedKeys: [] },
+    },
+    metrics: { listen: { host: '127.0.0.1', port: 9419 } },
+    log: { level: 'info' },
+  };
+
+  it('are whole without a file', async () => {
+    expect(defaultConfig(root)).toStrictEqual(defaults);
+    expect(await loadConfig(root)).toStrictEqual(defaults);
+  });
+
+  test.each(['', '# nothing\n', '---\n', '~', '{}', 'pool: {}', '\uFEFF'])(
+    'are those of the file %j too',
+    (text) => {
+      expect(parseConfig(text, 'drover.yaml', root)).toStrictEqual(defaults);
+    },
+  );
+
+  test.each([
+    [{ XDG_STATE_HOME: '/state' }, '/state/drover'],
+    [{ XDG_STATE_HOME: 'relative' }, '/home/me/.local/state/drover'],
+    [{ XDG_STATE_HOME: '' }, '/home/me/.local/state/drover'],
+    [{}, '/home/me/.local/state/drover'],
+  ])('keep the state of a user with %j in %s', (env, stateDir) => {
+    const config = defaultConfig({ env, uid: 1000, home: '/home/me' });
+    expect(config.stateDir).toBe(stateDir);
+    expect(config.doors.socket.path).toBe(`${stateDir}/doors/nix.sock`);
+  });
+
+  it('are refused where the home directory makes the path of the socket too long', () => {
+    const home = `/home/${'x'.repeat(90)}`;
+    expect(() => defaultConfig({ env: {}, uid: 1000, home })).toThrow(
+      `default configuration: stateDir: the socket's path ${home}/.local/state/drover/doors/nix.sock has 131 bytes, and a Unix socket's path has at most 103; choose a shorter stateDir`,
+    );
+  });
+
+  it('are refused where there is no home directory', () => {
+    expect(() => defaultConfig({ env: {}, uid: 1000, home: '' })).toThrow(
+      'default configuration: stateDir: expected an absolute path, got ".local/state/drover"',
+    );
+  });
+});
+
+describe('a whole file', () => {
+  it('is read in its units', () => {
+    const text = `
+stateDir: /srv//drover/
+driver: namespace
+systems: [x86_64-linux, i686-linux]
+features: []
+pool: { maxGuests: 8, warmGuests: 8, jobsPerGuest: 1, idleTimeout: 0s, bootTimeout: 1h30m, drainTimeout: 500ms, maxBuilds: 1, maxAge: 24d }
+guest:
+  cores: 3
+  scratchSize: 512MiB
+  network: none
+  nix: /opt/nix/bin
+  nixConf: { sandbox: true, max-jobs: 4, extra-platforms: [i686-linux, armv7l-linux], build-users-group: "" }
+doors:
+  ssh:
+    listen: "[::1]:0"
+    authorizedKeys: ${JSON.stringify(keys)}
+metrics: null
+log: { level: trace }
+`;
+    expect(parseConfig(text, 'drover.yaml', root)).toStrictEqual({
+      stateDir: '/srv/drover',
+      driver: 'namespace',
+      systems: ['x86_64-linux', 'i686-linux'],
+      features: [],
+      pool: {
+        maxGuests: 8,
+        warmGuests: 8,
+        jobsPerGuest: 1,
+        idleTimeoutMs: 0,
+        bootTimeoutMs: 5_400_000,
+        drainTimeoutMs: 500,
+        maxBuilds: 1,
+        maxAgeMs: 24 * 86_400_000,
+      },
+      guest: {
+        cores: 3,
+        scratchSizeBytes: 512 * 1024 ** 2,
+        network: 'none',
+        nix: '/opt/nix/bin',
+        nixConf: {
+          sandbox: 'true',
+          'max-jobs': '4',
+          'extra-platforms': 'i686-linux armv7l-linux',
+          'build-users-group': '',
+        },
+      },
+      doors: {
+        socket: { path: '/srv/drover/doors/nix.sock' },
+        ssh: { listen: { host: '::1', port: 0 }, authorizedKeys: keys },
+      },
+      metrics: null,
+      log: { level: 'trace' },
+    });
+  });
+
+  it('may have a long stateDir where the socket is elsewhere', () => {
+    const stateDir = `/${'a'.repeat(103)}`;
+    const text = `{ stateDir: ${stateDir}, doors: { socket: { path: ${stateDir.slice(0, 103)} } } }`;
+    expect(parseConfig(text, 'drover.yaml', root).stateDir).toBe(stateDir);
+  });
+
+  it('is a configuration or a ConfigError of whole lines, whatever its text', () => {
+    const word = fc.constantFrom(
+      'pool',
+      'guest',
+      ':',
+      ' ',
+      '\n',
+      '- ',
+      '[',
+      ']',
+      '{',
+      '}',
+      '&a',
+      '*a',
+      '?',
+      '!',
+      '5m',
+      '"',
+    );
+    const text = fc.oneof(
+      fc.string(),
+      fc.array(word, { maxLength: 40 }).map((words) => words.join('')),
+    );
+    const survives = (source: string) => {
+      try {
+        return parseConfig(source, 'f', root).stateDir !== '';
+      } catch (error) {
+        const { code, message } = error as { code?: string; message: string };
+        return code === 'CONFIG_INVALID' && message.split('\n').every((line) => /^f:\d+:\d+: \S/.test(line));
+      }
+    };
+    fc.assert(fc.property(text, survives), { numRuns: 1000 });
+  });
+});
+
+describe('loadConfig', () => {
+  let folder = '';
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'drover-config-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  const write = async (content: string | Buffer) => {
+    const file = join(folder, 'drover.yaml');
+    await writeFile(file, content);
+    return file;
+  };
+  const load = (file: string) => loadConfig({ ...root, file });
+
+  it('reads a file', async () => {
+    expect(await load(await write('pool: { maxGuests: 7 }'))).toMatchObject({ pool: { maxGuests: 7 } });
+  });
+
+  it('says which file is missing, and which is a directory', async () => {
+    const missing = join(folder, 'missing.yaml');
+    await expect(load(missing)).rejects.toMatchObject({
+      code: 'CONFIG_UNREADABLE',
+      message: `${missing}: cannot read the configuration: there is no such file`,
+    });
+    await expect(load(folder)).rejects.toMatchObject({
+      code: 'CONFIG_UNREADABLE',
+      message: `${folder}: cannot read the configuration: this is a directory`,
+    });
+  });
+
+  it('refuses what is no text of a sensible size', async () => {
+    const file = await write(Buffer.from([0x61, 0xff]));
+    await expect(load(file)).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: `${file}: the file is not UTF-8 text`,
+    });
+    await expect(load('/dev/zero')).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: '/dev/zero: a configuration has at most 256 KiB',
+    });
+  });
+});
