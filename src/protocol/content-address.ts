@@ -4,7 +4,7 @@ import { malformed } from './protocol-error.js';
 import { string, type Decoder } from './wire.js';
 
 /** How the content of a content-addressed path was hashed. */
-export type ContentAddressMethod = 'text' | 'flat' | 'nar' | 'git';
+type ContentAddressMethod = 'text' | 'flat' | 'nar' | 'git';
 
 /** What the name of a content-addressed path was computed from (content-address.hh in Nix). */
 export interface ContentAddress {
@@ -27,7 +27,7 @@ const FORM = /^(text:|fixed:(?:r:|git:)?)([a-z0-9]+):([0-9a-zA-Z+/=]+)$/;
  * `text:sha256:<digits>`, `fixed:sha1:<digits>`, `fixed:r:…` or `fixed:git:…`.
  * @throws ProtocolError `PROTOCOL_MALFORMED`
  */
-export function parseContentAddress(text: string): ContentAddress {
+function parseContentAddress(text: string): ContentAddress {
   const [, prefix, algorithm, hash] = FORM.exec(text) ?? [];
   const method = METHODS.find((candidate) => PREFIX[candidate] === prefix);
   if (method === undefined || algorithm === undefined || hash === undefined) {

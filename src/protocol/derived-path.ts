@@ -24,7 +24,7 @@ const OUTPUT_NAME = /^[0-9a-zA-Z+\-._?=]{1,211}$/;
  * derivation file itself cannot be asked for (`StorePathWithOutputs` in path-with-outputs.cc).
  * @throws ProtocolError `PROTOCOL_MALFORMED`
  */
-export function parseDerivedPath(text: string, version: ProtocolVersion, storeDir?: string): DerivedPath {
+function parseDerivedPath(text: string, version: ProtocolVersion, storeDir?: string): DerivedPath {
   const [pathText = '', ...rest] = text.split('!');
   const path = parseStorePath(pathText, storeDir);
   const spec = rest.pop();

@@ -22,6 +22,7 @@ export class Feeder<T> {
   /** A queue, so that short pieces are kept as one: else each would pin the chunk that it is a view of. */
   readonly #captured: ByteQueue | undefined;
   #raw: readonly Uint8Array[] = [];
+  #send: Uint8Array[] = [];
   #wanted = 0;
   #consumedBytes = 0;
   #result: { readonly value: T } | undefined;
@@ -49,23 +50,31 @@ export class Feeder<T> {
   /**
    * Goes on as far as the bytes that are here allow. Without a chunk: on what is queued already; the first call
    * of a conversation that speaks first is such a one.
-   * @throws ProtocolError whatever the conversation throws; the connection is then useless.
+   * @throws ProtocolError whatever the conversation throws; the connection is then useless, once `unsent` is sent.
    */
   feed(chunk?: Uint8Array): Progress<T> {
     if (chunk !== undefined) this.#queue.push(chunk);
-    const send: Uint8Array[] = [];
     if (!this.#started) {
       this.#started = true;
-      this.#resume(EMPTY, send);
+      this.#resume(EMPTY);
     }
     while (this.#result === undefined) {
       const bytes = this.#queue.take(this.#wanted);
-      if (bytes === undefined) return { done: false, send, wanted: this.#wanted - this.#queue.length };
+      if (bytes === undefined) {
+        return { done: false, send: this.unsent(), wanted: this.#wanted - this.#queue.length };
+      }
       this.#consumedBytes += bytes.length;
       this.#captured?.push(bytes);
-      this.#resume(bytes, send);
+      this.#resume(bytes);
     }
-    return { done: true, send, value: this.#result.value };
+    return { done: true, send: this.unsent(), value: this.#result.value };
+  }
+
+  /** What the conversation said before it threw: a server's last word to a client that it turns away. */
+  unsent(): readonly Uint8Array[] {
+    const send = this.#send;
+    this.#send = [];
+    return send;
   }
 
   /**
@@ -93,14 +102,14 @@ export class Feeder<T> {
   }
 
   /** Until it wants bytes, or is done. What it wants is at least 1. */
-  #resume(bytes: Uint8Array, send: Uint8Array[]): void {
+  #resume(bytes: Uint8Array): void {
     let step = this.#conversation.next(bytes);
     while (!step.done) {
       if (typeof step.value === 'number') {
         this.#wanted = step.value;
         return;
       }
-      send.push(step.value);
+      this.#send.push(step.value);
       step = this.#conversation.next(EMPTY);
     }
     this.#result = { value: step.value };

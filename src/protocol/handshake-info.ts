@@ -8,7 +8,7 @@ import { WireWriter } from './wire-writer.js';
 /** The client's first word (`WORKER_MAGIC_1` in worker-protocol.hh). */
 export const CLIENT_MAGIC = 0x6e697863n;
 /** The server's first word (`WORKER_MAGIC_2`). */
-export const SERVER_MAGIC = 0x6478696fn;
+const SERVER_MAGIC = 0x6478696fn;
 
 /** What a daemon says first: its magic word, and its version without features. */
 export function encodeServerGreeting(version: ProtocolVersion): Buffer {

@@ -8,7 +8,7 @@ import {
 } from './handshake-info.js';
 import { MAX_HANDSHAKE_BYTES } from './limits.js';
 import { ProtocolError } from './protocol-error.js';
-import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame, remoteError } from './stderr.js';
+import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame, remoteError, Stderr } from './stderr.js';
 import {
   atLeast,
   compareVersions,
@@ -48,7 +48,7 @@ export interface ClientHandshake extends HandshakeInfo {
  * @param options.nixVersion what the client's user sees as this store's version.
  * @param options.trusted what the client is told about its rights; `undefined` is "unknown".
  * @throws ProtocolError `PROTOCOL_NOT_NIX`, `PROTOCOL_VERSION`, `PROTOCOL_MALFORMED` or `PROTOCOL_LIMIT`. Send what
- *   was yielded before it: a client that is too old is told so.
+ *   was yielded before it (`Feeder.unsent`): a client that is too old is told so.
  */
 export function* serverHandshake(options: {
   readonly version: ProtocolVersion;
@@ -145,7 +145,7 @@ function encodeFeatures(version: ProtocolVersion): Buffer {
 function rejectionOf(client: ProtocolVersion): Buffer {
   const message = unacceptable('client', client).message;
   if (atLeast(client, 26)) return encodeErrorFrame(message);
-  return new WireWriter().u64(0x63787470).string(message).u64(1).finish();
+  return new WireWriter().u64(Stderr.Error).string(message).u64(1).finish();
 }
 
 function unacceptable(who: 'client' | 'daemon', version: ProtocolVersion): ProtocolError {

@@ -13,7 +13,7 @@ const MIB = 1024 * 1024;
 export const MAX_MESSAGE_BYTES = 64 * MIB;
 
 /** Bytes of one string: a single environment variable or log message may fill its message. */
-export const MAX_STRING_BYTES = MAX_MESSAGE_BYTES;
+export const MAX_STRING_BYTES = 64 * MIB;
 
 /** Bytes of one store path as text. Nix allows 211 for the name; the rest is for unusual store directories. */
 export const MAX_STORE_PATH_BYTES = 4096;

@@ -74,7 +74,7 @@ export function* decodeJsonRealisation(storeDir?: string): Decoder<JsonRealisati
 }
 
 /** @throws ProtocolError `PROTOCOL_MALFORMED` unless it is an object with at least `id` and `outPath`. */
-export function parseJsonRealisation(json: string, storeDir?: string): JsonRealisation {
+function parseJsonRealisation(json: string, storeDir?: string): JsonRealisation {
   let parsed: unknown;
   try {
     parsed = JSON.parse(json);

@@ -62,7 +62,7 @@ export type StderrFrame =
   | { readonly kind: 'last' };
 
 /** Something that takes time, such as one build. Ids are the daemon's; a parent of 0 is none. */
-export interface Activity {
+interface Activity {
   readonly id: bigint;
   readonly level: number;
   readonly type: number;

@@ -7,7 +7,7 @@ declare const validated: unique symbol;
 /** A whole store path, such as `/nix/store/<hash>-<name>`, whose form was checked. Not: that it exists. */
 export type StorePath = string & { readonly [validated]: true };
 
-export const DEFAULT_STORE_DIR = '/nix/store';
+const DEFAULT_STORE_DIR = '/nix/store';
 
 /** 32 digits of Nix's base 32, then a name of 1 to 211 characters (path.cc in Nix). */
 const BASE_NAME = /^[0-9abcdfghijklmnpqrsvwxyz]{32}-(?!\.{1,2}(?:-|$))[0-9a-zA-Z+\-._?=]{1,211}$/;
