@@ -1,0 +1,90 @@
+# shellcheck shell=bash
+# A private apt: one Debian suite, an empty package database, lists of its own. Nothing on the host changes,
+# yet mirror, proxy and credentials come from the host's apt configuration. To be sourced by bash scripts.
+
+# need TOOL PACKAGE: stop, and say what to install, unless TOOL is there.
+need() {
+  command -v "$1" >/dev/null && return
+  echo "$0: $1 is missing; install it with: apt-get install $2" >&2
+  exit 1
+}
+
+APT_HELPER=/usr/lib/apt/apt-helper
+APT_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
+
+private_apt_check() {
+  need apt-get apt
+  need dpkg dpkg
+  need dpkg-deb dpkg
+  need sha256sum coreutils
+  [ -x "$APT_HELPER" ] || need apt-helper apt
+  [ -r "$APT_KEYRING" ] || need debian-archive-keyring debian-archive-keyring
+}
+
+# The mirror of the Debian archive that this machine already uses.
+debian_mirror() {
+  if [ -n "${DEBIAN_MIRROR:-}" ]; then
+    echo "$DEBIAN_MIRROR"
+    return
+  fi
+  local mirror format
+  # shellcheck disable=SC2016 # apt expands it
+  format='$(REPO_URI)'
+  mirror=$(apt-get indextargets --format "$format" 'Origin: Debian' 'Label: Debian' | sed -n 1p)
+  # before the first `apt-get update` apt knows addresses, but no origins
+  [ -n "$mirror" ] || mirror=$(apt-get indextargets --format "$format" | sed -nE '\#/debian/?$#{p;q}')
+  if [ -z "$mirror" ]; then
+    echo "$0: apt has no source for Debian's archive; set DEBIAN_MIRROR to its address" >&2
+    exit 1
+  fi
+  echo "$mirror"
+}
+
+# private_apt_setup STATE SUITE [with-sources]: SUITE's package lists, kept in the directory STATE.
+private_apt_setup() {
+  local state=$1 suite=$2 sources=${3:-} mirror
+  mirror=$(debian_mirror)
+  mkdir -p "$state"/{preferences.d,lists/partial,archives/partial}
+  : >"$state/status"
+  {
+    echo "deb [signed-by=$APT_KEYRING target=Packages] $mirror $suite main"
+    [ -z "$sources" ] || echo "deb-src [signed-by=$APT_KEYRING target=Sources] $mirror $suite main"
+  } >"$state/sources.list"
+  # the #clear lines keep the host's hooks and foreign architectures out
+  cat >"$state/apt.conf" <<EOF
+#clear APT::Update;
+#clear DPkg;
+#clear APT::Architectures;
+APT::Architecture "$(dpkg --print-architecture)";
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+Acquire::Check-Valid-Until "false";
+Acquire::Languages "none";
+Acquire::Retries "3";
+Debug::NoLocking "true";
+Dir::Cache "$state";
+Dir::Cache::archives "$state/archives";
+Dir::Etc::sourcelist "$state/sources.list";
+Dir::Etc::sourceparts "-";
+Dir::Etc::preferences "-";
+Dir::Etc::preferencesparts "$state/preferences.d";
+Dir::State "$state";
+Dir::State::lists "$state/lists";
+Dir::State::status "$state/status";
+EOF
+  PRIVATE_APT_CONF=$state/apt.conf
+  apt-get -c "$PRIVATE_APT_CONF" -qq update
+}
+
+private_apt() { apt-get -c "$PRIVATE_APT_CONF" -qq "$@"; }
+private_apt_cache() { apt-cache -c "$PRIVATE_APT_CONF" "$@"; }
+
+# Reads apt's --print-uris on stdin, writes lines of: URI FILE SIZE SHA256:HASH
+uris() { sed -nE "s/^'([^']+)' ([^ ]+) ([0-9]+) (SHA256:[0-9a-f]+).*/\1 \2 \3 \4/p"; }
+
+# private_apt_download: reads lines of `URI TARGET HASH`, downloads them at once; apt checks the hashes.
+private_apt_download() {
+  local -a wanted
+  mapfile -t wanted < <(tr ' ' '\n')
+  [ ${#wanted[@]} -eq 0 ] || "$APT_HELPER" -c "$PRIVATE_APT_CONF" -qq download-file "${wanted[@]}"
+}
