@@ -28,6 +28,12 @@ export class FrameParser {
     return this.#ended;
   }
 
+  /** How many bytes can be pushed, at least 1, before it is known whether the stream goes on. 0 once it has ended. */
+  get wantedBytes(): number {
+    if (this.#ended) return 0;
+    return this.#leftInFrame > 0 ? this.#leftInFrame : 8 - this.#header.length;
+  }
+
   /**
    * @throws ProtocolError `PROTOCOL_MALFORMED` for a frame of 2^53 bytes or more: no stream is that long, and the
    *   length could not be counted exactly.

@@ -1,0 +1,73 @@
+#!/bin/sh
+# drover-guest: the few things a supervisor asks of a guest, the same file in every kind of guest.
+#
+#   hello               the image's manifest, as JSON
+#   register            make store paths of the lower layer valid here. Standard input: the text form of
+#                       `nix-store --dump-db`, references before referrers. Standard output: the paths of it
+#                       that are not in the store, one a line; if there are any, nothing was registered
+#                       and the exit status is 3.
+#   stats               scratch use and uptime, as JSON (bytes, seconds)
+#   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
+#   poweroff            end this guest
+#
+# Exit status: 0 done, 1 failed (why: standard error), 2 wrong usage, 3 see `register`.
+set -eu
+
+manifest=${DROVER_MANIFEST:-/etc/drover/manifest.json}
+store=${NIX_STORE_DIR:-/nix/store}
+
+fail() {
+  echo "drover-guest: $*" >&2
+  exit 1
+}
+
+usage() {
+  echo "usage: drover-guest hello | register | stats | set-clock SECONDS | poweroff" >&2
+  exit 2
+}
+
+register() {
+  dump=$(mktemp) || fail "no room for the registration"
+  trap 'rm -f "$dump"' EXIT
+  cat > "$dump"
+  # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
+  mount -o remount "$store" || fail "cannot remount $store"
+  # A record is: path, NAR hash, NAR size, deriver, number of references, references.
+  # shellcheck disable=SC2016 # the inner shell expands them
+  missing=$(
+    awk '
+      skip > 0 { skip--; next }
+      field == 0 { print }
+      field == 4 { skip = $0 + 0; field = 0; next }
+      { field++ }
+    ' "$dump" | xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh
+  )
+  if [ -n "$missing" ]; then
+    echo "$missing"
+    exit 3
+  fi
+  nix-store --load-db < "$dump"
+}
+
+stats() {
+  # Blocks of 1 KiB: total, used, available. The store's upper layer, build directories and Nix's database share one scratch.
+  df -kP "${DROVER_SCRATCH:-$store}" | awk '
+    NR == 2 { printf "{\"scratchTotalBytes\":%.0f,\"scratchUsedBytes\":%.0f,\"scratchFreeBytes\":%.0f,", $2 * 1024, $3 * 1024, $4 * 1024 }'
+  awk '{ printf "\"uptimeSeconds\":%s}\n", $1 }' /proc/uptime
+}
+
+set_clock() {
+  case ${1-} in '' | *[!0-9]*) usage ;; esac
+  behind=$(($1 - $(date +%s)))
+  [ "$behind" -ge -1 ] && [ "$behind" -le 1 ] && return 0
+  date -s "@$1" > /dev/null || fail "cannot set the clock"
+}
+
+case ${1-} in
+  hello) [ $# = 1 ] || usage; cat "$manifest" ;;
+  register) [ $# = 1 ] || usage; register ;;
+  stats) [ $# = 1 ] || usage; stats ;;
+  set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
+  poweroff) [ $# = 1 ] || usage; poweroff ;;
+  *) usage ;;
+esac

@@ -1,0 +1,51 @@
+import { chmod, unlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
+
+import type { Front } from '../front/front.js';
+import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
+import { requirePrivateDir } from '../lib/private-dir.js';
+
+/** A door that accepts connections. Closing it leaves the sessions that are open to their front. */
+export interface Door {
+  readonly close: () => Promise<void>;
+}
+
+/** The program that Nix runs, beside the socket: short, since its path becomes part of a lock file's name. */
+export function connectProgram(socketPath: string): string {
+  return join(dirname(socketPath), 'connect');
+}
+
+/**
+ * Opens the local door: a Unix socket that only this user can reach, and beside it the program that connects to it.
+ * @param drover.connect the compiled drover-connect
+ * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `ADDRESS_IN_USE`
+ */
+export async function openSocketDoor(
+  front: Front,
+  path: string,
+  drover: { readonly connect: string },
+): Promise<Door> {
+  await requirePrivateDir(
+    dirname(path),
+    'Choose a directory of its own for doors.socket.path, or close this one: chmod 700.',
+  );
+  await clearStaleSocket(path);
+  const server = createServer((socket) => void front.serve(socket, 'socket'));
+  await listen(server, path);
+  await chmod(path, 0o600);
+  await writeFile(connectProgram(path), `#!/bin/sh\nexec ${quote(drover.connect)} ${quote(path)} "$@"\n`, {
+    mode: 0o700,
+  });
+  return {
+    close: async () => {
+      await closeServer(server);
+      await unlink(connectProgram(path)).catch(() => undefined);
+    },
+  };
+}
+
+/** For the shell: in single quotes, in which only they themselves are special. */
+function quote(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,142 @@
+import { timingSafeEqual } from 'node:crypto';
+import { createServer, type Socket } from 'node:net';
+
+import ssh2, { type AuthContext, type Connection, type ParsedKey, type ServerChannel } from 'ssh2';
+
+import type { Front } from '../front/front.js';
+import { DroverError, errorMessage } from '../lib/errors.js';
+import { closeServer, listen } from '../lib/listen.js';
+import type { Log } from '../lib/log.js';
+import type { HostKey } from './host-key.js';
+import type { Door } from './socket-door.js';
+
+/** Clients that have not proved who they are within this time are cut off, in milliseconds. */
+const AUTHENTICATION_TIMEOUT_MS = 20_000;
+/** Connections that may be open and unauthenticated at the same time. */
+const MAX_UNAUTHENTICATED = 64;
+/** The status with which a shell says that it knows no such command. */
+const EXIT_NO_SUCH_COMMAND = 127;
+
+export interface SshDoorOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly hostKey: HostKey;
+  /** Lines of OpenSSH's authorized_keys, without options. */
+  readonly authorizedKeys: readonly string[];
+  readonly log: Log;
+}
+
+export interface SshDoor extends Door {
+  /** Where it listens: the port that was chosen, if 0 was asked for. */
+  readonly port: number;
+}
+
+/**
+ * Opens the ssh door. Users are told apart by their keys alone, so any user name will do; whoever has a key that is
+ * not listed gets nothing. The only command is `nix-daemon --stdio`; there are no shells, files, tunnels or agents.
+ * @throws DroverError `ADDRESS_IN_USE`, `ADDRESS_UNUSABLE`
+ */
+export async function openSshDoor(front: Front, options: SshDoorOptions): Promise<SshDoor> {
+  const { log } = options;
+  const keys = options.authorizedKeys.map(parseAuthorizedKey);
+  const ssh = new ssh2.Server({ hostKeys: [options.hostKey.privateKey], ident: 'drover' });
+  const pending = new Map<string, Socket>();
+  ssh.on('connection', (connection, { ip, port }) => {
+    serveConnection(connection, keys, front, log.child({ peer: ip }));
+    connection.once('ready', () => pending.delete(`${ip} ${port}`));
+  });
+  // Sockets are accepted here, not by ssh2: without noDelay each packet of a handshake waits for the last one's ACK.
+  const server = createServer({ noDelay: true }, (socket) => {
+    const peer = `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
+    if (pending.size >= MAX_UNAUTHENTICATED) {
+      socket.destroy();
+      return;
+    }
+    pending.set(peer, socket);
+    const timer = setTimeout(() => {
+      if (pending.has(peer)) socket.destroy();
+    }, AUTHENTICATION_TIMEOUT_MS);
+    socket.once('close', () => {
+      clearTimeout(timer);
+      pending.delete(peer);
+    });
+    ssh.injectSocket(socket);
+  });
+  await listen(server, options.port, options.host);
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : options.port,
+    close: async () => {
+      for (const socket of pending.values()) socket.destroy();
+      await closeServer(server);
+    },
+  };
+}
+
+function parseAuthorizedKey(line: string): ParsedKey {
+  const key = ssh2.utils.parseKey(line);
+  if (key instanceof Error)
+    throw new DroverError('KEY_UNUSABLE', `A key of doors.ssh.authorizedKeys cannot be used: ${key.message}`);
+  return key;
+}
+
+function serveConnection(connection: Connection, keys: readonly ParsedKey[], front: Front, log: Log): void {
+  connection.on('authentication', (context) => {
+    if (isAuthorized(context, keys)) context.accept();
+    else context.reject(['publickey']);
+  });
+  connection.once('ready', () => {
+    log.debug('ssh client authenticated');
+  });
+  connection.on('error', (error) => {
+    log.info({ reason: errorMessage(error) }, 'ssh connection failed');
+  });
+  connection.on('session', (accept) => {
+    const session = accept();
+    session.on('exec', (acceptExec, _reject, { command }) => {
+      const channel = acceptExec();
+      if (isNixDaemon(command)) void serveChannel(channel, front);
+      else refuse(channel, `drover: only \`nix-daemon --stdio\` can be run here${adviceFor(command)}\n`);
+    });
+    session.on('shell', (acceptShell) => {
+      refuse(acceptShell(), 'drover: there is no shell here; point Nix at this host as an ssh-ng:// store\n');
+    });
+    session.on('subsystem', (acceptSubsystem) => {
+      refuse(acceptSubsystem(), 'drover: there are no subsystems here\n');
+    });
+  });
+}
+
+function isAuthorized(context: AuthContext, keys: readonly ParsedKey[]): boolean {
+  if (context.method !== 'publickey') return false;
+  const offered = context.key.data;
+  const key = keys.find((candidate) => {
+    const known = candidate.getPublicSSH();
+    return known.length === offered.length && timingSafeEqual(known, offered);
+  });
+  if (key === undefined) return false;
+  // Without a signature the client only asks whether the key would do.
+  if (context.signature === undefined || context.blob === undefined) return true;
+  return key.verify(context.blob, context.signature, context.hashAlgo) === true;
+}
+
+/** Some versions of Nix quote each word. */
+function isNixDaemon(command: string): boolean {
+  return command.trim().replaceAll("'", '') === 'nix-daemon --stdio';
+}
+
+function adviceFor(command: string): string {
+  return command.includes('nix-store --serve') ? '; use ssh-ng:// instead of ssh://' : '';
+}
+
+async function serveChannel(channel: ServerChannel, front: Front): Promise<void> {
+  await front.serve(channel, 'ssh');
+  channel.exit(0);
+  channel.close();
+}
+
+function refuse(channel: ServerChannel, message: string): void {
+  channel.stderr.write(message);
+  channel.exit(EXIT_NO_SUCH_COMMAND);
+  channel.end();
+}

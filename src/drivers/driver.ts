@@ -1,0 +1,57 @@
+import type { Duplex } from 'node:stream';
+
+/** What a guest image is, as recorded when it was made. The guest's `hello` prints the same. */
+export interface ImageManifest {
+  /** Changes with anything in the image: guests of another generation are retired. */
+  readonly generation: string;
+  readonly nixVersion: string;
+  /** The worker protocol that the image's nix-daemon speaks. */
+  readonly protocol: { readonly major: number; readonly minor: number; readonly features: readonly string[] };
+  /** Nix systems that its builds can have, its own first. */
+  readonly systems: readonly string[];
+}
+
+/** What came of a command in a guest. Outputs are cut at 1 MiB each. */
+export interface ExecResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A guest that runs. After `exited` has settled every other call fails. */
+export interface RunningGuest {
+  /** Runs a verb of drover-guest. Rejects when it cannot be run at all; a failure of the verb is its exit code. */
+  exec(argv: readonly string[], stdin?: string): Promise<ExecResult>;
+  /** A byte stream to the guest's nix-daemon. */
+  openDaemon(): Promise<Duplex>;
+  /** Asks the guest to end, and kills it if it does not. Settles when nothing of it is left on the host. */
+  stop(): Promise<void>;
+  /** Ends it at once. Settles when nothing of it is left on the host. */
+  kill(): Promise<void>;
+  /** Settles, never rejects, when the guest is gone: how it ended, for people. */
+  readonly exited: Promise<string>;
+}
+
+export interface BootOptions {
+  /** Names the guest in logs, files and inside itself: `g` and a number. */
+  readonly id: string;
+  /** Boot no longer: what was started is removed again, and `boot` rejects. */
+  readonly signal: AbortSignal;
+}
+
+/** How guests are made. One file or folder an implementation; nothing else knows which one it is. */
+export interface GuestDriver {
+  readonly name: string;
+  readonly manifest: ImageManifest;
+  /** Whether a guest has a clock of its own, which `set-clock` may set. */
+  readonly ownClock: boolean;
+  /** The file with what the guest printed; it outlives a guest that failed. */
+  consoleLog(id: string): string;
+  /**
+   * Boots a guest, up to where it answers `hello` and its daemon listens. When it rejects, nothing is left behind but
+   * the console log, whose tail is in the error.
+   */
+  boot(options: BootOptions): Promise<RunningGuest>;
+  /** Removes what an earlier supervisor left behind, and says what that was, one line each. */
+  reap(): Promise<readonly string[]>;
+}

@@ -1,0 +1,208 @@
+import { createHash } from 'node:crypto';
+import { access, mkdir, readdir, rm, rmdir, unlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { GuestAgent } from '../../guest/agent.js';
+import { ConsoleLog } from '../../lib/console-log.js';
+import { DroverError, errorMessage } from '../../lib/errors.js';
+import { makePrivateDir } from '../../lib/private-dir.js';
+import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import { emulatedSystems } from './binfmt.js';
+import { NamespaceGuest } from './guest.js';
+import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';
+import { guestNixConf } from './nix-conf.js';
+import { probeNix } from './nix-probe.js';
+import { findPrograms, requireProgram, type HostPrograms } from './programs.js';
+
+/** Console logs that are kept of guests that failed. */
+const KEPT_LOGS = 20;
+
+const NATIVE_SYSTEMS: Readonly<Record<string, readonly string[]>> = {
+  x64: ['x86_64-linux', 'i686-linux'],
+  arm64: ['aarch64-linux'],
+};
+
+export interface NamespaceDriverOptions {
+  readonly stateDir: string;
+  /** Directory of Drover's own guest scripts. */
+  readonly scripts: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly storeDir: string;
+  readonly maxJobs: number;
+  readonly features: readonly string[];
+  readonly guest: {
+    readonly cores: number;
+    readonly scratchSizeBytes: number;
+    readonly network: 'host' | 'none';
+    readonly nixConf: Readonly<Record<string, string>>;
+    readonly nix: string | undefined;
+  };
+}
+
+/** Guests that are namespaces on this Linux host, under the host's own kernel. */
+export class NamespaceDriver implements GuestDriver {
+  readonly name = 'namespace';
+  readonly ownClock = false;
+  readonly manifest: ImageManifest;
+  readonly #options: NamespaceDriverOptions;
+  readonly #programs: HostPrograms;
+  readonly #image: NamespaceImage;
+  readonly #nixConf: string;
+
+  private constructor(
+    options: NamespaceDriverOptions,
+    programs: HostPrograms,
+    image: NamespaceImage,
+    nixConf: string,
+    manifest: ImageManifest,
+  ) {
+    this.#options = options;
+    this.#programs = programs;
+    this.#image = image;
+    this.#nixConf = nixConf;
+    this.manifest = manifest;
+  }
+
+  /**
+   * Checks that this host can do it, and makes the guests' image.
+   * @throws DroverError `NOT_ROOT`, `REQUIREMENT_MISSING`, `NIX_UNUSABLE`: what is missing, and what to do
+   */
+  static async create(options: NamespaceDriverOptions): Promise<NamespaceDriver> {
+    await checkHost();
+    const { env, guest } = options;
+    const programs = await findPrograms(env);
+    const nix =
+      guest.nix ??
+      dirname(
+        await requireProgram(
+          env,
+          'nix-daemon',
+          'Install Nix (on Debian: apt-get install nix-bin), or name its directory as guest.nix.',
+        ),
+      );
+    const facts = await probeNix(nix, env);
+    const image = await makeImage(join(options.stateDir, 'images'), {
+      programs,
+      nix,
+      scripts: options.scripts,
+    });
+    const systems = [...new Set([...(NATIVE_SYSTEMS[process.arch] ?? []), ...(await emulatedSystems())])];
+    const nixConf = guestNixConf({
+      cores: guest.cores,
+      maxJobs: options.maxJobs,
+      features: options.features,
+      extraPlatforms: systems.slice(1),
+      nixVersion: facts.nixVersion,
+      extra: guest.nixConf,
+    });
+    const { major, minor, features } = facts.protocol;
+    return new NamespaceDriver(options, programs, image, nixConf, {
+      generation: createHash('sha256')
+        .update(JSON.stringify([image.hash, nixConf, guest]))
+        .digest('hex')
+        .slice(0, 16),
+      nixVersion: facts.nixVersion,
+      protocol: { major, minor, features: [...features] },
+      systems,
+    });
+  }
+
+  consoleLog(id: string): string {
+    return join(this.#options.stateDir, 'logs', `${id}.log`);
+  }
+
+  async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+    const dir = this.#guestDir(id);
+    await makePrivateDir(join(dir, 'etc/nix'));
+    await makePrivateDir(join(dir, 'etc/drover'));
+    await mkdir(join(dir, 'root'));
+    await makePrivateDir(join(this.#options.stateDir, 'logs'));
+    await writeFile(join(dir, 'etc/nix/nix.conf'), this.#nixConf, { mode: 0o644 });
+    await writeFile(join(dir, 'etc/drover/manifest.json'), `${JSON.stringify(this.manifest)}\n`, {
+      mode: 0o644,
+    });
+    const consoleLog = new ConsoleLog(this.consoleLog(id));
+    const { scratchSizeBytes, network } = this.#options.guest;
+    try {
+      const guest = await NamespaceGuest.start(
+        {
+          id,
+          programs: this.#programs,
+          image: this.#image.root,
+          dir,
+          storeDir: this.#options.storeDir,
+          stage1: join(this.#options.scripts, 'namespace-stage1.sh'),
+          scratchSizeBytes,
+          network,
+          consoleLog,
+        },
+        signal,
+      );
+      void guest.exited.then(async () => {
+        await removeGuestDir(dir);
+        if (guest.stopped) await rm(consoleLog.path, { force: true });
+      });
+      const { generation } = await new GuestAgent(guest).hello();
+      if (generation === this.manifest.generation) return guest;
+      await guest.kill();
+      throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
+    } catch (cause) {
+      await removeGuestDir(dir);
+      const tail = consoleLog.tail();
+      throw new DroverError(
+        'BOOT_FAILED',
+        `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${consoleLog.path})`,
+        { cause, context: { guest: id, consoleLog: consoleLog.path } },
+      );
+    }
+  }
+
+  /** Guests die with their supervisor, so only their directories are ever left, and more logs than anybody reads. */
+  async reap(): Promise<readonly string[]> {
+    const found: string[] = [];
+    const guests = join(this.#options.stateDir, 'guests');
+    for (const id of await list(guests)) {
+      await removeGuestDir(join(guests, id));
+      found.push(`removed the directory of guest ${id}`);
+    }
+    const logs = await list(join(this.#options.stateDir, 'logs'));
+    for (const log of logs.slice(0, -KEPT_LOGS)) await unlink(join(this.#options.stateDir, 'logs', log));
+    return found;
+  }
+
+  #guestDir(id: string): string {
+    return join(this.#options.stateDir, 'guests', id);
+  }
+}
+
+async function checkHost(): Promise<void> {
+  if (process.platform !== 'linux') {
+    throw new DroverError('REQUIREMENT_MISSING', 'The namespace driver needs a Linux host');
+  }
+  if (process.getuid?.() !== 0) {
+    throw new DroverError('NOT_ROOT', 'The namespace driver makes mounts and namespaces, which needs root', {
+      hint: 'Run drover as root, for example with sudo.',
+    });
+  }
+  if (!(await kernelHasOverlayfs())) {
+    throw new DroverError('REQUIREMENT_MISSING', 'This kernel has no overlayfs', {
+      hint: 'Load it (modprobe overlay), or use a kernel that has it.',
+    });
+  }
+}
+
+/** Never recursive on `root`: whatever were mounted there must not be deleted. */
+async function removeGuestDir(dir: string): Promise<void> {
+  await rm(join(dir, 'etc'), { recursive: true, force: true });
+  await rmdir(join(dir, 'root')).catch(() => undefined);
+  await rmdir(dir).catch(() => undefined);
+}
+
+async function list(directory: string): Promise<string[]> {
+  try {
+    await access(directory);
+    return (await readdir(directory)).sort();
+  } catch {
+    return [];
+  }
+}

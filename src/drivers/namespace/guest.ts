@@ -1,0 +1,190 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { connect } from 'node:net';
+import type { Duplex, Readable } from 'node:stream';
+
+import { ConsoleLog } from '../../lib/console-log.js';
+import { DroverError } from '../../lib/errors.js';
+import { run } from '../../lib/process.js';
+import type { ExecResult, RunningGuest } from '../driver.js';
+import type { HostPrograms } from './programs.js';
+
+/** How long `stop` waits for the guest's own end, in milliseconds. */
+const STOP_TIMEOUT_MS = 2_000;
+
+/** Where the guest's nix-daemon listens, in the guest. */
+const DAEMON_SOCKET = 'nix/var/nix/daemon-socket/socket';
+
+/** All that a guest's programs may need; PATH is looked up inside. */
+const GUEST_ENV = { PATH: '/usr/bin:/bin:/sbin', HOME: '/root' };
+
+/** What neither Nix nor its builds need, and what would reach the host: its clock, its modules, its raw devices. */
+const DROPPED_CAPABILITIES = [
+  'sys_time',
+  'sys_module',
+  'sys_rawio',
+  'sys_boot',
+  'mac_admin',
+  'mac_override',
+  'syslog',
+  'wake_alarm',
+  'block_suspend',
+]
+  .map((name) => `-${name}`)
+  .join(',');
+
+export interface NamespaceGuestSpec {
+  readonly id: string;
+  readonly programs: HostPrograms;
+  /** The root that all guests share. */
+  readonly image: string;
+  /** This guest's own directory: `root` to mount on, `etc` with its configuration. */
+  readonly dir: string;
+  /** The host's store. */
+  readonly storeDir: string;
+  readonly stage1: string;
+  readonly scratchSizeBytes: number;
+  readonly network: 'host' | 'none';
+  readonly consoleLog: ConsoleLog;
+}
+
+/**
+ * A set of namespaces and the processes in it. The chain is setpriv → unshare → process 1 of the guest, each of
+ * which is killed by the kernel when its parent dies; process 1 also ends when its standard input does.
+ */
+export class NamespaceGuest implements RunningGuest {
+  readonly #spec: NamespaceGuestSpec;
+  readonly #child: ChildProcess;
+  readonly exited: Promise<string>;
+  #pid: number | undefined;
+  #gone = false;
+  /** Whether it was told to end: then nobody will want to read its console. */
+  stopped = false;
+
+  private constructor(spec: NamespaceGuestSpec) {
+    this.#spec = spec;
+    const { programs, image, dir, storeDir, stage1, scratchSizeBytes, network, id } = spec;
+    this.#child = spawn(
+      programs.setpriv,
+      [
+        ...['--pdeathsig', 'KILL', `--bounding-set=${DROPPED_CAPABILITIES}`, programs.unshare],
+        ...['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child=KILL', '--ipc', '--uts'],
+        ...(network === 'none' ? ['--net'] : []),
+        ...[
+          `${image}/bin/busybox`,
+          'sh',
+          stage1,
+          image,
+          dir,
+          storeDir,
+          String(scratchSizeBytes),
+          network,
+          id,
+        ],
+      ],
+      // A session of its own: Ctrl-C at the supervisor's terminal is the supervisor's to handle.
+      { env: GUEST_ENV, cwd: '/', detached: true, stdio: ['pipe', 'pipe', 'pipe', 'pipe'] },
+    );
+    for (const stream of [this.#child.stdout, this.#child.stderr])
+      if (stream !== null) spec.consoleLog.follow(stream);
+    this.#child.stdin?.on('error', () => undefined);
+    this.exited = new Promise((resolve) => {
+      this.#child.once('error', (error) => {
+        this.#gone = true;
+        resolve(`it could not be started: ${error.message}`);
+      });
+      this.#child.once('close', (code, signal) => {
+        this.#gone = true;
+        spec.consoleLog.close();
+        resolve(signal === null ? `it ended with exit status ${code ?? 0}` : `it was killed by ${signal}`);
+      });
+    });
+  }
+
+  /** Starts a guest and waits for its daemon. @throws DroverError `BOOT_FAILED`; nothing of it runs then */
+  static async start(spec: NamespaceGuestSpec, signal: AbortSignal): Promise<NamespaceGuest> {
+    const guest = new NamespaceGuest(spec);
+    const onAbort = (): void => void guest.kill();
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      await guest.#ready();
+      signal.throwIfAborted();
+      return guest;
+    } catch (cause) {
+      await guest.kill();
+      throw cause;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async #ready(): Promise<void> {
+    const reports = this.#child.stdio[3] as Readable;
+    let said = '';
+    for await (const chunk of reports) {
+      said += String(chunk);
+      this.#pid ??= Number(/^pid (\d+)$/m.exec(said)?.[1]) || undefined;
+      if (/^ready$/m.test(said) && this.#pid !== undefined) return;
+    }
+    throw new DroverError('BOOT_FAILED', await this.exited);
+  }
+
+  async exec(argv: readonly string[], stdin = ''): Promise<ExecResult> {
+    const { programs, network } = this.#spec;
+    const namespaces = ['--mount', '--pid', '--ipc', '--uts', ...(network === 'none' ? ['--net'] : [])];
+    return await run(
+      programs.setpriv,
+      [
+        `--bounding-set=${DROPPED_CAPABILITIES}`,
+        programs.nsenter,
+        '--target',
+        String(this.#alive()),
+        ...namespaces,
+        '--',
+        ...argv,
+      ],
+      { input: stdin, env: GUEST_ENV },
+    );
+  }
+
+  /** Through the guest's root as the host's /proc shows it: there is no socket on the host that others could find. */
+  async openDaemon(): Promise<Duplex> {
+    const path = `/proc/${this.#alive()}/root/${DAEMON_SOCKET}`;
+    return await new Promise((resolve, reject) => {
+      const socket = connect(path);
+      socket.once('connect', () => {
+        socket.off('error', reject);
+        resolve(socket);
+      });
+      socket.once('error', reject);
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    this.#child.stdin?.end();
+    const timer = setTimeout(() => void this.kill(), STOP_TIMEOUT_MS);
+    await this.exited;
+    clearTimeout(timer);
+  }
+
+  /** The kernel reports the death of process 1 only when every other process in its namespace is dead. */
+  async kill(): Promise<void> {
+    if (!this.#gone) {
+      try {
+        process.kill(this.#pid ?? this.#child.pid ?? 0, 'SIGKILL');
+      } catch {
+        // It has just ended by itself.
+      }
+    }
+    await this.exited;
+  }
+
+  #alive(): number {
+    if (this.#pid === undefined || this.#gone) {
+      throw new DroverError('GUEST_GONE', `The guest ${this.#spec.id} is gone`, {
+        context: { guest: this.#spec.id },
+      });
+    }
+    return this.#pid;
+  }
+}

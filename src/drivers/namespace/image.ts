@@ -1,0 +1,195 @@
+import { createHash } from 'node:crypto';
+import {
+  constants,
+  copyFile,
+  mkdir,
+  readdir,
+  readFile,
+  realpath,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+  chmod,
+} from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+
+import { DroverError } from '../../lib/errors.js';
+import { run } from '../../lib/process.js';
+import type { HostPrograms } from './programs.js';
+
+const NIX_PROGRAMS = ['nix', 'nix-daemon', 'nix-store'];
+const BUILD_USERS = 32;
+const FIRST_BUILD_UID = 30_001;
+const BUILD_GID = 30_000;
+/** Everything of the image that is mounted over, or on, in a guest. */
+const DIRECTORIES = [
+  'proc',
+  'dev',
+  'sys',
+  'run',
+  'tmp',
+  'build',
+  'root',
+  'nix/store',
+  'nix/var',
+  'usr/bin',
+  'sbin',
+  'bin',
+];
+/** Read by glibc of the programs in a guest, and by fixed-output builds, if the host has them. */
+const HOST_FILES = [
+  '/etc/nsswitch.conf',
+  '/etc/services',
+  '/etc/protocols',
+  '/etc/ssl/certs/ca-certificates.crt',
+];
+
+export interface NamespaceImage {
+  /** The directory that is every guest's root, read-only. */
+  readonly root: string;
+  /** Of the programs in it. */
+  readonly hash: string;
+}
+
+export interface ImageSources {
+  readonly programs: HostPrograms;
+  /** Directory of `nix-daemon` and `nix-store`. */
+  readonly nix: string;
+  /** Directory of Drover's own guest scripts. */
+  readonly scripts: string;
+}
+
+/**
+ * Makes the root of the guests below `imagesDir`, or finds it there: busybox, Nix with the libraries it is linked
+ * to, drover-guest, and a minimal /etc. Images of other programs are removed; no guest of theirs can be alive.
+ */
+export async function makeImage(imagesDir: string, sources: ImageSources): Promise<NamespaceImage> {
+  const files = await filesOf(sources);
+  const hash = await hashOf(files);
+  const root = join(imagesDir, hash);
+  await mkdir(imagesDir, { recursive: true, mode: 0o700 });
+  for (const other of await readdir(imagesDir)) {
+    if (other !== hash) await rm(join(imagesDir, other), { recursive: true, force: true });
+  }
+  if (await exists(root)) return { root, hash };
+  const unfinished = `${root}.tmp`;
+  await fill(unfinished, files, sources);
+  await rename(unfinished, root);
+  return { root, hash };
+}
+
+/** Paths in the image, each with the host's file that is copied there. */
+type ImageFiles = ReadonlyMap<string, string>;
+
+async function filesOf({ programs, nix, scripts }: ImageSources): Promise<ImageFiles> {
+  const files = new Map([
+    ['/bin/busybox', programs.busybox],
+    ['/usr/bin/drover-guest', join(scripts, 'drover-guest.sh')],
+    ['/sbin/drover-init', join(scripts, 'namespace-stage2.sh')],
+  ]);
+  const program = await realpath(join(nix, 'nix-daemon'));
+  // A Nix in the store is seen by guests as it is, with everything it refers to.
+  if (!program.startsWith('/nix/store/')) {
+    files.set(program, program);
+    for (const library of await librariesOf(program, programs)) files.set(library, await realpath(library));
+  }
+  for (const file of HOST_FILES) if (await exists(file)) files.set(file, await realpath(file));
+  return files;
+}
+
+/** The shared libraries that the dynamic linker loads, and glibc's name service modules, which are loaded later. */
+async function librariesOf(program: string, { ldd }: HostPrograms): Promise<string[]> {
+  if (ldd === undefined) {
+    throw new DroverError('REQUIREMENT_MISSING', 'The program ldd is not on PATH', {
+      hint: 'Install libc-bin.',
+    });
+  }
+  const { stdout, stderr } = await run(ldd, [program]);
+  const libraries = [...stdout.matchAll(/(?:^\s*|=> )(\/\S+) \(0x/gm)].flatMap((match) => match[1] ?? []);
+  const libc = libraries.find((path) => path.endsWith('/libc.so.6'));
+  if (libc === undefined || stdout.includes('not found')) {
+    throw new DroverError(
+      'NIX_UNUSABLE',
+      `The libraries of ${program} cannot be found: ${(stdout.includes('not found') ? stdout : stderr).trim()}`,
+      {
+        hint: 'Reinstall Nix.',
+      },
+    );
+  }
+  for (const module of ['libnss_dns.so.2', 'libnss_files.so.2']) {
+    if (await exists(join(dirname(libc), module))) libraries.push(join(dirname(libc), module));
+  }
+  return libraries;
+}
+
+async function hashOf(files: ImageFiles): Promise<string> {
+  const hash = createHash('sha256').update('1');
+  for (const [path, source] of files) {
+    const { size, mtimeMs } = await stat(source);
+    hash.update(`\0${path}\0${source}\0${size}\0${mtimeMs}`);
+  }
+  return hash.digest('hex').slice(0, 16);
+}
+
+async function fill(root: string, files: ImageFiles, { programs, nix }: ImageSources): Promise<void> {
+  await rm(root, { recursive: true, force: true });
+  for (const directory of DIRECTORIES) await mkdir(join(root, directory), { recursive: true, mode: 0o755 });
+  for (const [path, source] of files) {
+    await mkdir(join(root, dirname(path)), { recursive: true, mode: 0o755 });
+    await copyFile(source, join(root, path), constants.COPYFILE_FICLONE);
+  }
+  for (const script of ['usr/bin/drover-guest', 'sbin/drover-init']) await chmod(join(root, script), 0o755);
+  const applets = await run(programs.busybox, ['--list']);
+  for (const applet of applets.stdout.split('\n')) {
+    if (applet !== '' && applet !== 'busybox' && applet !== 'poweroff')
+      await symlink('busybox', join(root, 'bin', applet));
+  }
+  await writeFile(join(root, 'sbin/poweroff'), '#!/bin/sh\nexec kill -TERM 1\n', { mode: 0o755 });
+  const program = await realpath(join(nix, 'nix-daemon'));
+  for (const name of NIX_PROGRAMS) {
+    const link = join(root, 'usr/bin', name);
+    if (!(await exists(link))) await symlink(program, link);
+  }
+  await writeAccounts(root);
+}
+
+async function writeAccounts(root: string): Promise<void> {
+  const users = Array.from({ length: BUILD_USERS }, (_, index) => ({
+    name: `nixbld${index + 1}`,
+    uid: FIRST_BUILD_UID + index,
+  }));
+  const passwd = users.map(
+    ({ name, uid }) => `${name}:x:${uid}:${BUILD_GID}:Nix build user:/var/empty:/bin/false\n`,
+  );
+  await writeFile(
+    join(root, 'etc/passwd'),
+    [
+      'root:x:0:0:root:/root:/bin/sh\n',
+      ...passwd,
+      'nobody:x:65534:65534:nobody:/var/empty:/bin/false\n',
+    ].join(''),
+  );
+  await writeFile(
+    join(root, 'etc/group'),
+    `root:x:0:\ntty:x:5:\nnixbld:x:${BUILD_GID}:${users.map(({ name }) => name).join(',')}\nnogroup:x:65534:\n`,
+  );
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether the host's kernel can mount overlayfs; it may be a module that is loaded on first use. */
+export async function kernelHasOverlayfs(): Promise<boolean> {
+  const known = await readFile('/proc/filesystems', 'utf8');
+  if (/\boverlay$/m.test(known)) return true;
+  await run('modprobe', ['overlay']).catch(() => undefined);
+  return /\boverlay$/m.test(await readFile('/proc/filesystems', 'utf8'));
+}

@@ -1,0 +1,42 @@
+export interface NixConfOptions {
+  /** 0: all of the guest's. */
+  readonly cores: number;
+  readonly maxJobs: number;
+  readonly features: readonly string[];
+  /** Beyond the guest's own system. */
+  readonly extraPlatforms: readonly string[];
+  readonly nixVersion: string;
+  /** The user's own lines; they win. */
+  readonly extra: Readonly<Record<string, string>>;
+}
+
+/** The guest's nix.conf. It substitutes nothing: what it needs comes from the host's store. */
+export function guestNixConf(options: NixConfOptions): string {
+  const settings = new Map<string, string>([
+    ['build-users-group', 'nixbld'],
+    ['sandbox', 'true'],
+    ['sandbox-fallback', 'false'],
+    ['sandbox-paths', '/bin/sh=/bin/busybox'],
+    ['trusted-users', 'root'],
+    ['substituters', ''],
+    ['max-jobs', String(options.maxJobs)],
+    ['cores', String(options.cores)],
+    ['system-features', options.features.join(' ')],
+    ['extra-platforms', options.extraPlatforms.join(' ')],
+    ['experimental-features', 'nix-command ca-derivations'],
+    ['auto-optimise-store', 'false'],
+    // The guest's disk does not outlive it, so nothing needs to reach it.
+    ['fsync-metadata', 'false'],
+    ['use-case-hack', 'false'],
+    ['builders', ''],
+    ...(hasBuildDir(options.nixVersion) ? ([['build-dir', '/build']] as const) : []),
+    ...Object.entries(options.extra),
+  ]);
+  return [...settings].map(([name, value]) => `${name} = ${value}\n`).join('');
+}
+
+/** Nix 2.22 and later has the setting; before that `TMPDIR` decides. */
+function hasBuildDir(nixVersion: string): boolean {
+  const [major = 0, minor = 0] = nixVersion.split('.').map(Number);
+  return major > 2 || (major === 2 && minor >= 22);
+}

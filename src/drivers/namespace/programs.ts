@@ -1,0 +1,75 @@
+import { access, constants, readFile, realpath } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { DroverError } from '../../lib/errors.js';
+
+/** Host programs that the driver starts, by absolute path. */
+export interface HostPrograms {
+  readonly unshare: string;
+  readonly nsenter: string;
+  readonly setpriv: string;
+  /** Statically linked: it is the shell and all the tools of a guest, and `/bin/sh` in its builds. */
+  readonly busybox: string;
+  readonly ldd: string | undefined;
+}
+
+const UTIL_LINUX_HINT = 'Install util-linux.';
+
+/** @throws DroverError `REQUIREMENT_MISSING` naming what is missing, and how to get it */
+export async function findPrograms(env: NodeJS.ProcessEnv): Promise<HostPrograms> {
+  const busybox = await requireProgram(
+    env,
+    'busybox',
+    'Install a static busybox (on Debian: apt-get install busybox-static).',
+  );
+  if (await isDynamic(busybox)) {
+    throw new DroverError(
+      'REQUIREMENT_MISSING',
+      `${busybox} is linked dynamically and cannot run in a guest`,
+      {
+        hint: 'Install a static busybox (on Debian: apt-get install busybox-static).',
+      },
+    );
+  }
+  return {
+    unshare: await requireProgram(env, 'unshare', UTIL_LINUX_HINT),
+    nsenter: await requireProgram(env, 'nsenter', UTIL_LINUX_HINT),
+    setpriv: await requireProgram(env, 'setpriv', UTIL_LINUX_HINT),
+    busybox,
+    ldd: await findProgram(env, 'ldd'),
+  };
+}
+
+/** The first executable of that name on PATH, its links resolved. */
+export async function findProgram(env: NodeJS.ProcessEnv, name: string): Promise<string | undefined> {
+  for (const directory of (env['PATH'] ?? '').split(':')) {
+    if (!directory.startsWith('/')) continue;
+    try {
+      await access(join(directory, name), constants.X_OK);
+      return await realpath(join(directory, name));
+    } catch {
+      continue;
+    }
+  }
+  return undefined;
+}
+
+export async function requireProgram(env: NodeJS.ProcessEnv, name: string, hint: string): Promise<string> {
+  const path = await findProgram(env, name);
+  if (path !== undefined) return path;
+  throw new DroverError('REQUIREMENT_MISSING', `The program ${name} is not on PATH`, { hint });
+}
+
+/** Whether an ELF program asks for an interpreter (a program header of type PT_INTERP, elf(5); 64 bits only). */
+export async function isDynamic(program: string): Promise<boolean> {
+  const PT_INTERP = 3;
+  const elf = await readFile(program);
+  if (elf.length < 64 || elf.readUInt32BE(0) !== 0x7f454c46 || elf[4] !== 2) return false;
+  const start = Number(elf.readBigUInt64LE(32));
+  const size = elf.readUInt16LE(54);
+  const count = elf.readUInt16LE(56);
+  for (let i = 0; i < count; i++) {
+    if (elf.readUInt32LE(start + i * size) === PT_INTERP) return true;
+  }
+  return false;
+}

@@ -1,0 +1,207 @@
+import type { Inputs } from '../guest/provision.js';
+import type { Clock } from '../lib/clock.js';
+import type { Emitter } from '../lib/emitter.js';
+import { errorCode, errorMessage } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import { humanBytes } from '../lib/human.js';
+import { isSuccess, type BuildResult } from '../protocol/build-result.js';
+import type { Channel } from '../protocol/channel.js';
+import type { BuildDerivation } from '../protocol/operations.js';
+import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../protocol/responses.js';
+import { decodeStderrFrame, encodeStderrFrame } from '../protocol/stderr.js';
+import type { StorePath } from '../protocol/store-path.js';
+import type { Backend } from './backend.js';
+import type { FrontEvent } from './events.js';
+import { outputPaths } from './requests.js';
+import { Tap } from './tap.js';
+
+/** How often a build is started again because its guest was lost. */
+const MAX_REPLAYS = 2;
+/** How long a guest that misbehaves is given to turn out to be gone, in milliseconds. */
+const LOSS_GRACE_MS = 1_000;
+/** Less free scratch than this makes "no space left" the likely cause of a failure, in bytes. */
+const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
+
+export interface BuildProgress {
+  guest: string | null;
+  phase: string | null;
+}
+
+export interface BuildContext {
+  readonly client: Channel;
+  readonly backend: Backend;
+  readonly clock: Clock;
+  readonly events: Emitter<FrontEvent>;
+  readonly log: Log;
+  readonly progress: BuildProgress;
+}
+
+/**
+ * One BuildDerivation, from its request to the end of its response. Afterwards the session is bound to the guest that built it.
+ *
+ * A guest that is lost before its result is replaced, twice at most, and the request sent again: everything that it
+ * needs is the request itself and inputs from the host's store. That is not so where the client has uploaded paths into
+ * the guest; then the loss is an error.
+ */
+export async function forwardBuild(
+  request: BuildDerivation,
+  raw: readonly Uint8Array[],
+  context: BuildContext,
+): Promise<void> {
+  const { backend, clock, events, client } = context;
+  const startedAt = clock.now();
+  const finish = (result: string): void => {
+    events.emit({
+      type: 'build-finished',
+      system: request.derivation.platform,
+      result,
+      durationMs: clock.now() - startedAt,
+    });
+  };
+  const { bound } = backend;
+  const outputs = outputPaths(request.derivation);
+  const inputs = backend.lookUp(request.derivation.inputSources);
+  // Awaited once a guest is there; until then a failure has nobody to go to.
+  inputs.catch(() => undefined);
+  const avoid = new Set<string>();
+  const tap = new Tap({
+    onLogLine: () => {
+      events.emit({ type: 'log-line' });
+    },
+    onPhase: (phase) => {
+      context.progress.phase = phase;
+    },
+  });
+  for (let losses = 0; ;) {
+    try {
+      const result = await attempt(raw, outputs, inputs, avoid, tap, context);
+      backend.bind();
+      finish(result?.status ?? 'Error');
+      return;
+    } catch (error) {
+      if (client.gone.aborted) {
+        finish('Cancelled');
+        throw error;
+      }
+      const guest = backend.lease?.guest.id;
+      if (errorCode(error) === 'GUEST_CONFLICT' && guest !== undefined && !bound) {
+        avoid.add(guest);
+        await backend.dropGuest('conflict');
+        continue;
+      }
+      const loss = await howLost(error, context);
+      if (loss === undefined || guest === undefined || bound || ++losses > MAX_REPLAYS) {
+        finish(loss === undefined ? 'Error' : 'Lost');
+        throw error;
+      }
+      await backend.dropGuest('lost');
+      context.progress.guest = null;
+      context.log.warn({ guest, loss }, 'the guest of a build was lost; building again');
+      events.emit({ type: 'build-replayed', guest });
+      await announceReplay(
+        client,
+        tap,
+        `drover: ${loss}; building again in another guest (${losses} of ${MAX_REPLAYS})`,
+      );
+    }
+  }
+}
+
+async function attempt(
+  raw: readonly Uint8Array[],
+  outputs: readonly StorePath[],
+  inputs: Promise<Inputs>,
+  avoid: Set<string>,
+  tap: Tap,
+  context: BuildContext,
+): Promise<BuildResult | undefined> {
+  const { backend, client } = context;
+  const { lease, guest } =
+    backend.lease !== undefined && backend.guest !== undefined
+      ? { lease: backend.lease, guest: backend.guest }
+      : await backend.takeGuest(outputs, avoid);
+  context.progress.guest = lease.guest.id;
+  const hangUp = (): void => {
+    guest.channel.destroy();
+  };
+  // The guest's daemon stops the build when its client is gone.
+  client.gone.addEventListener('abort', hangUp, { once: true });
+  lease.guest.lost.addEventListener('abort', hangUp, { once: true });
+  try {
+    await backend.provision(await inputs);
+    for (const part of raw) await guest.channel.write(part);
+    for (;;) {
+      const { value: frame, raw: bytes } = await guest.channel.receive(decodeStderrFrame());
+      if (frame.kind !== 'last') {
+        for (const part of bytes) await client.write(part);
+        tap.observe(frame);
+        if (frame.kind === 'error') return undefined;
+        continue;
+      }
+      const { value, raw: response } = await guest.channel.receive(
+        decodeBuildDerivationResponse(guest.version),
+      );
+      const explained = isSuccess(value.status) ? undefined : await explainFailure(value, context);
+      for (const part of bytes) await client.write(part);
+      if (explained !== undefined)
+        await client.write(encodeBuildDerivationResponse(explained, guest.version));
+      else for (const part of response) await client.write(part);
+      return value;
+    }
+  } finally {
+    client.gone.removeEventListener('abort', hangUp);
+    lease.guest.lost.removeEventListener('abort', hangUp);
+  }
+}
+
+/** A build that found no room cannot know whose: it is told here. */
+async function explainFailure(
+  result: BuildResult,
+  { backend }: BuildContext,
+): Promise<BuildResult | undefined> {
+  const stats = await backend.lease?.guest.agent.stats().catch(() => undefined);
+  const full =
+    (stats !== undefined &&
+      stats.scratchFreeBytes < Math.min(SCRATCH_FULL_BYTES, stats.scratchTotalBytes / 10)) ||
+    result.errorMessage.includes('No space left on device');
+  if (!full) return undefined;
+  const size = stats === undefined ? '' : ` (${humanBytes(stats.scratchTotalBytes)})`;
+  return {
+    ...result,
+    errorMessage: `${result.errorMessage}\ndrover: the guest's scratch${size} is full; raise guest.scratchSize in Drover's configuration`,
+  };
+}
+
+/** How the guest was lost, in words, if that is what `error` comes from. */
+async function howLost(error: unknown, { backend, clock }: BuildContext): Promise<string | undefined> {
+  const lost = backend.lease?.guest.lost;
+  if (lost === undefined) return undefined;
+  const code = errorCode(error);
+  const suspicious =
+    backend.guest?.channel.gone.aborted === true ||
+    code === 'GUEST_GONE' ||
+    code === 'GUEST_AGENT_FAILED' ||
+    code === 'PROGRAM_FAILED';
+  if (!lost.aborted && suspicious) {
+    // The end of a connection is seen before the end of the guest.
+    await new Promise<void>((resolve) => {
+      lost.addEventListener(
+        'abort',
+        () => {
+          resolve();
+        },
+        { once: true },
+      );
+      clock.after(LOSS_GRACE_MS, resolve);
+    });
+  }
+  if (lost.aborted) return errorMessage(lost.reason);
+  if (backend.guest?.channel.gone.aborted !== true) return undefined;
+  return `the nix-daemon of the guest ${backend.lease?.guest.id ?? ''} ended`;
+}
+
+async function announceReplay(client: Channel, tap: Tap, text: string): Promise<void> {
+  for (const id of tap.takeOpenActivities())
+    await client.write(encodeStderrFrame({ kind: 'stop-activity', id }));
+  await client.write(encodeStderrFrame({ kind: 'next', text: `${text}\n` }));
+}

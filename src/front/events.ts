@@ -1,0 +1,38 @@
+import type { Provisioned } from '../guest/provision.js';
+
+export type DoorName = 'socket' | 'ssh';
+
+/** What the front tells observers, after it has happened. */
+export type FrontEvent =
+  | { readonly type: 'session-opened'; readonly door: DoorName }
+  | {
+      readonly type: 'session-closed';
+      readonly door: DoorName;
+      readonly error: string | undefined;
+      readonly receivedBytes: number;
+      readonly sentBytes: number;
+    }
+  | ({ readonly type: 'provisioned'; readonly guest: string } & Provisioned)
+  /** `result` is the build's status in Nix's words, or `Lost`, `Cancelled` or `Error` where there was none. */
+  | {
+      readonly type: 'build-finished';
+      readonly system: string;
+      readonly result: string;
+      readonly durationMs: number;
+    }
+  | { readonly type: 'build-replayed'; readonly guest: string }
+  | { readonly type: 'log-line' };
+
+/** A build that a session has asked for, as `status` shows it. */
+export interface BuildSnapshot {
+  readonly session: number;
+  readonly door: DoorName;
+  /** The derivation's store path. */
+  readonly derivation: string;
+  readonly system: string;
+  /** Where it runs; null while it waits. */
+  readonly guest: string | null;
+  /** What the build says it is doing, such as `buildPhase`. */
+  readonly phase: string | null;
+  readonly seconds: number;
+}

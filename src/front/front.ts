@@ -1,0 +1,75 @@
+import type { Duplex } from 'node:stream';
+
+import type { ImageManifest } from '../drivers/driver.js';
+import type { CaseHackDetector } from '../guest/case-hack.js';
+import type { HostStore } from '../host-store/host-store.js';
+import type { Clock } from '../lib/clock.js';
+import { Emitter } from '../lib/emitter.js';
+import { errorCode, errorMessage } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import type { Leaser } from '../pool/lease.js';
+import { Channel } from '../protocol/channel.js';
+import type { BuildSnapshot, DoorName, FrontEvent } from './events.js';
+import { Session } from './session.js';
+
+export interface FrontOptions {
+  readonly manifest: ImageManifest;
+  readonly host: HostStore;
+  readonly leaser: Leaser;
+  readonly caseHack: CaseHackDetector;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** The server side of the worker protocol, behind every door: one session per connection. */
+export class Front {
+  readonly events: Emitter<FrontEvent>;
+  readonly #options: FrontOptions;
+  readonly #sessions = new Map<Session, Channel>();
+  #count = 0;
+
+  constructor(options: FrontOptions) {
+    this.#options = options;
+    this.events = new Emitter((error) => {
+      options.log.error({ err: error }, 'an observer of the front failed');
+    });
+  }
+
+  /** Sessions that are open. */
+  get sessions(): number {
+    return this.#sessions.size;
+  }
+
+  /** Builds that go on or wait, in the order in which their sessions were opened. */
+  get builds(): readonly BuildSnapshot[] {
+    return [...this.#sessions.keys()].flatMap((session) => session.build ?? []);
+  }
+
+  /** Serves one connection until it ends. Never rejects: a session's failure is its own. */
+  async serve(stream: Duplex, door: DoorName): Promise<void> {
+    const id = ++this.#count;
+    const log = this.#options.log.child({ session: id, door });
+    const channel = new Channel(stream);
+    const session = new Session(channel, { ...this.#options, id, door, log, events: this.events });
+    this.#sessions.set(session, channel);
+    this.events.emit({ type: 'session-opened', door });
+    const error = await session.run();
+    this.#sessions.delete(session);
+    const { receivedBytes, sentBytes } = channel;
+    this.events.emit({
+      type: 'session-closed',
+      door,
+      error: error === undefined ? undefined : (errorCode(error) ?? 'UNKNOWN'),
+      receivedBytes,
+      sentBytes,
+    });
+    if (error === undefined) log.debug({ receivedBytes, sentBytes }, 'session closed');
+    else if (channel.gone.aborted) log.info({ reason: errorMessage(error) }, 'client left');
+    else log.warn({ err: error }, 'session failed');
+  }
+
+  /** Closes every session, whatever it is doing. */
+  closeAll(): void {
+    for (const channel of this.#sessions.values()) channel.destroy();
+  }
+}

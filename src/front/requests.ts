@@ -1,0 +1,101 @@
+import type { BasicDerivation } from '../protocol/basic-derivation.js';
+import type { DerivedPath } from '../protocol/derived-path.js';
+import {
+  decodeAddIndirectRoot,
+  decodeBuildPaths,
+  decodeBuildPathsWithResults,
+  decodeEnsurePath,
+  decodeNarFromPath,
+  decodeQueryDerivationOutputMap,
+  decodeQueryMissing,
+  Op,
+} from '../protocol/operations.js';
+import {
+  decodeBuildPathsWithResultsResponse,
+  decodeDoneResponse,
+  decodeOutputMapResponse,
+  decodeQueryMissingResponse,
+} from '../protocol/responses.js';
+import type { StorePath } from '../protocol/store-path.js';
+import { atLeast, type ProtocolVersion } from '../protocol/version.js';
+import type { Decoder } from '../protocol/wire.js';
+
+/** What a request speaks of, to be made valid in the guest before the request gets there. */
+export interface Mentions {
+  readonly paths: readonly StorePath[];
+  /** Derivations to build: with what they are built from. */
+  readonly derivations: readonly StorePath[];
+}
+
+/** A request that the guest answers, whose end and whose response's end are known. */
+interface ForwardedRequest {
+  request(version: ProtocolVersion): Decoder<Mentions>;
+  /** What follows the last log frame; a NAR has no end that could be decoded. */
+  readonly response: ((version: ProtocolVersion) => Decoder<unknown>) | 'nar';
+}
+
+function* path(decoder: Decoder<StorePath>): Decoder<Mentions> {
+  return { paths: [yield* decoder], derivations: [] };
+}
+
+function* targets(decoder: Decoder<readonly DerivedPath[]>): Decoder<Mentions> {
+  const all = yield* decoder;
+  return {
+    paths: all.filter(({ outputs }) => outputs === undefined).map(({ path: target }) => target),
+    derivations: all.filter(({ outputs }) => outputs !== undefined).map(({ path: target }) => target),
+  };
+}
+
+function* nothing(decoder: Decoder<unknown>): Decoder<Mentions> {
+  yield* decoder;
+  return { paths: [], derivations: [] };
+}
+
+function* targetsOf(decoder: Decoder<{ readonly targets: readonly DerivedPath[] }>): Decoder<DerivedPath[]> {
+  return [...(yield* decoder).targets];
+}
+
+const FORWARDED: ReadonlyMap<number, ForwardedRequest> = new Map<number, ForwardedRequest>([
+  [Op.EnsurePath, { request: (version) => path(decodeEnsurePath(version)), response: decodeDoneResponse }],
+  [Op.NarFromPath, { request: (version) => path(decodeNarFromPath(version)), response: 'nar' }],
+  [
+    Op.QueryDerivationOutputMap,
+    {
+      request: (version) => path(decodeQueryDerivationOutputMap(version)),
+      response: () => decodeOutputMapResponse(),
+    },
+  ],
+  [
+    Op.AddIndirectRoot,
+    { request: (version) => nothing(decodeAddIndirectRoot(version)), response: decodeDoneResponse },
+  ],
+  [
+    Op.QueryMissing,
+    {
+      request: (version) => targets(decodeQueryMissing(version)),
+      response: () => decodeQueryMissingResponse(),
+    },
+  ],
+  [
+    Op.BuildPaths,
+    { request: (version) => targets(targetsOf(decodeBuildPaths(version))), response: decodeDoneResponse },
+  ],
+  [
+    Op.BuildPathsWithResults,
+    {
+      request: (version) => targets(targetsOf(decodeBuildPathsWithResults(version))),
+      response: (version) => decodeBuildPathsWithResultsResponse(version),
+    },
+  ],
+]);
+
+/** How to pass this operation on, if both ends of it are known in this version. */
+export function forwardedRequest(op: number, version: ProtocolVersion): ForwardedRequest | undefined {
+  if (op === Op.BuildPathsWithResults && !atLeast(version, 34)) return undefined;
+  return FORWARDED.get(op);
+}
+
+/** Paths of a derivation's outputs, as far as they are known before it is built. */
+export function outputPaths({ outputs }: BasicDerivation): StorePath[] {
+  return [...outputs.values()].flatMap((output) => output.path ?? []);
+}

@@ -1,0 +1,45 @@
+import {
+  ACTIVITY_BUILD,
+  RESULT_BUILD_LOG_LINE,
+  RESULT_SET_PHASE,
+  type StderrFrame,
+} from '../protocol/stderr.js';
+
+/** What a tap makes of the frames that pass. */
+export interface TapListener {
+  onLogLine(): void;
+  onPhase(phase: string): void;
+}
+
+/** Watches the log frames of one build. It only observes: the bytes have gone to the client already. */
+export class Tap {
+  readonly #listener: TapListener;
+  readonly #builds = new Set<bigint>();
+  readonly #open = new Set<bigint>();
+
+  constructor(listener: TapListener) {
+    this.#listener = listener;
+  }
+
+  observe(frame: StderrFrame): void {
+    if (frame.kind === 'start-activity') {
+      this.#open.add(frame.activity.id);
+      if (frame.activity.type === ACTIVITY_BUILD) this.#builds.add(frame.activity.id);
+    } else if (frame.kind === 'stop-activity') {
+      this.#open.delete(frame.id);
+      this.#builds.delete(frame.id);
+    } else if (frame.kind === 'result' && this.#builds.has(frame.id)) {
+      const [field] = frame.fields;
+      if (frame.type === RESULT_BUILD_LOG_LINE) this.#listener.onLogLine();
+      if (frame.type === RESULT_SET_PHASE && typeof field === 'string') this.#listener.onPhase(field);
+    }
+  }
+
+  /** Activities that were started and not stopped: when a guest is lost, somebody else must stop them. */
+  takeOpenActivities(): readonly bigint[] {
+    const open = [...this.#open];
+    this.#open.clear();
+    this.#builds.clear();
+    return open;
+  }
+}

@@ -1,0 +1,76 @@
+import type { Channel } from '../protocol/channel.js';
+import { ByteQueue } from '../protocol/byte-queue.js';
+import { Feeder } from '../protocol/feeder.js';
+import { encodeFrame, encodeFrameEnd, FrameParser } from '../protocol/framed.js';
+import { ProtocolError } from '../protocol/protocol-error.js';
+import type { Decoder } from '../protocol/wire.js';
+
+/** The payload of a framed stream that a client sends, read piece by piece and never held as a whole. */
+export class FramedInput {
+  readonly #client: Channel;
+  readonly #parser = new FrameParser();
+  readonly #payload = new ByteQueue();
+
+  constructor(client: Channel) {
+    this.#client = client;
+  }
+
+  /** Reads one value from the payload, with its bytes. @throws ProtocolError also when the stream ends before it */
+  async receive<T>(decoder: Decoder<T>): Promise<{ value: T; raw: readonly Uint8Array[] }> {
+    const feeder = new Feeder(decoder, this.#payload, { capture: true });
+    for (;;) {
+      const progress = feeder.feed();
+      if (progress.done) return { value: progress.value, raw: feeder.raw() };
+      if (!(await this.#fill())) feeder.end();
+    }
+  }
+
+  /** Passes `bytes` bytes of payload on, or what there is to the end of the stream, in frames of its own. */
+  async pass(to: Channel, bytes = Infinity): Promise<void> {
+    for (let left = bytes; left > 0;) {
+      if (this.#payload.length === 0 && !(await this.#fill())) {
+        if (bytes === Infinity) return;
+        throw new ProtocolError('PROTOCOL_TRUNCATED', `An upload ended ${left} bytes early`);
+      }
+      for (const part of this.#payload.takeParts(Math.min(left, this.#payload.length))) {
+        left -= part.length;
+        await to.write(encodeFrame(part));
+      }
+    }
+  }
+
+  /** Passes on bytes that were received before. */
+  async put(to: Channel, parts: readonly Uint8Array[]): Promise<void> {
+    for (const part of parts) await to.write(encodeFrame(part));
+  }
+
+  /** Reads up to the end of the stream, and ends the other one. */
+  async finish(to: Channel): Promise<void> {
+    await this.pass(to);
+    await to.write(encodeFrameEnd());
+  }
+
+  /** Reads the end of a stream whose payload was read. @throws ProtocolError when more comes */
+  async expectEnd(): Promise<void> {
+    if (this.#payload.length > 0 || (await this.#fill())) {
+      throw new ProtocolError('PROTOCOL_MALFORMED', 'An upload has more data than it announced');
+    }
+  }
+
+  /** Waits for more payload. False at the end of the stream. */
+  async #fill(): Promise<boolean> {
+    const before = this.#payload.length;
+    while (this.#payload.length === before) {
+      if (this.#parser.ended) return false;
+      // Never beyond this stream's end: what follows it is the next request.
+      const chunks = await this.#client.readSome(this.#parser.wantedBytes);
+      if (chunks.length === 0) {
+        throw new ProtocolError('PROTOCOL_TRUNCATED', 'The connection ended in the middle of an upload');
+      }
+      for (const chunk of chunks) {
+        for (const part of this.#parser.push(chunk).payload) this.#payload.push(part);
+      }
+    }
+    return true;
+  }
+}

@@ -1,0 +1,97 @@
+import { z } from 'zod';
+
+import type { ImageManifest, RunningGuest } from '../drivers/driver.js';
+import { DroverError } from '../lib/errors.js';
+
+/** Exit status of `register` when paths are not there. */
+const EXIT_MISSING = 3;
+
+const protocolSchema = z.object({
+  major: z.number().int(),
+  minor: z.number().int(),
+  features: z.array(z.string()),
+});
+
+/** The manifest of an image, as a file or as the answer to `hello`. Unknown keys are dropped. */
+export const manifestSchema: z.ZodType<ImageManifest> = z.object({
+  generation: z.string().min(1),
+  nixVersion: z.string().min(1),
+  protocol: protocolSchema,
+  systems: z.array(z.string().min(1)).min(1),
+});
+
+const statsSchema = z.object({
+  scratchTotalBytes: z.number(),
+  scratchUsedBytes: z.number(),
+  scratchFreeBytes: z.number(),
+  uptimeSeconds: z.number(),
+});
+
+/** How full a guest's scratch is. One scratch holds the upper layer, the database and the build directories. */
+export type GuestStats = z.infer<typeof statsSchema>;
+
+/** The verbs of drover-guest, typed. Every failure is a DroverError `GUEST_AGENT_FAILED` with what the guest said. */
+export class GuestAgent {
+  readonly #guest: Pick<RunningGuest, 'exec'>;
+
+  constructor(guest: Pick<RunningGuest, 'exec'>) {
+    this.#guest = guest;
+  }
+
+  async hello(): Promise<ImageManifest> {
+    return parseJson(manifestSchema, 'hello', await this.#verb(['hello']));
+  }
+
+  /**
+   * Makes paths of the lower layer valid in the guest.
+   * @param registration in the text form of `nix-store --dump-db`
+   * @returns the paths that the guest does not see. If there are any, nothing was registered.
+   */
+  async register(registration: string): Promise<readonly string[]> {
+    const { exitCode, stdout, stderr } = await this.#guest.exec(['drover-guest', 'register'], registration);
+    if (exitCode === EXIT_MISSING) return stdout.split('\n').filter((line) => line !== '');
+    if (exitCode !== 0) throw failed('register', exitCode, stderr);
+    return [];
+  }
+
+  async stats(): Promise<GuestStats> {
+    return parseJson(statsSchema, 'stats', await this.#verb(['stats']));
+  }
+
+  /** @param unixSeconds the host's time, in whole seconds since 1970 */
+  async setClock(unixSeconds: number): Promise<void> {
+    await this.#verb(['set-clock', String(Math.floor(unixSeconds))]);
+  }
+
+  async poweroff(): Promise<void> {
+    await this.#verb(['poweroff']);
+  }
+
+  async #verb(verb: readonly string[]): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.#guest.exec(['drover-guest', ...verb]);
+    if (exitCode !== 0) throw failed(verb[0] ?? '', exitCode, stderr);
+    return stdout;
+  }
+}
+
+function parseJson<T>(schema: z.ZodType<T>, verb: string, text: string): T {
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (cause) {
+    throw new DroverError('GUEST_AGENT_FAILED', `The guest's answer to ${verb} makes no sense`, {
+      cause,
+      context: { verb },
+    });
+  }
+}
+
+function failed(verb: string, exitCode: number, stderr: string): DroverError {
+  const said = stderr.trim().slice(-2000);
+  return new DroverError(
+    'GUEST_AGENT_FAILED',
+    `drover-guest ${verb} failed in the guest (exit status ${exitCode}): ${said}`,
+    {
+      context: { verb, exitCode },
+    },
+  );
+}

@@ -1,0 +1,63 @@
+import type { WorkerClient } from '../host-store/worker-client.js';
+import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
+import type { StorePath } from '../protocol/store-path.js';
+
+/** Path infos by path. */
+export type PathInfos = ReadonlyMap<StorePath, PathInfo>;
+
+/**
+ * What the host's store knows about `roots` and everything they refer to. Each path is first pinned against the host's
+ * garbage collector, for as long as `host` stays connected. Roots that are not valid there are left out.
+ */
+export async function queryClosure(host: WorkerClient, roots: Iterable<StorePath>): Promise<PathInfos> {
+  const infos = new Map<StorePath, PathInfo>();
+  const seen = new Set<StorePath>(roots);
+  for (let level = [...seen]; level.length > 0;) {
+    await host.addTempRoots(level);
+    const answers = await host.queryPathInfos(level);
+    const next: StorePath[] = [];
+    level.forEach((path, index) => {
+      const info = answers[index];
+      if (info === undefined) return;
+      infos.set(path, info);
+      for (const reference of info.references) {
+        if (seen.has(reference)) continue;
+        seen.add(reference);
+        next.push(reference);
+      }
+    });
+    level = next;
+  }
+  return infos;
+}
+
+/**
+ * Paths in an order in which each comes after those it refers to, references outside of `infos` ignored.
+ * The store has no cycles but of a path with itself.
+ */
+export function inReferenceOrder(infos: PathInfos): ValidPathInfo[] {
+  const ordered: ValidPathInfo[] = [];
+  const visited = new Set<StorePath>();
+  for (const root of infos.keys()) {
+    // Iterative: a chain of references may be longer than the stack is deep.
+    const stack: { path: StorePath; next: number }[] = [{ path: root, next: 0 }];
+    while (stack.length > 0) {
+      const top = stack[stack.length - 1];
+      if (top === undefined) break;
+      const info = infos.get(top.path);
+      if (top.next === 0 && (info === undefined || visited.has(top.path))) {
+        stack.pop();
+        continue;
+      }
+      visited.add(top.path);
+      const reference = info?.references[top.next++];
+      if (reference !== undefined) {
+        stack.push({ path: reference, next: 0 });
+      } else {
+        if (info !== undefined) ordered.push({ path: top.path, ...info });
+        stack.pop();
+      }
+    }
+  }
+  return ordered;
+}

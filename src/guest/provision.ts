@@ -1,0 +1,211 @@
+import type { WorkerClient } from '../host-store/worker-client.js';
+import { DroverError } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import { Mutex } from '../lib/mutex.js';
+import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
+import type { StorePath } from '../protocol/store-path.js';
+import type { GuestAgent } from './agent.js';
+import type { CaseHackDetector } from './case-hack.js';
+import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
+import { formatRegistration } from './registration.js';
+
+/** What provisioning did. Bytes are those of the NARs. */
+export interface Provisioned {
+  readonly sharedPaths: number;
+  readonly sharedBytes: number;
+  readonly copiedPaths: number;
+  readonly copiedBytes: number;
+}
+
+/** The inputs of a session, looked up in the host's store and pinned there. */
+export interface Inputs {
+  readonly infos: PathInfos;
+  /** Paths whose names the guest would see wrong: to be copied. */
+  readonly unshareable: ReadonlySet<StorePath>;
+}
+
+/** The guest says something about a path that the host's store contradicts: this guest is of no use for it. */
+export class GuestConflictError extends DroverError {
+  override readonly name = 'GuestConflictError';
+  constructor(path: StorePath, message: string) {
+    super('GUEST_CONFLICT', message, { context: { path } });
+  }
+}
+
+/** Looks up what a session needs. Needs no guest, so it can go on while one boots. */
+export async function lookUpInputs(
+  host: WorkerClient,
+  roots: Iterable<StorePath>,
+  caseHack: CaseHackDetector,
+): Promise<Inputs> {
+  const infos = await queryClosure(host, roots);
+  const unshareable = new Set<StorePath>();
+  await Promise.all(
+    [...infos.keys()].map(async (path) => {
+      if (await caseHack.affects(path)) unshareable.add(path);
+    }),
+  );
+  return { infos, unshareable };
+}
+
+/**
+ * What Drover has put into one guest's store, and how it puts more there.
+ *
+ * INVARIANT: `#present` holds only paths that were seen in the guest when they were entered, under the identity that
+ * the host's store gave them then. One provisioning runs at a time.
+ */
+export class GuestStore {
+  readonly #agent: GuestAgent;
+  readonly #log: Log;
+  readonly #mutex = new Mutex();
+  readonly #present = new Map<StorePath, string>();
+  readonly #shared = new Set<StorePath>();
+
+  constructor(agent: GuestAgent, log: Log) {
+    this.#agent = agent;
+    this.#log = log;
+  }
+
+  /** Paths that the guest has through the shared store. */
+  get sharedPaths(): number {
+    return this.#shared.size;
+  }
+
+  /**
+   * Whether the guest takes any of `outputs` for valid only because the host's store once had it. It would then not
+   * build it: and the path may be gone since.
+   */
+  sharesAnyOf(outputs: Iterable<StorePath>): boolean {
+    return [...outputs].some((path) => this.#shared.has(path));
+  }
+
+  /**
+   * Makes the inputs valid in the guest: by sharing, else by copying.
+   * @param guest a connection to the guest's daemon
+   * @param onConflict what to do about a path with other contents in the guest: it is an input, or only spoken of
+   * @throws GuestConflictError when the guest has a path with other contents
+   * @throws DroverError `PROVISION_FAILED`, `GUEST_AGENT_FAILED`, or what the streams throw
+   */
+  async provision(
+    inputs: Inputs,
+    host: WorkerClient,
+    guest: WorkerClient,
+    onConflict: 'throw' | 'keep' = 'throw',
+  ): Promise<Provisioned> {
+    return await this.#mutex.run(async () => {
+      const missing = await this.#missingOf(inputs.infos, guest, onConflict);
+      let copy = new Set([...missing.keys()].filter((path) => inputs.unshareable.has(path)));
+      const invisible = await this.#share(missing, copy, host, guest);
+      if (invisible.size > 0) {
+        this.#log.warn({ paths: invisible.size }, 'shared paths are not visible in the guest; copying them');
+        copy = new Set([...copy, ...invisible]);
+        const still = await this.#share(
+          await this.#missingOf(inputs.infos, guest, onConflict),
+          copy,
+          host,
+          guest,
+        );
+        if (still.size > 0) throw notVisible(still);
+      }
+      return summary(missing, copy);
+    });
+  }
+
+  /** What the guest does not have, or has from another time; entered as present where the guest built it itself. */
+  async #missingOf(
+    infos: PathInfos,
+    guest: WorkerClient,
+    onConflict: 'throw' | 'keep',
+  ): Promise<Map<StorePath, PathInfo>> {
+    const unknown = [...infos].filter(([path, info]) => this.#present.get(path) !== identity(info));
+    const missing = new Map(unknown);
+    const builtThere = await guest.queryValidPaths(
+      unknown.map(([path]) => path).filter((path) => !this.#shared.has(path)),
+    );
+    const theirs = await guest.queryPathInfos(builtThere);
+    builtThere.forEach((path, index) => {
+      const info = infos.get(path);
+      if (info === undefined) return;
+      if (theirs[index]?.narHash !== info.narHash && onConflict === 'throw') {
+        throw new GuestConflictError(path, `The guest has other contents than the host in ${path}`);
+      }
+      if (theirs[index]?.narHash === info.narHash) this.#present.set(path, identity(info));
+      missing.delete(path);
+    });
+    return missing;
+  }
+
+  /** Returns the paths that cannot be shared because the guest does not see them; then some are not present yet. */
+  async #share(
+    missing: ReadonlyMap<StorePath, PathInfo>,
+    copy: ReadonlySet<StorePath>,
+    host: WorkerClient,
+    guest: WorkerClient,
+  ): Promise<ReadonlySet<StorePath>> {
+    let batch: ValidPathInfo[] = [];
+    const registerBatch = async (): Promise<ReadonlySet<StorePath>> => {
+      if (batch.length === 0) return new Set();
+      const invisible = (await this.#agent.register(formatRegistration(batch))) as readonly StorePath[];
+      if (invisible.length > 0) return new Set(invisible);
+      for (const { path, ...info } of batch) {
+        this.#present.set(path, identity(info));
+        this.#shared.add(path);
+      }
+      batch = [];
+      return new Set();
+    };
+    for (const info of inReferenceOrder(missing)) {
+      if (!copy.has(info.path)) {
+        batch.push(info);
+        continue;
+      }
+      const invisible = await registerBatch();
+      if (invisible.size > 0) return invisible;
+      await this.#copy(info, host, guest);
+    }
+    return await registerBatch();
+  }
+
+  async #copy(info: ValidPathInfo, host: WorkerClient, guest: WorkerClient): Promise<void> {
+    try {
+      await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info.narSize));
+    } catch (cause) {
+      throw new DroverError('PROVISION_FAILED', `${info.path} cannot be copied into the guest`, {
+        cause,
+        hint: 'Check the path with: nix-store --verify-path. If it is damaged: nix-store --repair-path.',
+        context: { path: info.path },
+      });
+    }
+    this.#present.set(info.path, identity(info));
+  }
+}
+
+/** A path that was collected and came back is another one: its directory entries in the guest may be stale. */
+function identity(info: PathInfo): string {
+  return `${info.narHash} ${info.registrationTime}`;
+}
+
+function notVisible(paths: ReadonlySet<StorePath>): DroverError {
+  const [path = ''] = paths;
+  return new DroverError(
+    'PROVISION_FAILED',
+    `The guest does not see ${path}, which was registered a moment ago`,
+    {
+      context: { path, paths: paths.size },
+    },
+  );
+}
+
+function summary(missing: ReadonlyMap<StorePath, PathInfo>, copy: ReadonlySet<StorePath>): Provisioned {
+  const total = { sharedPaths: 0, sharedBytes: 0, copiedPaths: 0, copiedBytes: 0 };
+  for (const [path, { narSize }] of missing) {
+    if (copy.has(path)) {
+      total.copiedPaths += 1;
+      total.copiedBytes += narSize;
+    } else {
+      total.sharedPaths += 1;
+      total.sharedBytes += narSize;
+    }
+  }
+  return total;
+}

@@ -1,0 +1,80 @@
+import { connect } from 'node:net';
+import { Duplex } from 'node:stream';
+
+import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
+import { spawnStream } from '../lib/process.js';
+import { LATEST_VERSION } from '../protocol/version.js';
+import { WorkerClient } from './worker-client.js';
+
+const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
+
+/** The host's own Nix store, reached through its nix-daemon. */
+export interface HostStore {
+  /**
+   * A fresh connection. Never shared or kept: a daemon process remembers path infos, and would go on calling a
+   * path valid after it was collected.
+   * @throws DroverError `HOST_STORE_UNAVAILABLE`
+   */
+  connect(): Promise<WorkerClient>;
+}
+
+/**
+ * The daemon's socket where one listens (`NIX_DAEMON_SOCKET_PATH` is respected), else a `nix-daemon --stdio` child
+ * for each connection, as on a single-user installation.
+ */
+export function hostStore(env: NodeJS.ProcessEnv): HostStore {
+  const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
+  return {
+    async connect() {
+      const stream = (await connectSocket(socketPath)) ?? (await startDaemon(env, socketPath));
+      try {
+        return await WorkerClient.connect(stream, LATEST_VERSION);
+      } catch (cause) {
+        throw unavailable(`The host's nix-daemon does not answer`, cause);
+      }
+    },
+  };
+}
+
+/** Nothing where no daemon listens: there is no such file, or a stale one. */
+async function connectSocket(path: string): Promise<Duplex | undefined> {
+  return await new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.removeAllListeners('error');
+      resolve(socket);
+    });
+    socket.once('error', (error) => {
+      const code = errorCode(error);
+      if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ENOTDIR') resolve(undefined);
+      else reject(unavailable(`The socket of the host's nix-daemon, ${path}, cannot be reached`, error));
+    });
+  });
+}
+
+async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<Duplex> {
+  // Nix would look for the socket again, and forward to itself for ever if NIX_REMOTE said `daemon`.
+  const childEnv = { ...env, NIX_REMOTE: env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE'] };
+  try {
+    return await spawnStream('nix-daemon', ['--stdio'], childEnv);
+  } catch (cause) {
+    if (errorCode(cause) === 'ENOENT') {
+      throw unavailable(
+        `There is no Nix on this host: nothing listens at ${socketPath}, and nix-daemon is not on PATH`,
+        undefined,
+      );
+    }
+    throw unavailable('nix-daemon cannot be started', cause);
+  }
+}
+
+function unavailable(message: string, cause: unknown): DroverError {
+  return new DroverError(
+    'HOST_STORE_UNAVAILABLE',
+    cause === undefined ? message : `${message}: ${errorMessage(cause)}`,
+    {
+      cause,
+      hint: 'Install Nix (on Debian: apt-get install nix-bin), or start its daemon.',
+    },
+  );
+}

@@ -1,0 +1,43 @@
+import { createWriteStream, type WriteStream } from 'node:fs';
+import type { Readable } from 'node:stream';
+
+/** Bytes written to the file; what a guest prints after that is counted, not kept. */
+const MAX_FILE_BYTES = 4 * 1024 * 1024;
+/** Bytes at the end of the output that are kept for error messages. */
+const TAIL_BYTES = 4096;
+
+/** A guest's console on the host: a file of bounded size, and the last lines in memory. */
+export class ConsoleLog {
+  readonly path: string;
+  readonly #file: WriteStream;
+  #written = 0;
+  #tail = Buffer.alloc(0);
+
+  constructor(path: string) {
+    this.path = path;
+    this.#file = createWriteStream(path, { mode: 0o600 });
+    // A full disk must not take the guest with it: the tail stays.
+    this.#file.on('error', () => undefined);
+  }
+
+  /** Reads `source` to its end. */
+  follow(source: Readable): void {
+    source.on('data', (chunk: Buffer) => {
+      this.#tail = Buffer.concat([this.#tail, chunk]).subarray(-TAIL_BYTES);
+      if (this.#written >= MAX_FILE_BYTES) return;
+      this.#written += chunk.length;
+      this.#file.write(chunk);
+      if (this.#written >= MAX_FILE_BYTES)
+        this.#file.write(`\n[the rest was not kept: over ${MAX_FILE_BYTES} bytes]\n`);
+    });
+  }
+
+  /** The last lines, for people. */
+  tail(lines = 10): string {
+    return this.#tail.toString('utf8').trimEnd().split('\n').slice(-lines).join('\n');
+  }
+
+  close(): void {
+    this.#file.end();
+  }
+}

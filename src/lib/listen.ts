@@ -1,0 +1,62 @@
+import { unlink } from 'node:fs/promises';
+import { connect, type Server } from 'node:net';
+
+import { DroverError, errorCode } from './errors.js';
+
+/** Removes a socket that nobody listens on any more. */
+export async function clearStaleSocket(path: string): Promise<void> {
+  const answer = await new Promise<string | undefined>((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve('in use');
+    });
+    socket.once('error', (error) => {
+      resolve(errorCode(error));
+    });
+  });
+  if (answer === 'ENOENT') return;
+  if (answer === 'ECONNREFUSED') {
+    await unlink(path);
+    return;
+  }
+  throw new DroverError(
+    'ADDRESS_IN_USE',
+    answer === 'in use' ? `Somebody listens at ${path} already` : `${path} is there already, and no socket`,
+    {
+      hint: 'Another drover may be running with the same stateDir: see `drover status`.',
+      context: { path },
+    },
+  );
+}
+
+/** @throws DroverError `ADDRESS_IN_USE`, `ADDRESS_UNUSABLE` */
+export async function listen(
+  server: Server,
+  ...where: [path: string] | [port: number, host: string]
+): Promise<void> {
+  const name = where.length === 1 ? where[0] : `${where[1]}:${where[0]}`;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (cause) => {
+      const code = errorCode(cause);
+      reject(
+        code === 'EADDRINUSE'
+          ? new DroverError('ADDRESS_IN_USE', `${name} is in use already`, {
+              cause,
+              hint: 'Choose another one in the configuration, or stop what listens there.',
+            })
+          : new DroverError('ADDRESS_UNUSABLE', `Cannot listen at ${name} (${code ?? ''})`, { cause }),
+      );
+    });
+    if (where.length === 1) server.listen(where[0], resolve);
+    else server.listen(where[0], where[1], resolve);
+  });
+}
+
+export async function closeServer(server: Server): Promise<void> {
+  await new Promise<void>((resolve) => {
+    server.close(() => {
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,74 @@
+import type { GuestDriver, RunningGuest } from '../drivers/driver.js';
+import { GuestAgent } from '../guest/agent.js';
+import { GuestStore } from '../guest/provision.js';
+import { DroverError } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import type { GuestSnapshot } from './events.js';
+import type { LeasedGuest } from './lease.js';
+import type { GuestView, RetireReason } from './plan.js';
+import type { GuestState } from './state.js';
+
+/** One guest in the pool's books. Only the pool writes to it. */
+export class GuestRecord implements GuestView {
+  readonly id: string;
+  readonly bornAt: number;
+  readonly startedWall: number;
+  /** Second boot in a row: if it fails too, whoever waits is told. */
+  readonly isRetry: boolean;
+  /** Gives up the boot. */
+  readonly bootAbort = new AbortController();
+  state: GuestState = 'booting';
+  leases = 0;
+  builds = 0;
+  idleSince: number;
+  retire: RetireReason | undefined;
+  stopping = false;
+  bootedWall: number | undefined;
+  running: RunningGuest | undefined;
+  leased: LeasedGuest | undefined;
+  statsAt = -Infinity;
+  readonly #lost = new AbortController();
+
+  constructor(id: string, now: number, wallNow: number, isRetry: boolean) {
+    this.id = id;
+    this.bornAt = now;
+    this.idleSince = now;
+    this.startedWall = wallNow;
+    this.isRetry = isRetry;
+  }
+
+  /** The guest runs now. */
+  attach(running: RunningGuest, log: Log): void {
+    const agent = new GuestAgent(running);
+    this.running = running;
+    this.leased = {
+      id: this.id,
+      agent,
+      store: new GuestStore(agent, log),
+      lost: this.#lost.signal,
+      openDaemon: () => running.openDaemon(),
+    };
+  }
+
+  /** The guest is gone: whoever holds a lease learns it. */
+  markLost(how: string): void {
+    this.#lost.abort(
+      new DroverError('GUEST_LOST', `The guest ${this.id} was lost: ${how}`, { context: { guest: this.id } }),
+    );
+  }
+
+  snapshot(driver: GuestDriver, now: number): GuestSnapshot {
+    return {
+      id: this.id,
+      state: this.state,
+      driver: driver.name,
+      leases: this.leases,
+      builds: this.builds,
+      startedAt: new Date(this.startedWall).toISOString(),
+      bootedAt: this.bootedWall === undefined ? null : new Date(this.bootedWall).toISOString(),
+      idleSeconds: this.leases > 0 || this.state !== 'ready' ? 0 : Math.round((now - this.idleSince) / 1000),
+      sharedPaths: this.leased?.store.sharedPaths ?? 0,
+      consoleLog: driver.consoleLog(this.id),
+    };
+  }
+}
