@@ -1,4 +1,66 @@
 #!/usr/bin/env node
-import { main } from './cli/index.js';
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-process.exitCode = await main(process.argv.slice(2));
+import { EXIT } from './cli/exit-codes.js';
+import { runCli } from './cli/index.js';
+import type { Config } from './config/schema.js';
+import { readHostKey } from './doors/host-key.js';
+import { connectProgram } from './doors/socket-door.js';
+import type { GuestDriver } from './drivers/driver.js';
+import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
+import { hostStore } from './host-store/host-store.js';
+import { createLog } from './lib/log.js';
+import { serveUntilSignal } from './serve.js';
+import { hostKeyFile, Supervisor } from './supervisor.js';
+
+/** Drover's own directory: this file is in its `dist`. */
+const PACKAGE_DIR = fileURLToPath(new URL('..', import.meta.url));
+const STORE_DIR = '/nix/store';
+const { env } = process;
+const { version } = JSON.parse(readFileSync(join(PACKAGE_DIR, 'package.json'), 'utf8')) as {
+  version: string;
+};
+
+async function createDriver(config: Config): Promise<GuestDriver> {
+  return await NamespaceDriver.create({
+    stateDir: config.stateDir,
+    scripts: join(PACKAGE_DIR, 'guest-config'),
+    env,
+    storeDir: STORE_DIR,
+    maxJobs: config.pool.jobsPerGuest,
+    features: config.features,
+    guest: config.guest,
+  });
+}
+
+async function serve(config: Config): Promise<number> {
+  const log = createLog(config.log.level);
+  const supervisor = await Supervisor.start({
+    config,
+    version,
+    host: hostStore(env),
+    createDriver: () => createDriver(config),
+    connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
+    log,
+  });
+  return await serveUntilSignal(supervisor, config.pool.drainTimeoutMs, log);
+}
+
+// What Drover writes for guests must be readable there, whatever the caller's umask; its own files name their modes.
+process.umask(0o022);
+process.exitCode = await runCli(process.argv.slice(2), {
+  version,
+  env,
+  uid: process.getuid?.() ?? -1,
+  home: homedir(),
+  print: (text) => process.stdout.write(text),
+  printError: (text) => process.stderr.write(text),
+  serve,
+  demo: async () => await Promise.resolve(EXIT.failure),
+  systems: namespaceSystems,
+  hostKey: async ({ stateDir }) => (await readHostKey(hostKeyFile(stateDir)))?.publicKey,
+  connectProgram: ({ doors }) => connectProgram(doors.socket.path),
+});

@@ -1,64 +1,188 @@
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import type { Config } from './config/schema.js';
+import type { DroverEvent, Status } from './control/api.js';
+import { controlSocket } from './control/client.js';
+import { serveControl } from './control/server.js';
+import { TotalsCounter } from './control/totals.js';
 import { loadHostKey } from './doors/host-key.js';
 import { openSocketDoor } from './doors/socket-door.js';
 import { openSshDoor } from './doors/ssh-door.js';
 import type { GuestDriver } from './drivers/driver.js';
-import { NamespaceDriver } from './drivers/namespace/driver.js';
 import { Front } from './front/front.js';
 import { CaseHackDetector } from './guest/case-hack.js';
-import { hostStore } from './host-store/host-store.js';
+import type { HostStore } from './host-store/host-store.js';
 import { systemClock } from './lib/clock.js';
+import { DroverError } from './lib/errors.js';
 import type { Log } from './lib/log.js';
 import { makePrivateDir } from './lib/private-dir.js';
 import { Pool } from './pool/pool.js';
+import { formatVersion } from './protocol/version.js';
 
-/** The directory of Drover's own files: `dist` or `src` is in it. */
-const PACKAGE_DIR = fileURLToPath(new URL('..', import.meta.url));
-const STORE_DIR = '/nix/store';
-
-async function createDriver(config: Config, env: NodeJS.ProcessEnv): Promise<GuestDriver> {
-  return await NamespaceDriver.create({
-    stateDir: config.stateDir,
-    scripts: join(PACKAGE_DIR, 'guest-config'),
-    env,
-    storeDir: STORE_DIR,
-    maxJobs: config.pool.jobsPerGuest,
-    features: config.features,
-    guest: config.guest,
-  });
+export interface SupervisorParts {
+  readonly config: Config;
+  readonly version: string;
+  readonly host: HostStore;
+  readonly createDriver: () => Promise<GuestDriver>;
+  /** The compiled drover-connect. */
+  readonly connectProgram: string;
+  readonly log: Log;
 }
 
-export async function startSupervisor(config: Config, env: NodeJS.ProcessEnv, log: Log) {
-  await makePrivateDir(config.stateDir);
-  const host = hostStore(env);
-  await (await host.connect())[Symbol.asyncDispose]();
-  const driver = await createDriver(config, env);
-  for (const found of await driver.reap()) log.warn({ found }, 'cleaned up after an earlier run');
-  const pool = new Pool(driver, config.pool, systemClock, log);
-  const front = new Front({
-    manifest: driver.manifest,
-    host,
-    leaser: pool,
-    caseHack: new CaseHackDetector(),
-    clock: systemClock,
-    log,
-  });
-  const door = await openSocketDoor(front, config.doors.socket.path, {
-    connect: join(PACKAGE_DIR, 'dist/drover-connect'),
-  });
-  const { ssh } = config.doors;
-  const sshDoor =
-    ssh.authorizedKeys.length === 0
-      ? undefined
-      : await openSshDoor(front, {
-          ...ssh.listen,
-          authorizedKeys: ssh.authorizedKeys,
-          hostKey: await loadHostKey(join(config.stateDir, 'ssh/host_ed25519_key')),
-          log,
-        });
-  pool.start();
-  return { pool, front, door, sshDoor, driver };
+/** Where the ssh door's host key is kept. */
+export function hostKeyFile(stateDir: string): string {
+  return join(stateDir, 'ssh/host_ed25519_key');
+}
+
+/** Everything that `drover serve` runs, put together. */
+export class Supervisor {
+  readonly #parts: SupervisorParts;
+  readonly #driver: GuestDriver;
+  readonly #pool: Pool;
+  readonly #front: Front;
+  readonly #totals = new TotalsCounter();
+  readonly #startedAt = new Date().toISOString();
+  /** Closes what was opened, the last first. */
+  readonly #closers: (() => Promise<void>)[] = [];
+  #state: Status['state'] = 'running';
+  #sshPort: number | undefined;
+
+  private constructor(parts: SupervisorParts, driver: GuestDriver) {
+    const { config, log, host } = parts;
+    this.#parts = parts;
+    this.#driver = driver;
+    this.#pool = new Pool(driver, config.pool, systemClock, log);
+    this.#front = new Front({
+      manifest: driver.manifest,
+      systems: servedSystems(config, driver),
+      host,
+      leaser: this.#pool,
+      caseHack: new CaseHackDetector(),
+      clock: systemClock,
+      log,
+    });
+    this.onEvent((event) => {
+      this.#totals.count(event);
+    });
+  }
+
+  /**
+   * Starts everything. When it rejects, nothing is left open.
+   * @throws DroverError whatever a part of it says about the host or the configuration
+   */
+  static async start(parts: SupervisorParts): Promise<Supervisor> {
+    const { config, log, host } = parts;
+    await makePrivateDir(config.stateDir);
+    const driver = await parts.createDriver();
+    // Also makes the store's directory on a host whose Nix was never used.
+    await (await host.connect())[Symbol.asyncDispose]();
+    const supervisor = new Supervisor(parts, driver);
+    try {
+      await supervisor.#open();
+    } catch (error) {
+      await supervisor.#close();
+      throw error;
+    }
+    const { nixVersion, systems } = driver.manifest;
+    log.info(
+      { driver: driver.name, nixVersion, systems, doors: supervisor.status().doors },
+      'drover is ready',
+    );
+    return supervisor;
+  }
+
+  async #open(): Promise<void> {
+    const { config, connectProgram, log } = this.#parts;
+    const control = await serveControl(controlSocket(config.stateDir), {
+      status: () => this.status(),
+      onEvent: (listener) => this.onEvent(listener),
+    });
+    this.#closers.push(() => control.close());
+    // Only now is it sure that no other supervisor has guests in this state directory.
+    for (const found of await this.#driver.reap()) log.warn({ found }, 'cleaned up after an earlier run');
+    const socket = await openSocketDoor(this.#front, config.doors.socket.path, { connect: connectProgram });
+    this.#closers.push(() => socket.close());
+    const { listen, authorizedKeys } = config.doors.ssh;
+    if (authorizedKeys.length > 0) {
+      const hostKey = await loadHostKey(hostKeyFile(config.stateDir));
+      const ssh = await openSshDoor(this.#front, { ...listen, authorizedKeys, hostKey, log });
+      this.#sshPort = ssh.port;
+      this.#closers.push(() => ssh.close());
+    }
+    this.#pool.start();
+  }
+
+  /** Returns what takes the listener off again. */
+  onEvent(listener: (event: DroverEvent) => void): () => void {
+    const offs = [this.#pool.events.on(listener), this.#front.events.on(listener)];
+    return () => {
+      for (const off of offs) off();
+    };
+  }
+
+  status(): Status {
+    const { config, version } = this.#parts;
+    const { manifest, name } = this.#driver;
+    const { maxGuests, jobsPerGuest } = config.pool;
+    const { host } = config.doors.ssh.listen;
+    return {
+      version,
+      pid: process.pid,
+      state: this.#state,
+      startedAt: this.#startedAt,
+      driver: name,
+      nixVersion: manifest.nixVersion,
+      protocol: formatVersion({ ...manifest.protocol, features: new Set(manifest.protocol.features) }),
+      systems: servedSystems(config, this.#driver),
+      features: config.features,
+      maxGuests,
+      maxJobs: maxGuests * jobsPerGuest,
+      doors: {
+        socket: config.doors.socket.path,
+        ssh:
+          this.#sshPort === undefined ? null : `${host.includes(':') ? `[${host}]` : host}:${this.#sshPort}`,
+      },
+      metrics: null,
+      ...this.#pool.snapshot(),
+      sessions: this.#front.sessions,
+      builds: this.#front.builds,
+      totals: this.#totals.totals,
+    };
+  }
+
+  /** No more leases; running builds may end. Settles when no guest is left. */
+  async drain(): Promise<void> {
+    this.#state = 'draining';
+    await this.#pool.drain();
+  }
+
+  /** Ends all guests at once. Settles when none is left. */
+  async kill(): Promise<void> {
+    this.#state = 'draining';
+    await this.#pool.kill();
+  }
+
+  /** Closes doors, sessions and sockets. The guests must be gone. */
+  async close(): Promise<void> {
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#front.closeAll();
+    for (const close of this.#closers.splice(0).reverse()) await close();
+  }
+}
+
+/** @throws DroverError `SYSTEM_NOT_SERVED` */
+function servedSystems(config: Config, driver: GuestDriver): readonly string[] {
+  const { systems } = driver.manifest;
+  const unknown = config.systems?.find((system) => !systems.includes(system));
+  if (unknown === undefined) return config.systems ?? systems;
+  throw new DroverError(
+    'SYSTEM_NOT_SERVED',
+    `systems: ${driver.name} guests on this host cannot build ${unknown}; they build ${systems.join(', ')}`,
+    {
+      hint: `To build ${unknown} here, let the kernel run its programs (on Debian: apt-get install qemu-user-static), or take it out of systems.`,
+    },
+  );
 }

@@ -17,7 +17,7 @@ export interface HostKey {
  * @throws DroverError `HOST_KEY_UNUSABLE` for a file that holds no private key: it is never overwritten
  */
 export async function loadHostKey(file: string): Promise<HostKey> {
-  const existing = await readExisting(file);
+  const existing = await readHostKey(file);
   if (existing !== undefined) return existing;
   const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'drover' });
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
@@ -27,7 +27,7 @@ export async function loadHostKey(file: string): Promise<HostKey> {
 }
 
 /** The key in `file`, or nothing where there is none. */
-export async function readExisting(file: string): Promise<HostKey | undefined> {
+export async function readHostKey(file: string): Promise<HostKey | undefined> {
   try {
     return parse(await readFile(file, 'utf8'), file);
   } catch (error) {

@@ -9,7 +9,6 @@ import type { Channel } from '../protocol/channel.js';
 import type { BuildDerivation } from '../protocol/operations.js';
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../protocol/responses.js';
 import { decodeStderrFrame, encodeStderrFrame } from '../protocol/stderr.js';
-import type { StorePath } from '../protocol/store-path.js';
 import type { Backend } from './backend.js';
 import type { FrontEvent } from './events.js';
 import { outputPaths } from './requests.js';
@@ -53,13 +52,14 @@ export async function forwardBuild(
   const finish = (result: string): void => {
     events.emit({
       type: 'build-finished',
+      derivation: request.drvPath,
+      guest: context.progress.guest,
       system: request.derivation.platform,
       result,
       durationMs: clock.now() - startedAt,
     });
   };
   const { bound } = backend;
-  const outputs = outputPaths(request.derivation);
   const inputs = backend.lookUp(request.derivation.inputSources);
   // Awaited once a guest is there; until then a failure has nobody to go to.
   inputs.catch(() => undefined);
@@ -74,7 +74,7 @@ export async function forwardBuild(
   });
   for (let losses = 0; ;) {
     try {
-      const result = await attempt(raw, outputs, inputs, avoid, tap, context);
+      const result = await attempt(request, raw, inputs, avoid, tap, context);
       backend.bind();
       finish(result?.status ?? 'Error');
       return;
@@ -108,8 +108,8 @@ export async function forwardBuild(
 }
 
 async function attempt(
+  { drvPath: derivation, derivation: { outputs } }: BuildDerivation,
   raw: readonly Uint8Array[],
-  outputs: readonly StorePath[],
   inputs: Promise<Inputs>,
   avoid: Set<string>,
   tap: Tap,
@@ -119,8 +119,9 @@ async function attempt(
   const { lease, guest } =
     backend.lease !== undefined && backend.guest !== undefined
       ? { lease: backend.lease, guest: backend.guest }
-      : await backend.takeGuest(outputs, avoid);
+      : await backend.takeGuest(outputPaths(outputs), avoid);
   context.progress.guest = lease.guest.id;
+  context.events.emit({ type: 'build-started', derivation, guest: lease.guest.id });
   const hangUp = (): void => {
     guest.channel.destroy();
   };

@@ -13,9 +13,13 @@ export type FrontEvent =
       readonly sentBytes: number;
     }
   | ({ readonly type: 'provisioned'; readonly guest: string } & Provisioned)
+  /** A lease was found, and the guest is being made ready for it; again after a replay. */
+  | { readonly type: 'build-started'; readonly derivation: string; readonly guest: string }
   /** `result` is the build's status in Nix's words, or `Lost`, `Cancelled` or `Error` where there was none. */
   | {
       readonly type: 'build-finished';
+      readonly derivation: string;
+      readonly guest: string | null;
       readonly system: string;
       readonly result: string;
       readonly durationMs: number;

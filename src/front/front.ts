@@ -14,6 +14,8 @@ import { Session } from './session.js';
 
 export interface FrontOptions {
   readonly manifest: ImageManifest;
+  /** Nix systems that are built here. */
+  readonly systems: readonly string[];
   readonly host: HostStore;
   readonly leaser: Leaser;
   readonly caseHack: CaseHackDetector;

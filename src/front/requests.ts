@@ -96,6 +96,6 @@ export function forwardedRequest(op: number, version: ProtocolVersion): Forwarde
 }
 
 /** Paths of a derivation's outputs, as far as they are known before it is built. */
-export function outputPaths({ outputs }: BasicDerivation): StorePath[] {
+export function outputPaths(outputs: BasicDerivation['outputs']): StorePath[] {
   return [...outputs.values()].flatMap((output) => output.path ?? []);
 }

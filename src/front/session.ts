@@ -49,6 +49,8 @@ export interface SessionOptions extends Omit<BackendOptions, 'version' | 'gone'>
   readonly id: number;
   readonly door: DoorName;
   readonly manifest: ImageManifest;
+  /** Nix systems that are built here. */
+  readonly systems: readonly string[];
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -190,10 +192,15 @@ export class Session {
 
   async #serveBuild(op: number, backend: Backend): Promise<void> {
     const { value, raw } = await this.#capture(op, decodeBuildDerivation(this.#version));
-    const { clock, events, log } = this.#options;
+    const { clock, events, log, systems } = this.#options;
+    const { platform } = value.derivation;
+    if (platform !== 'builtin' && !systems.includes(platform)) {
+      await this.#channel.write(encodeErrorFrame(notServed(platform, systems)));
+      return;
+    }
     const progress = {
       derivation: value.drvPath,
-      system: value.derivation.platform,
+      system: platform,
       startedAt: clock.now(),
       guest: null,
       phase: null,
@@ -383,6 +390,13 @@ export class Session {
 
 function encodeOp(op: number): Uint8Array {
   return new WireWriter().u64(op).finish();
+}
+
+function notServed(platform: string, systems: readonly string[]): string {
+  return (
+    `drover: this derivation is for ${platform}, and guests here build ${systems.join(', ')}\n` +
+    'Take the system out of the machines file, or add a builder for it.'
+  );
 }
 
 function stalled(): DroverError {

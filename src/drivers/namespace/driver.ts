@@ -86,7 +86,7 @@ export class NamespaceDriver implements GuestDriver {
       nix,
       scripts: options.scripts,
     });
-    const systems = [...new Set([...(NATIVE_SYSTEMS[process.arch] ?? []), ...(await emulatedSystems())])];
+    const systems = await namespaceSystems();
     const nixConf = guestNixConf({
       cores: guest.cores,
       maxJobs: options.maxJobs,
@@ -173,6 +173,11 @@ export class NamespaceDriver implements GuestDriver {
   #guestDir(id: string): string {
     return join(this.#options.stateDir, 'guests', id);
   }
+}
+
+/** Nix systems that this host's kernel can run: its own first. */
+export async function namespaceSystems(): Promise<string[]> {
+  return [...new Set([...(NATIVE_SYSTEMS[process.arch] ?? []), ...(await emulatedSystems())])];
 }
 
 async function checkHost(): Promise<void> {

@@ -1,0 +1,66 @@
+import type { Config } from '../../config/schema.js';
+import { fetchStatus } from '../../control/client.js';
+import { DroverError, errorCode } from '../../lib/errors.js';
+import { formatMachine, type MachineFacts, type MachineFormat } from '../machines.js';
+
+/** What only the composition root can find out without a running supervisor. */
+export interface MachineSources {
+  /** Systems that guests on this host can build. */
+  systems(config: Config): Promise<readonly string[]>;
+  /** The ssh door's public host key, if it was made already. */
+  hostKey(config: Config): Promise<string | undefined>;
+  connectProgram(config: Config): string;
+}
+
+export interface MachinesOptions {
+  readonly door: 'socket' | 'ssh';
+  readonly format: MachineFormat;
+  readonly identity: string | undefined;
+}
+
+/** What to paste into Nix's or ssh's configuration. */
+export async function machines(
+  config: Config,
+  options: MachinesOptions,
+  sources: MachineSources,
+): Promise<string> {
+  const door = options.format === 'ssh-config' ? 'ssh' : options.door;
+  const facts: MachineFacts = {
+    systems: await servedSystems(config, sources),
+    maxJobs: config.pool.maxGuests * config.pool.jobsPerGuest,
+    features: config.features,
+    connect: sources.connectProgram(config),
+    ssh: door === 'ssh' ? await sshFacts(config, sources) : undefined,
+    identity: options.identity,
+  };
+  return formatMachine(options.format, door, facts);
+}
+
+async function servedSystems(config: Config, sources: MachineSources): Promise<readonly string[]> {
+  try {
+    return (await fetchStatus(config.stateDir)).systems;
+  } catch (error) {
+    if (errorCode(error) !== 'NOT_RUNNING' && errorCode(error) !== 'NOT_PERMITTED') throw error;
+    return config.systems ?? (await sources.systems(config));
+  }
+}
+
+async function sshFacts(config: Config, sources: MachineSources): Promise<MachineFacts['ssh']> {
+  const { listen, authorizedKeys } = config.doors.ssh;
+  if (authorizedKeys.length === 0) {
+    throw new DroverError('CONFIG_INVALID', 'There is no ssh door: doors.ssh.authorizedKeys is empty', {
+      hint: "Add the public key of each client's root user to doors.ssh.authorizedKeys.",
+    });
+  }
+  const publicKey = await sources.hostKey(config);
+  if (publicKey === undefined) {
+    throw new DroverError(
+      'NOT_RUNNING',
+      'The ssh door has no host key yet: it is made when drover serve starts',
+      {
+        hint: 'Start drover serve once, and ask again.',
+      },
+    );
+  }
+  return { ...listen, publicKey };
+}

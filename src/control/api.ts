@@ -1,0 +1,47 @@
+import type { BuildSnapshot, FrontEvent } from '../front/events.js';
+import type { GuestSnapshot, PoolEvent } from '../pool/events.js';
+
+/** Sums since the supervisor started. Bytes are those of NARs. */
+export interface Totals {
+  readonly guestsBooted: number;
+  readonly builds: number;
+  readonly failedBuilds: number;
+  readonly replayedBuilds: number;
+  readonly sharedPaths: number;
+  readonly sharedBytes: number;
+  readonly copiedPaths: number;
+  readonly copiedBytes: number;
+}
+
+/** What `drover status --json` prints. */
+export interface Status {
+  readonly version: string;
+  readonly pid: number;
+  readonly state: 'running' | 'draining';
+  readonly startedAt: string;
+  readonly driver: string;
+  /** Of the Nix in the guests. */
+  readonly nixVersion: string;
+  readonly protocol: string;
+  readonly systems: readonly string[];
+  readonly features: readonly string[];
+  readonly maxGuests: number;
+  readonly maxJobs: number;
+  readonly doors: { readonly socket: string; readonly ssh: string | null };
+  /** Where metrics are served; null where they are not. */
+  readonly metrics: string | null;
+  readonly guests: readonly GuestSnapshot[];
+  /** Sessions that wait for a lease. */
+  readonly waiting: number;
+  readonly leases: number;
+  readonly sessions: number;
+  readonly builds: readonly BuildSnapshot[];
+  readonly totals: Totals;
+}
+
+export type DroverEvent = PoolEvent | FrontEvent;
+
+/** Paths of the control socket's HTTP interface. */
+export const STATUS_PATH = '/status';
+/** Every event from now on, as lines of JSON, until the client goes. */
+export const EVENTS_PATH = '/events';

@@ -1,0 +1,57 @@
+import { request, type IncomingMessage } from 'node:http';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import { DroverError, errorCode } from '../lib/errors.js';
+import { EVENTS_PATH, STATUS_PATH, type DroverEvent, type Status } from './api.js';
+
+export function controlSocket(stateDir: string): string {
+  return join(stateDir, 'control.sock');
+}
+
+/** @throws DroverError `NOT_RUNNING`, `NOT_PERMITTED` */
+export async function fetchStatus(stateDir: string): Promise<Status> {
+  const response = await get(stateDir, STATUS_PATH);
+  let text = '';
+  for await (const chunk of response) text += String(chunk);
+  return JSON.parse(text) as Status;
+}
+
+/**
+ * Events from now on, until the supervisor ends. The connection is open when the promise settles.
+ * @throws DroverError `NOT_RUNNING`, `NOT_PERMITTED`
+ */
+export async function followEvents(stateDir: string): Promise<AsyncGenerator<DroverEvent, void, undefined>> {
+  const response = await get(stateDir, EVENTS_PATH);
+  return (async function* () {
+    try {
+      for await (const line of createInterface({ input: response })) yield JSON.parse(line) as DroverEvent;
+    } catch (error) {
+      if (errorCode(error) !== 'ECONNRESET') throw error;
+    } finally {
+      response.destroy();
+    }
+  })();
+}
+
+async function get(stateDir: string, path: string): Promise<IncomingMessage> {
+  const socketPath = controlSocket(stateDir);
+  return await new Promise((resolve, reject) => {
+    const call = request({ socketPath, path, agent: false }, resolve);
+    call.once('error', (cause) => {
+      const code = errorCode(cause);
+      reject(
+        code === 'EACCES' || code === 'EPERM'
+          ? new DroverError('NOT_PERMITTED', `You may not use ${socketPath}`, {
+              cause,
+              hint: 'Run this as the user who runs drover serve, for example with sudo.',
+            })
+          : new DroverError('NOT_RUNNING', `No drover answers at ${socketPath}`, {
+              cause,
+              hint: 'Start it with: drover serve. If it runs with a configuration file, name it: --config FILE.',
+            }),
+      );
+    });
+    call.end();
+  });
+}

@@ -1,0 +1,180 @@
+import type { DoorName, FrontEvent } from '../front/events.js';
+import type { Emitter } from '../lib/emitter.js';
+import type { Instruments } from './instruments.js';
+import { BoundedLabel, namesOf } from './labels.js';
+
+/** Bytes between clients and the front, seen from the front. */
+export interface RelayedBytes {
+  readonly receivedBytes: number;
+  readonly sentBytes: number;
+}
+
+/** What is measured of a front. */
+export interface FrontSource {
+  readonly events: Emitter<FrontEvent>;
+  /**
+   * Bytes of the sessions that are open, so that they count before their session ends. A session must leave this sum
+   * in the same turn in which its `session-closed` comes. Without it, a session's bytes count when it has closed.
+   */
+  readonly openBytes?: RelayedBytes;
+}
+
+/** From a derivation that writes one file to a browser. */
+const BUILD_BUCKETS_SECONDS = [0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14_400, 43_200];
+
+const DOORS = namesOf<DoorName>({ socket: true, ssh: true });
+
+/** The status of a build in Nix's words, and what Drover says where there is none. */
+const BUILD_RESULTS = [
+  'Built',
+  'Substituted',
+  'AlreadyValid',
+  'PermanentFailure',
+  'InputRejected',
+  'OutputRejected',
+  'TransientFailure',
+  'CachedFailure',
+  'TimedOut',
+  'MiscFailure',
+  'DependencyFailed',
+  'LogLimitExceeded',
+  'NotDeterministic',
+  'ResolvesToAlreadyValid',
+  'NoSubstituters',
+  'Lost',
+  'Cancelled',
+  'Error',
+];
+
+/** The likely ends of a session. Others are admitted as they come, up to `SPARE_CODES`. */
+const SESSION_CODES = [
+  'BOOT_FAILED',
+  'BOOT_TIMEOUT',
+  'CLIENT_GONE',
+  'CLIENT_STALLED',
+  'GUEST_AGENT_FAILED',
+  'GUEST_GONE',
+  'GUEST_LOST',
+  'HOST_STORE_UNAVAILABLE',
+  'PROTOCOL_MALFORMED',
+  'PROTOCOL_NOT_NIX',
+  'PROTOCOL_TRUNCATED',
+  'PROTOCOL_UNSUPPORTED',
+  'PROVISION_FAILED',
+  'SHUTTING_DOWN',
+  'UNKNOWN',
+];
+const SPARE_CODES = 32;
+
+/** Sessions, builds, and what moves for them. @param systems Nix systems that guests build for: others are one */
+export function collectFront(front: FrontSource, systems: readonly string[], make: Instruments): void {
+  const listeners = [
+    buildCounters(systems, make),
+    provisionCounters(make),
+    sessionCounters(make),
+    byteCounters(front, make),
+  ];
+  front.events.on((event) => {
+    for (const listener of listeners) listener(event);
+  });
+}
+
+function buildCounters(systems: readonly string[], make: Instruments): (event: FrontEvent) => void {
+  const systemLabel = new BoundedLabel(systems);
+  const resultLabel = new BoundedLabel(BUILD_RESULTS);
+  const builds = make.counter(
+    'drover_builds_total',
+    "Builds that came to an end, by system and by Nix's status, or Lost, Cancelled or Error where there was none.",
+    ['system', 'result'],
+    systemLabel.initial.flatMap((system) => resultLabel.initial.map((result) => ({ system, result }))),
+  );
+  const seconds = make.histogram(
+    'drover_build_seconds',
+    'Time from the request of a build to its result: waiting, provisioning and replays included.',
+    BUILD_BUCKETS_SECONDS,
+    ['system'],
+    systemLabel.initial.map((system) => ({ system })),
+  );
+  const replayed = make.counter(
+    'drover_builds_replayed_total',
+    'Builds started again in another guest because theirs was lost.',
+  );
+  const lines = make.counter('drover_build_log_lines_total', 'Lines that builds have logged.');
+  return (event) => {
+    if (event.type === 'log-line') lines.inc();
+    else if (event.type === 'build-replayed') replayed.inc();
+    else if (event.type === 'build-finished') {
+      const system = systemLabel.of(event.system);
+      builds.inc({ system, result: resultLabel.of(event.result) });
+      seconds.observe({ system }, event.durationMs / 1000);
+    }
+  };
+}
+
+function provisionCounters(make: Instruments): (event: FrontEvent) => void {
+  const how = [{ how: 'shared' }, { how: 'copied' }];
+  const paths = make.counter(
+    'drover_provisioned_paths_total',
+    'Store paths made valid in guests, by how: shared without moving them, or copied.',
+    ['how'],
+    how,
+  );
+  const bytes = make.counter(
+    'drover_provisioned_bytes_total',
+    'Size as NAR of the store paths made valid in guests, by how. What is shared does not move.',
+    ['how'],
+    how,
+  );
+  return (event) => {
+    if (event.type !== 'provisioned') return;
+    paths.inc({ how: 'shared' }, event.sharedPaths);
+    paths.inc({ how: 'copied' }, event.copiedPaths);
+    bytes.inc({ how: 'shared' }, event.sharedBytes);
+    bytes.inc({ how: 'copied' }, event.copiedBytes);
+  };
+}
+
+function sessionCounters(make: Instruments): (event: FrontEvent) => void {
+  const doors = DOORS.map((door) => ({ door }));
+  const code = new BoundedLabel(SESSION_CODES, SPARE_CODES);
+  const opened = make.counter('drover_sessions_opened_total', 'Sessions opened, by door.', ['door'], doors);
+  const open = make.gauge('drover_sessions_open', 'Sessions that are open, by door.', ['door'], doors);
+  const failed = make.counter(
+    'drover_sessions_failed_total',
+    'Sessions that ended with an error, by door and its code. A client that leaves in the middle of something is one.',
+    ['door', 'code'],
+    DOORS.flatMap((door) => code.initial.map((value) => ({ door, code: value }))),
+  );
+  return (event) => {
+    if (event.type === 'session-opened') {
+      opened.inc({ door: event.door });
+      open.inc({ door: event.door });
+    } else if (event.type === 'session-closed') {
+      open.dec({ door: event.door });
+      if (event.error !== undefined) failed.inc({ door: event.door, code: code.of(event.error) });
+    }
+  };
+}
+
+/** Channels count their bytes anyway: they are added up at a scrape, and nothing is done for each of their chunks. */
+function byteCounters(front: FrontSource, make: Instruments): (event: FrontEvent) => void {
+  let received = 0;
+  let sent = 0;
+  make.readCounter(
+    'drover_relayed_bytes_total',
+    'Bytes of the worker protocol, by direction.',
+    'direction',
+    () => {
+      const open = front.openBytes;
+      return [
+        ['from_client', received + (open?.receivedBytes ?? 0)],
+        ['to_client', sent + (open?.sentBytes ?? 0)],
+      ];
+    },
+  );
+  return (event) => {
+    if (event.type !== 'session-closed') return;
+    received += event.receivedBytes;
+    sent += event.sentBytes;
+  };
+}

@@ -1,0 +1,108 @@
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+
+import { closeServer, listen } from '../lib/listen.js';
+import type { Log } from '../lib/log.js';
+
+/** A request must be here in full within this time, and a connection on which nothing moves is closed, in milliseconds. */
+const TIMEOUT_MS = 10_000;
+/** Request line and headers together. */
+const MAX_HEADER_BYTES = 8 * 1024;
+/** Connections beyond this are closed at once. */
+const MAX_CONNECTIONS = 64;
+
+export interface MetricsServerOptions {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly metrics: { readonly contentType: string; metrics(): Promise<string> };
+  /** Why Drover takes no more builds, one line; undefined while it does. */
+  readonly unhealthy: () => string | undefined;
+  readonly log: Log;
+  /** Default: 10 s. */
+  readonly timeoutMs?: number;
+}
+
+export interface MetricsServer {
+  /** Where it listens: the port that was chosen, if 0 was asked for. */
+  readonly port: number;
+  /** Closes its connections too. */
+  readonly close: () => Promise<void>;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Serves `/metrics` to Prometheus, and `/healthz` to whoever wants to know whether Drover takes builds. There is no
+ * authentication: what it tells is no secret, and nothing can be changed here.
+ * @throws DroverError `ADDRESS_IN_USE`, `ADDRESS_UNUSABLE`
+ */
+export async function serveMetrics(options: MetricsServerOptions): Promise<MetricsServer> {
+  const { host, timeoutMs = TIMEOUT_MS } = options;
+  const limits = {
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: timeoutMs,
+    requestTimeout: timeoutMs,
+    connectionsCheckingInterval: timeoutMs,
+  };
+  const server = createServer(limits, requestListener(options));
+  server.maxConnections = MAX_CONNECTIONS;
+  server.timeout = timeoutMs;
+  await listen(server, options.port, host);
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address !== null ? address.port : options.port,
+    close: async () => {
+      const closed = closeServer(server);
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+function requestListener(options: MetricsServerOptions): RequestListener {
+  const routes: Readonly<Record<string, () => Promise<Answer>>> = {
+    '/metrics': async () => {
+      const { contentType } = options.metrics;
+      return { status: 200, body: await options.metrics.metrics(), headers: { 'content-type': contentType } };
+    },
+    '/healthz': () => Promise.resolve(health(options.unhealthy())),
+  };
+  const answerTo = async ({ method, url = '' }: IncomingMessage): Promise<Answer> => {
+    const [path = ''] = url.split('?', 1);
+    const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
+    if (route === undefined) return { status: 404, body: 'not found: there are /metrics and /healthz\n' };
+    if (method !== 'GET' && method !== 'HEAD')
+      return { status: 405, body: 'only GET and HEAD\n', headers: { allow: 'GET, HEAD' } };
+    return await route();
+  };
+  return (request, response) => {
+    answerTo(request)
+      .catch((error: unknown): Answer => {
+        options.log.error({ err: error }, 'the metrics could not be read');
+        return { status: 500, body: 'the metrics could not be read; see the log\n' };
+      })
+      .then((answer) => {
+        send(response, answer, request.method);
+      }, undefined);
+  };
+}
+
+function health(reason: string | undefined): Answer {
+  return reason === undefined ? { status: 200, body: 'ok\n' } : { status: 503, body: `${reason}\n` };
+}
+
+function send(response: ServerResponse, { status, body, headers }: Answer, method: string | undefined): void {
+  response.writeHead(status, {
+    'content-type': 'text/plain; charset=utf-8',
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    // What was asked wrongly may have a body on its way that nobody reads.
+    ...(method === 'GET' || method === 'HEAD' ? {} : { connection: 'close' }),
+    ...headers,
+  });
+  response.end(method === 'HEAD' ? undefined : body);
+}

@@ -1,0 +1,105 @@
+import type { Emitter } from '../lib/emitter.js';
+import type { PoolEvent, PoolSnapshot } from '../pool/events.js';
+import type { RetireReason } from '../pool/plan.js';
+import { GUEST_STATES, isAlive } from '../pool/state.js';
+import type { Instruments } from './instruments.js';
+import { namesOf } from './labels.js';
+
+/** What is measured of a pool. */
+export interface PoolSource {
+  readonly events: Emitter<PoolEvent>;
+  snapshot(): PoolSnapshot;
+}
+
+/** From namespaces, which boot in tens of milliseconds, to a machine that emulates another. */
+const BOOT_BUCKETS_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300];
+/** From a free slot at once to a queue of long builds. */
+const WAIT_BUCKETS_SECONDS = [0.005, 0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600];
+
+const LIVE_STATES = GUEST_STATES.filter(isAlive);
+const BOOT_RESULTS = namesOf<'ok' | 'failed'>({ ok: true, failed: true });
+const WAIT_RESULTS = namesOf<'granted' | 'refused'>({ granted: true, refused: true });
+const RETIRE_REASONS = namesOf<RetireReason>({
+  idle: true,
+  age: true,
+  builds: true,
+  scratch: true,
+  conflict: true,
+  lost: true,
+  stale: true,
+  shutdown: true,
+});
+
+/** Guests and leases: moments are read from the pool's snapshot at each scrape, the rest is counted from its events. */
+export function collectPool(pool: PoolSource, make: Instruments): void {
+  make.readGauge('drover_guests', 'Guests that exist, by state.', ['state'], (gauge) => {
+    const { guests } = pool.snapshot();
+    for (const state of LIVE_STATES) {
+      gauge.set({ state }, guests.filter((guest) => guest.state === state).length);
+    }
+  });
+  make.readGauge('drover_leases_waiting', 'Sessions that wait for a lease.', [], (gauge) => {
+    gauge.set(pool.snapshot().waiting);
+  });
+  make.readGauge('drover_leases_held', 'Leases that sessions hold: job slots in use.', [], (gauge) => {
+    gauge.set(pool.snapshot().leases);
+  });
+  pool.events.on(poolCounters(make));
+}
+
+function poolCounters(make: Instruments): (event: PoolEvent) => void {
+  const boots = make.histogram(
+    'drover_boot_seconds',
+    'Time from the start of a boot to a ready guest, or to its failure. Boots given up because nobody needs them are not in it.',
+    BOOT_BUCKETS_SECONDS,
+    ['result'],
+    BOOT_RESULTS.map((result) => ({ result })),
+  );
+  const lost = make.counter(
+    'drover_guests_lost_total',
+    'Guests that ended by themselves after they had booted.',
+  );
+  const retired = make.counter(
+    'drover_guests_retired_total',
+    'Guests told to take no more leases, by reason.',
+    ['reason'],
+    RETIRE_REASONS.map((reason) => ({ reason })),
+  );
+  const granted = make.counter('drover_leases_granted_total', 'Leases granted to sessions.');
+  const refused = make.counter(
+    'drover_leases_refused_total',
+    'Sessions that waited for a lease and got none: their client left, no guest booted, or Drover was shutting down.',
+  );
+  const waits = make.histogram(
+    'drover_lease_wait_seconds',
+    'How long sessions waited for a lease, boots included, by what came of it.',
+    WAIT_BUCKETS_SECONDS,
+    ['result'],
+    WAIT_RESULTS.map((result) => ({ result })),
+  );
+  return (event) => {
+    switch (event.type) {
+      case 'boot-finished':
+        boots.observe({ result: event.result }, event.durationMs / 1000);
+        return;
+      case 'guest-state':
+        if (event.to === 'failed' && event.from !== 'booting') lost.inc();
+        return;
+      case 'guest-retired':
+        retired.inc({ reason: event.reason });
+        return;
+      case 'lease-granted':
+        granted.inc();
+        waits.observe({ result: 'granted' }, event.waitedMs / 1000);
+        return;
+      case 'lease-refused':
+        refused.inc();
+        waits.observe({ result: 'refused' }, event.waitedMs / 1000);
+        return;
+      // The snapshot has what these two say.
+      case 'lease-waiting':
+      case 'lease-returned':
+        return;
+    }
+  };
+}
