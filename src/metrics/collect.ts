@@ -9,14 +9,12 @@ export interface MetricsOptions {
   readonly front: FrontSource;
   /** Drover's version. */
   readonly version: string;
-  readonly driver: {
-    readonly name: string;
-    readonly manifest: {
-      readonly nixVersion: string;
-      /** Nix systems that guests build for, which are counted apart; never empty. */
-      readonly systems: readonly string[];
-    };
-  };
+  /** Of the guests. */
+  readonly nixVersion: string;
+  /** The driver's name. */
+  readonly driver: string;
+  /** Nix systems that are built here, which are counted apart: builds for any other are `other`. */
+  readonly systems: readonly string[];
 }
 
 /** Longer than any scrape interval, in milliseconds. */
@@ -44,14 +42,15 @@ const UNWANTED = [
  * Begins to count. Call it before doors open and the pool starts: what has happened by then is not in the counters.
  * Nothing runs between scrapes but the listeners of events.
  */
-export function collectMetrics({ pool, front, version, driver }: MetricsOptions): Registry {
+export function collectMetrics(options: MetricsOptions): Registry {
+  const { version, nixVersion, driver } = options;
   const registry = new Registry();
   const make = new Instruments(registry);
   make
     .gauge('drover_info', 'What runs: always 1.', ['version', 'nix_version', 'driver'])
-    .set({ version, nix_version: driver.manifest.nixVersion, driver: driver.name }, 1);
-  collectPool(pool, make);
-  collectFront(front, driver.manifest.systems, make);
+    .set({ version, nix_version: nixVersion, driver }, 1);
+  collectPool(options.pool, make);
+  collectFront(options.front, options.systems, make);
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: HARDLY_EVER_MS });
   for (const name of UNWANTED) registry.removeSingleMetric(name);
   return registry;

@@ -80,14 +80,14 @@ function requestListener(options: MetricsServerOptions): RequestListener {
     return await route();
   };
   return (request, response) => {
-    answerTo(request)
+    void answerTo(request)
       .catch((error: unknown): Answer => {
         options.log.error({ err: error }, 'the metrics could not be read');
         return { status: 500, body: 'the metrics could not be read; see the log\n' };
       })
       .then((answer) => {
         send(response, answer, request.method);
-      }, undefined);
+      });
   };
 }
 

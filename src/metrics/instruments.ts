@@ -26,10 +26,10 @@ export class Instruments {
   }
 
   /** A counter whose values are read when it is scraped; they must never go down. `name` ends in `_total`. */
-  readCounter<L extends string>(
+  readCounter(
     name: string,
     help: string,
-    label: L,
+    label: string,
     read: () => Iterable<readonly [value: string, total: number]>,
   ): void {
     new Counter<string>({

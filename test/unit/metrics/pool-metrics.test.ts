@@ -1,0 +1,86 @@
+import { describe, expect, test } from '@jest/globals';
+
+import { guestSnapshot, MetricsBench } from './support.js';
+
+describe('metrics of the pool', () => {
+  test('guests and leases are what the snapshot says at the moment of the scrape', async () => {
+    const bench = new MetricsBench();
+    expect(await bench.series('drover_guests')).toEqual({
+      'drover_guests{state="booting"}': 0,
+      'drover_guests{state="ready"}': 0,
+      'drover_guests{state="leased"}': 0,
+      'drover_guests{state="draining"}': 0,
+    });
+    bench.snapshot = {
+      guests: [guestSnapshot('g1', 'leased'), guestSnapshot('g2', 'leased'), guestSnapshot('g3', 'booting')],
+      waiting: 4,
+      leases: 3,
+    };
+    expect(await bench.value('drover_guests{state="leased"}')).toBe(2);
+    expect(await bench.value('drover_guests{state="booting"}')).toBe(1);
+    expect(await bench.value('drover_leases_waiting')).toBe(4);
+    expect(await bench.value('drover_leases_held')).toBe(3);
+    bench.snapshot = { guests: [], waiting: 0, leases: 0 };
+    expect(await bench.value('drover_guests{state="leased"}')).toBe(0);
+  });
+
+  test('boots are timed in seconds, by result', async () => {
+    const bench = new MetricsBench();
+    bench.poolEvents.emit({ type: 'boot-finished', guest: 'g1', result: 'ok', durationMs: 400 });
+    bench.poolEvents.emit({ type: 'boot-finished', guest: 'g2', result: 'ok', durationMs: 1600 });
+    bench.poolEvents.emit({ type: 'boot-finished', guest: 'g3', result: 'failed', durationMs: 90_000 });
+    expect(await bench.series('drover_boot_seconds')).toMatchObject({
+      'drover_boot_seconds_bucket{le="0.25",result="ok"}': 0,
+      'drover_boot_seconds_bucket{le="0.5",result="ok"}': 1,
+      'drover_boot_seconds_bucket{le="2.5",result="ok"}': 2,
+      'drover_boot_seconds_sum{result="ok"}': 2,
+      'drover_boot_seconds_count{result="ok"}': 2,
+      'drover_boot_seconds_sum{result="failed"}': 90,
+      'drover_boot_seconds_count{result="failed"}': 1,
+    });
+  });
+
+  test('leases granted and refused are counted, and their waits timed', async () => {
+    const bench = new MetricsBench();
+    bench.poolEvents.emit({ type: 'lease-waiting' });
+    bench.poolEvents.emit({ type: 'lease-granted', guest: 'g1', waitedMs: 500 });
+    bench.poolEvents.emit({ type: 'lease-granted', guest: 'g1', waitedMs: 0 });
+    bench.poolEvents.emit({ type: 'lease-refused', waitedMs: 30_000 });
+    bench.poolEvents.emit({ type: 'lease-returned', guest: 'g1' });
+    expect(await bench.value('drover_leases_granted_total')).toBe(2);
+    expect(await bench.value('drover_leases_refused_total')).toBe(1);
+    expect(await bench.series('drover_lease_wait_seconds')).toMatchObject({
+      'drover_lease_wait_seconds_bucket{le="0.005",result="granted"}': 1,
+      'drover_lease_wait_seconds_bucket{le="1",result="granted"}': 2,
+      'drover_lease_wait_seconds_sum{result="granted"}': 0.5,
+      'drover_lease_wait_seconds_sum{result="refused"}': 30,
+      'drover_lease_wait_seconds_count{result="refused"}': 1,
+    });
+  });
+
+  test('a guest that dies is lost, one that never booted is not', async () => {
+    const bench = new MetricsBench();
+    const move = { type: 'guest-state', guest: 'g1', reason: 'killed' } as const;
+    bench.poolEvents.emit({ ...move, from: undefined, to: 'booting' });
+    bench.poolEvents.emit({ ...move, from: 'booting', to: 'failed' });
+    expect(await bench.value('drover_guests_lost_total')).toBe(0);
+    bench.poolEvents.emit({ ...move, from: 'leased', to: 'failed' });
+    bench.poolEvents.emit({ ...move, from: 'draining', to: 'stopped' });
+    expect(await bench.value('drover_guests_lost_total')).toBe(1);
+  });
+
+  test('guests are retired by reason', async () => {
+    const bench = new MetricsBench();
+    bench.poolEvents.emit({ type: 'guest-retired', guest: 'g1', reason: 'idle' });
+    bench.poolEvents.emit({ type: 'guest-retired', guest: 'g2', reason: 'idle' });
+    bench.poolEvents.emit({ type: 'guest-retired', guest: 'g3', reason: 'scratch' });
+    const series = await bench.series('drover_guests_retired_total');
+    expect(series).toMatchObject({
+      'drover_guests_retired_total{reason="idle"}': 2,
+      'drover_guests_retired_total{reason="scratch"}': 1,
+      'drover_guests_retired_total{reason="stale"}': 0,
+    });
+    expect(Object.keys(series)).toHaveLength(8);
+    expect(bench.failures).toEqual([]);
+  });
+});
