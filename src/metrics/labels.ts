@@ -1,5 +1,5 @@
 /** Stands for every value of a label that is not counted under its own name. */
-export const OTHER = 'other';
+const OTHER = 'other';
 
 /** What a value must look like to be admitted as a label of its own: one plain word of at most 64 characters. */
 const WORD = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/;

@@ -164,9 +164,10 @@ test('closing does not wait for clients that stay, and frees the port', async ()
   expect((await ask('/healthz', 'GET', next)).statusCode).toBe(200);
 });
 
-const promtool = spawnSync('promtool', ['--version']).error === undefined;
+const PROMTOOL = 'promtool';
+const hasPromtool = spawnSync(PROMTOOL, ['--version']).error === undefined;
 
-(promtool ? test : test.skip)(
+(hasPromtool ? test : test.skip)(
   'promtool has nothing to say against the metrics (skipped without promtool on PATH: apt-get install prometheus)',
   async () => {
     bench.poolEvents.emit({ type: 'boot-finished', guest: 'g1', result: 'ok', durationMs: 400 });
@@ -180,7 +181,7 @@ const promtool = spawnSync('promtool', ['--version']).error === undefined;
     // Some of the process's metrics are there from the second scrape on.
     await ask('/metrics');
     const { body } = await ask('/metrics');
-    const { exitCode, all } = await execa('promtool', ['check', 'metrics'], {
+    const { exitCode, all } = await execa(PROMTOOL, ['check', 'metrics'], {
       input: body,
       all: true,
       reject: false,
