@@ -16,13 +16,15 @@ const mayImport = {
   metrics: ['pool', 'front'],
   control: ['pool', 'front', 'metrics'],
   cli: ['control', 'config'],
+  demo: ['control'],
 };
 const folders = Object.keys(mayImport).filter((name) => !name.includes('.'));
 
 const oneWay = folders.map((folder) => {
   const allowed = mayImport[folder];
   const forbidden = folders.filter(
-    (other) => other !== folder && other !== 'lib' && !allowed.some((a) => a === other || a.startsWith(`${other}/`)),
+    (other) =>
+      other !== folder && other !== 'lib' && !allowed.some((a) => a === other || a.startsWith(`${other}/`)),
   );
   return {
     files: [`src/${folder}/**/*.ts`],
@@ -49,9 +51,17 @@ export default tseslint.config(
   { ignores: ['dist', 'node_modules', 'coverage', 'test/fixtures'] },
   ...tseslint.configs.strictTypeChecked,
   {
-    languageOptions: { parserOptions: { projectService: { allowDefaultProject: ['*.js'] }, tsconfigRootDir: import.meta.dirname } },
+    languageOptions: {
+      parserOptions: {
+        projectService: { allowDefaultProject: ['*.js'] },
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
     rules: {
-      '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true },
+      ],
       '@typescript-eslint/consistent-type-imports': 'error',
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
       eqeqeq: 'error',

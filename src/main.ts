@@ -10,6 +10,7 @@ import type { Config } from './config/schema.js';
 import { readHostKey } from './doors/host-key.js';
 import { connectProgram } from './doors/socket-door.js';
 import type { GuestDriver } from './drivers/driver.js';
+import { demo } from './demo/demo.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
 import { hostStore } from './host-store/host-store.js';
 import { createLog } from './lib/log.js';
@@ -49,6 +50,10 @@ async function serve(config: Config): Promise<number> {
   return await serveUntilSignal(supervisor, config.pool.drainTimeoutMs, log);
 }
 
+const print = (text: string): void => {
+  process.stdout.write(text);
+};
+
 // What Drover writes for guests must be readable there, whatever the caller's umask; its own files name their modes.
 process.umask(0o022);
 process.exitCode = await runCli(process.argv.slice(2), {
@@ -56,10 +61,19 @@ process.exitCode = await runCli(process.argv.slice(2), {
   env,
   uid: process.getuid?.() ?? -1,
   home: homedir(),
-  print: (text) => process.stdout.write(text),
+  print,
   printError: (text) => process.stderr.write(text),
   serve,
-  demo: async () => await Promise.resolve(EXIT.failure),
+  demo: async (options) => {
+    await demo({
+      ...options,
+      env,
+      packageDir: PACKAGE_DIR,
+      command: [process.execPath, fileURLToPath(import.meta.url)],
+      print,
+    });
+    return EXIT.ok;
+  },
   systems: namespaceSystems,
   hostKey: async ({ stateDir }) => (await readHostKey(hostKeyFile(stateDir)))?.publicKey,
   connectProgram: ({ doors }) => connectProgram(doors.socket.path),

@@ -16,6 +16,8 @@ import { systemClock } from './lib/clock.js';
 import { DroverError } from './lib/errors.js';
 import type { Log } from './lib/log.js';
 import { makePrivateDir } from './lib/private-dir.js';
+import { collectMetrics } from './metrics/collect.js';
+import { serveMetrics } from './metrics/http.js';
 import { Pool } from './pool/pool.js';
 import { formatVersion } from './protocol/version.js';
 
@@ -45,7 +47,9 @@ export class Supervisor {
   /** Closes what was opened, the last first. */
   readonly #closers: (() => Promise<void>)[] = [];
   #state: Status['state'] = 'running';
+  readonly #metrics: ReturnType<typeof collectMetrics>;
   #sshPort: number | undefined;
+  #metricsPort: number | undefined;
 
   private constructor(parts: SupervisorParts, driver: GuestDriver) {
     const { config, log, host } = parts;
@@ -60,6 +64,14 @@ export class Supervisor {
       caseHack: new CaseHackDetector(),
       clock: systemClock,
       log,
+    });
+    this.#metrics = collectMetrics({
+      pool: this.#pool,
+      front: this.#front,
+      version: parts.version,
+      nixVersion: driver.manifest.nixVersion,
+      driver: driver.name,
+      systems: servedSystems(config, driver),
     });
     this.onEvent((event) => {
       this.#totals.count(event);
@@ -100,6 +112,17 @@ export class Supervisor {
     this.#closers.push(() => control.close());
     // Only now is it sure that no other supervisor has guests in this state directory.
     for (const found of await this.#driver.reap()) log.warn({ found }, 'cleaned up after an earlier run');
+    // Before the doors, and so closed after them: health is reported to the end.
+    if (config.metrics !== null) {
+      const metrics = await serveMetrics({
+        ...config.metrics.listen,
+        metrics: this.#metrics,
+        log,
+        unhealthy: () => (this.#state === 'draining' ? 'draining: no new builds are taken' : undefined),
+      });
+      this.#metricsPort = metrics.port;
+      this.#closers.push(() => metrics.close());
+    }
     const socket = await openSocketDoor(this.#front, config.doors.socket.path, { connect: connectProgram });
     this.#closers.push(() => socket.close());
     const { listen, authorizedKeys } = config.doors.ssh;
@@ -124,7 +147,6 @@ export class Supervisor {
     const { config, version } = this.#parts;
     const { manifest, name } = this.#driver;
     const { maxGuests, jobsPerGuest } = config.pool;
-    const { host } = config.doors.ssh.listen;
     return {
       version,
       pid: process.pid,
@@ -171,6 +193,10 @@ export class Supervisor {
     this.#front.closeAll();
     for (const close of this.#closers.splice(0).reverse()) await close();
   }
+}
+
+function address(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 /** @throws DroverError `SYSTEM_NOT_SERVED` */

@@ -9,6 +9,7 @@ export const EXIT = {
   inUse: 75,
   notPermitted: 77,
   configuration: 78,
+  interrupted: 130,
 } as const;
 
 const EXIT_OF_CODE: Readonly<Record<string, number>> = {
@@ -21,6 +22,7 @@ const EXIT_OF_CODE: Readonly<Record<string, number>> = {
   EACCES: EXIT.notPermitted,
   EPERM: EXIT.notPermitted,
   ADDRESS_IN_USE: EXIT.inUse,
+  INTERRUPTED: EXIT.interrupted,
   NOT_RUNNING: EXIT.unavailable,
   REQUIREMENT_MISSING: EXIT.unavailable,
   NIX_UNUSABLE: EXIT.unavailable,

@@ -1,0 +1,65 @@
+import { mkdtemp, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { execa } from 'execa';
+import { z } from 'zod';
+
+import { DroverError } from '../lib/errors.js';
+
+/** The format is described in demo/checks.json itself. */
+const checksSchema = z.object({
+  checks: z.array(
+    z.object({
+      package: z.string(),
+      pipeline: z.array(z.array(z.string()).min(1)).min(1),
+      stdin: z.string().default(''),
+      stdout: z.string().optional(),
+      stdoutMatches: z.string().optional(),
+    }),
+  ),
+});
+
+export type Check = z.infer<typeof checksSchema>['checks'][number];
+
+export async function readChecks(file: string): Promise<readonly Check[]> {
+  return checksSchema.parse(JSON.parse(await readFile(file, 'utf8'))).checks;
+}
+
+/**
+ * Runs a package's programs, and compares what the last one prints.
+ * @param output the package's store path
+ * @returns what was run, and its output, for people
+ * @throws DroverError `CHECK_FAILED`
+ */
+export async function runCheck(check: Check, output: string, tempDir: string): Promise<string> {
+  const scratch = await mkdtemp(join(tempDir, 'check-'));
+  const fill = (argument: string): string =>
+    argument.replaceAll('{out}', output).replaceAll('{scratch}', scratch);
+  let bytes: Uint8Array = Buffer.from(check.stdin);
+  for (const [program = '', ...args] of check.pipeline) {
+    const step = await execa(join(output, program), args.map(fill), {
+      input: bytes,
+      encoding: 'buffer',
+      reject: false,
+    });
+    if (step.failed)
+      throw failed(check, `${program}: ${step.shortMessage ?? ''} ${Buffer.from(step.stderr).toString()}`);
+    bytes = step.stdout;
+  }
+  const text = Buffer.from(bytes).toString();
+  const right =
+    check.stdout === undefined ? new RegExp(check.stdoutMatches ?? '').test(text) : text === check.stdout;
+  if (!right) throw failed(check, `it printed ${JSON.stringify(text)}`);
+  const command = check.pipeline
+    .map(([program = '', ...args]) => [program.replace(/^.*\//, ''), ...args].join(' '))
+    .join(' | ');
+  return `${shorten(command)} → ${shorten(text.trim().split('\n')[0] ?? '')}`;
+}
+
+function shorten(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+}
+
+function failed(check: Check, why: string): DroverError {
+  return new DroverError('CHECK_FAILED', `The built ${check.package} does not work: ${why}`);
+}

@@ -1,0 +1,236 @@
+import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { stringify } from 'yaml';
+
+import { fetchStatus, followEvents } from '../control/client.js';
+import { DroverError } from '../lib/errors.js';
+import { humanBytes } from '../lib/human.js';
+import { readChecks, runCheck } from './checks.js';
+import { Narrator } from './narrator.js';
+import { outputOf, start, tailOf, type Running } from './processes.js';
+
+export interface DemoOptions {
+  /** Where downloads are kept; undefined: in the demo's temporary directory. */
+  readonly cache: string | undefined;
+  /** Only the smaller half of the graph. */
+  readonly small: boolean;
+  readonly env: NodeJS.ProcessEnv;
+  /** Drover's own directory, and how to start it. */
+  readonly packageDir: string;
+  readonly command: readonly [program: string, ...args: string[]];
+  readonly print: (text: string) => void;
+}
+
+/** How long an idle guest is kept in the demo: long enough to see it, short enough to wait for. */
+const IDLE_TIMEOUT = '3s';
+
+/**
+ * Builds a graph of real packages with a real Nix that plays a Mac, in guests of a supervisor of its own, and tells
+ * what happens. Writes to a temporary directory and the Nix store only; the directory is removed however it ends.
+ * @throws DroverError for whatever failed; `INTERRUPTED` after SIGINT or SIGTERM
+ */
+export async function demo(options: DemoOptions): Promise<void> {
+  const directory = await mkdtemp(join(await realpath(tmpdir()), 'drover-demo-'));
+  const run = new DemoRun(options, directory);
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  const interrupted = new Promise<never>((_, reject) => {
+    for (const signal of signals) {
+      process.once(signal, () => {
+        reject(new DroverError('INTERRUPTED', 'The demo was interrupted; cleaning up'));
+      });
+    }
+  });
+  try {
+    await Promise.race([run.play(), interrupted]);
+  } finally {
+    await run.cleanUp();
+  }
+}
+
+class DemoRun {
+  readonly #options: DemoOptions;
+  readonly #directory: string;
+  readonly #tell: Narrator;
+  readonly #running: Running[] = [];
+
+  constructor(options: DemoOptions, directory: string) {
+    this.#options = options;
+    this.#directory = directory;
+    this.#tell = new Narrator(options.print);
+  }
+
+  async play(): Promise<void> {
+    const { small } = this.#options;
+    const tell = this.#tell;
+    tell.plain(
+      'This machine plays a Mac: its Nix is told that it is aarch64-darwin, so it can build nothing for Linux by',
+    );
+    tell.plain('itself. Everything below is built by Drover, in guests that are not there yet.');
+    tell.plain();
+    const cache = await this.#fetchInputs();
+    tell.restart();
+    const configFile = await this.#startSupervisor();
+    const stateDir = join(this.#directory, 'state');
+    tell.say(`drover serve is up; guests: ${(await fetchStatus(stateDir)).guests.length}`);
+    const zero = this.#followToZero(await followEvents(stateDir));
+    const output = await this.#build(cache, configFile, small ? 'smaller' : 'all');
+    await this.#checkOutputs(output);
+    await this.#tellTotals(stateDir);
+    tell.say(`nothing left to build; waiting for the guests to be idle for ${IDLE_TIMEOUT}`);
+    await zero;
+    tell.say(`guests: ${(await fetchStatus(stateDir)).guests.length}`);
+  }
+
+  /** Ends what was started, the last first, and removes the temporary directory. */
+  async cleanUp(): Promise<void> {
+    for (const { child, ended } of this.#running.splice(0).reverse()) {
+      child.kill('SIGTERM');
+      await ended.catch(() => undefined);
+    }
+    await rm(this.#directory, { recursive: true, force: true });
+    this.#tell.say('the supervisor has ended, and its directory is removed');
+  }
+
+  async #fetchInputs(): Promise<string> {
+    const cache = this.#options.cache ?? join(this.#directory, 'cache');
+    await mkdir(cache, { recursive: true });
+    this.#tell.say('getting a C toolchain and the sources of the packages (85 MB of Debian packages)');
+    await outputOf(
+      this.#start(
+        'bash',
+        [join(this.#options.packageDir, 'demo/fetch.sh'), cache],
+        'fetch.log',
+        this.#options.env,
+      ),
+    );
+    return await realpath(cache);
+  }
+
+  async #startSupervisor(): Promise<string> {
+    const configFile = join(this.#directory, 'drover.yaml');
+    const config = {
+      stateDir: join(this.#directory, 'state'),
+      pool: { idleTimeout: IDLE_TIMEOUT, drainTimeout: '1s' },
+      metrics: null,
+    };
+    await writeFile(configFile, stringify(config));
+    const [program, ...args] = this.#options.command;
+    await new Promise<void>((resolve, reject) => {
+      const serve = this.#start(
+        program,
+        [...args, 'serve', '--config', configFile],
+        'serve.log',
+        this.#options.env,
+        (line) => {
+          if (line.includes('"drover is ready"')) resolve();
+        },
+      );
+      serve.ended.then(async () => {
+        reject(
+          new DroverError('PROGRAM_FAILED', `drover serve did not start:\n${await tailOf(serve.logFile)}`),
+        );
+      }, reject);
+    });
+    return configFile;
+  }
+
+  /** Narrates; settles when guests have been there and the last one is gone. */
+  async #followToZero(events: Awaited<ReturnType<typeof followEvents>>): Promise<void> {
+    const alive = new Set<string>();
+    for await (const event of events) {
+      this.#tell.event(event);
+      if (event.type !== 'guest-state') continue;
+      if (event.to === 'stopped' || event.to === 'failed') alive.delete(event.guest);
+      else alive.add(event.guest);
+      if (alive.size === 0) return;
+    }
+  }
+
+  async #build(cache: string, configFile: string, attribute: string): Promise<string> {
+    const [program, ...args] = this.#options.command;
+    const line = await outputOf(
+      this.#start(program, [...args, 'machines', '--config', configFile], 'machines.log', this.#options.env),
+    );
+    const confDir = join(this.#directory, 'nix');
+    await mkdir(confDir);
+    await writeFile(
+      join(confDir, 'nix.conf'),
+      [
+        'system = aarch64-darwin',
+        'max-jobs = 0',
+        'substituters =',
+        'build-users-group =',
+        'sandbox = false',
+        `builders = ${line.trim()}`,
+        '',
+      ].join('\n'),
+    );
+    const env = {
+      ...this.#options.env,
+      NIX_CONF_DIR: confDir,
+      HOME: this.#directory,
+      XDG_CACHE_HOME: this.#directory,
+      XDG_STATE_HOME: this.#directory,
+    };
+    this.#tell.say(`nix-build demo/packages.nix -A ${attribute}`);
+    const output = await outputOf(
+      this.#start(
+        'nix-build',
+        [
+          join(this.#options.packageDir, 'demo/packages.nix'),
+          ...['--arg', 'cache', `/. + ${JSON.stringify(cache)}`, '-A', attribute, '--no-out-link'],
+          // Packages of its own for each run; the toolchain, once built, is an input that is there already.
+          ...['--argstr', 'variant', `demo ${process.pid} ${Date.now()}`, '--argstr', 'toolchainVariant', ''],
+        ],
+        'build.log',
+        env,
+      ),
+    );
+    const path = output.trim();
+    await outputOf(this.#start('nix-store', ['--check-validity', path], 'validity.log', env));
+    this.#tell.say(`${path} is valid in this machine's store`);
+    return path;
+  }
+
+  async #checkOutputs(output: string): Promise<void> {
+    const checks = await readChecks(join(this.#options.packageDir, 'demo/checks.json'));
+    for (const check of checks) {
+      const link = join(output, check.package);
+      const path = await realpath(link).catch(() => undefined);
+      if (path !== undefined)
+        this.#tell.say(`running ${check.package}: ${await runCheck(check, path, this.#directory)}`);
+    }
+  }
+
+  async #tellTotals(stateDir: string): Promise<void> {
+    const { totals } = await fetchStatus(stateDir);
+    this.#tell.say(
+      `${totals.builds} builds in ${totals.guestsBooted} guests; inputs: ${totals.sharedPaths} paths shared (${humanBytes(totals.sharedBytes)}), ` +
+        `${totals.copiedPaths} copied (${humanBytes(totals.copiedBytes)})`,
+    );
+  }
+
+  #start(
+    program: string,
+    args: readonly string[],
+    log: string,
+    env: NodeJS.ProcessEnv,
+    onLine?: (line: string) => void,
+  ): Running {
+    const running = start(program, args, {
+      env,
+      logFile: join(this.#directory, log),
+      ...(onLine === undefined ? {} : { onLine }),
+    });
+    this.#running.push(running);
+    running.ended
+      .catch(() => undefined)
+      .finally(() => {
+        const at = this.#running.indexOf(running);
+        if (at >= 0) this.#running.splice(at, 1);
+      });
+    return running;
+  }
+}

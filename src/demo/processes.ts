@@ -1,0 +1,57 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createWriteStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+
+import { DroverError } from '../lib/errors.js';
+
+/** A program that the demo has started. Its standard error goes to a file. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly logFile: string;
+  /** The exit status, or the signal that ended it. */
+  readonly ended: Promise<number | NodeJS.Signals>;
+}
+
+/** @param onLine sees each line of standard error */
+export function start(
+  program: string,
+  args: readonly string[],
+  options: {
+    readonly env: NodeJS.ProcessEnv;
+    readonly logFile: string;
+    readonly onLine?: (line: string) => void;
+  },
+): Running {
+  const child = spawn(program, args, { env: options.env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const log = createWriteStream(options.logFile, { mode: 0o600 });
+  child.stderr.pipe(log);
+  const { onLine } = options;
+  if (onLine !== undefined) createInterface({ input: child.stderr }).on('line', onLine);
+  const ended = new Promise<number | NodeJS.Signals>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      resolve(signal ?? code ?? 0);
+    });
+  });
+  ended.catch(() => undefined);
+  return { child, logFile: options.logFile, ended };
+}
+
+/** What a program printed on standard output. @throws DroverError `PROGRAM_FAILED` with the end of its log */
+export async function outputOf(running: Running): Promise<string> {
+  let text = '';
+  running.child.stdout?.on('data', (chunk: Buffer) => {
+    text += chunk.toString('utf8');
+  });
+  const status = await running.ended;
+  if (status === 0) return text;
+  throw new DroverError(
+    'PROGRAM_FAILED',
+    `${running.child.spawnargs[0] ?? ''} ended with ${status}:\n${await tailOf(running.logFile)}`,
+  );
+}
+
+export async function tailOf(file: string, lines = 15): Promise<string> {
+  return (await readFile(file, 'utf8')).trimEnd().split('\n').slice(-lines).join('\n');
+}
