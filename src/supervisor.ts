@@ -161,10 +161,12 @@ export class Supervisor {
       maxJobs: maxGuests * jobsPerGuest,
       doors: {
         socket: config.doors.socket.path,
-        ssh:
-          this.#sshPort === undefined ? null : `${host.includes(':') ? `[${host}]` : host}:${this.#sshPort}`,
+        ssh: this.#sshPort === undefined ? null : address(config.doors.ssh.listen.host, this.#sshPort),
       },
-      metrics: null,
+      metrics:
+        this.#metricsPort === undefined
+          ? null
+          : `http://${address(config.metrics?.listen.host ?? '', this.#metricsPort)}/metrics`,
       ...this.#pool.snapshot(),
       sessions: this.#front.sessions,
       builds: this.#front.builds,
