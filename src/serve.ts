@@ -15,10 +15,11 @@ export async function serveUntilSignal(
 ): Promise<number> {
   await nextSignal();
   log.info({ deadlineMs: drainTimeoutMs }, 'draining: running builds may end; signal again to end them now');
-  let cutOff = false;
+  let cutOff = 0;
   const kill = (reason: string): void => {
-    cutOff ||= supervisor.status().leases > 0;
-    log.warn({ reason, leases: supervisor.status().leases }, 'ending all guests');
+    const { leases } = supervisor.status();
+    cutOff += leases;
+    log.warn({ reason, leases }, 'ending all guests');
     void supervisor.kill();
   };
   const cancelDeadline = systemClock.after(drainTimeoutMs, () => {
@@ -31,7 +32,7 @@ export async function serveUntilSignal(
   cancelDeadline();
   await supervisor.close();
   log.info('drover has ended');
-  return cutOff ? EXIT.failure : EXIT.ok;
+  return cutOff > 0 ? EXIT.failure : EXIT.ok;
 }
 
 async function nextSignal(): Promise<void> {

@@ -40,6 +40,7 @@ export async function runCheck(check: Check, output: string, tempDir: string): P
     const step = await execa(join(output, program), args.map(fill), {
       input: bytes,
       encoding: 'buffer',
+      stripFinalNewline: false,
       reject: false,
     });
     if (step.failed)

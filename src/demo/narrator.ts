@@ -57,7 +57,14 @@ export class Narrator {
         if (event.to === 'stopped') this.say(`${event.guest}: gone (${event.reason ?? 'idle'})`);
         if (event.to === 'failed') this.say(`${event.guest}: failed (${event.reason ?? ''})`);
         return;
-      default:
+      case 'guest-retired':
+      case 'lease-granted':
+      case 'lease-refused':
+      case 'lease-returned':
+      case 'lease-waiting':
+      case 'log-line':
+      case 'session-closed':
+      case 'session-opened':
     }
   }
 }

@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { connect } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 
-import { ConsoleLog } from '../../lib/console-log.js';
+import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
