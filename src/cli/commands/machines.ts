@@ -1,4 +1,5 @@
-import type { Config } from '../../config/schema.js';
+import type { Config, ListenAddress } from '../../config/schema.js';
+import type { Status } from '../../control/api.js';
 import { fetchStatus } from '../../control/client.js';
 import { DroverError, errorCode } from '../../lib/errors.js';
 import { formatMachine, type MachineFacts, type MachineFormat } from '../machines.js';
@@ -25,27 +26,32 @@ export async function machines(
   sources: MachineSources,
 ): Promise<string> {
   const door = options.format === 'ssh-config' ? 'ssh' : options.door;
+  const status = await statusIfRunning(config);
   const facts: MachineFacts = {
-    systems: await servedSystems(config, sources),
+    systems: status?.systems ?? config.systems ?? (await sources.systems(config)),
     maxJobs: config.pool.maxGuests * config.pool.jobsPerGuest,
     features: config.features,
     connect: sources.connectProgram(config),
-    ssh: door === 'ssh' ? await sshFacts(config, sources) : undefined,
+    ssh: door === 'ssh' ? await sshFacts(config, sources, status) : undefined,
     identity: options.identity,
   };
   return formatMachine(options.format, door, facts);
 }
 
-async function servedSystems(config: Config, sources: MachineSources): Promise<readonly string[]> {
+async function statusIfRunning(config: Config): Promise<Status | undefined> {
   try {
-    return (await fetchStatus(config.stateDir)).systems;
+    return await fetchStatus(config.stateDir);
   } catch (error) {
-    if (errorCode(error) !== 'NOT_RUNNING' && errorCode(error) !== 'NOT_PERMITTED') throw error;
-    return config.systems ?? (await sources.systems(config));
+    if (errorCode(error) === 'NOT_RUNNING' || errorCode(error) === 'NOT_PERMITTED') return undefined;
+    throw error;
   }
 }
 
-async function sshFacts(config: Config, sources: MachineSources): Promise<MachineFacts['ssh']> {
+async function sshFacts(
+  config: Config,
+  sources: MachineSources,
+  status: Status | undefined,
+): Promise<MachineFacts['ssh']> {
   const { listen, authorizedKeys } = config.doors.ssh;
   if (authorizedKeys.length === 0) {
     throw new DroverError('CONFIG_INVALID', 'There is no ssh door: doors.ssh.authorizedKeys is empty', {
@@ -62,5 +68,15 @@ async function sshFacts(config: Config, sources: MachineSources): Promise<Machin
       },
     );
   }
-  return { ...listen, publicKey };
+  return { host: listen.host, port: sshPort(listen, status), publicKey };
+}
+
+/** Which port was chosen, where the configuration leaves that open, only the running supervisor knows. */
+function sshPort({ port }: ListenAddress, status: Status | undefined): number {
+  if (port !== 0) return port;
+  const chosen = status?.doors.ssh?.split(':').at(-1);
+  if (chosen !== undefined) return Number(chosen);
+  throw new DroverError('NOT_RUNNING', 'The ssh door is to listen at any free port: it has none yet', {
+    hint: 'Start drover serve and ask again, or choose a port as doors.ssh.listen.',
+  });
 }

@@ -1,0 +1,193 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+import { execa } from 'execa';
+import { stringify } from 'yaml';
+
+import type { Status } from '../../src/control/api.js';
+import { fetchStatus, followEvents } from '../../src/control/client.js';
+import { EventLog } from './event-log.js';
+import { DEADLINE_MS, waitUntil, within } from './wait.js';
+
+export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
+const MAIN = join(REPOSITORY, 'dist/main.js');
+
+/** A line of the supervisor's log; see its fields in the tests that look at them. */
+export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string; readonly level: number };
+
+export interface Ended {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface StartOptions {
+  /** Sections of the configuration; keys of the harness's own defaults are kept beside them. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** Directory of the Nix that runs in guests; default: the one on PATH. */
+  readonly nix?: string;
+  readonly env?: Readonly<Record<string, string>>;
+  /** That of an earlier supervisor; it is the caller's to remove. Default: a new one, removed in the end. */
+  readonly stateDir?: string;
+}
+
+export interface CliResult {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs `drover` with these arguments, to its end. */
+export async function runDrover(
+  args: readonly string[],
+  options: { readonly env?: Readonly<Record<string, string>>; readonly timeoutMs?: number } = {},
+): Promise<CliResult> {
+  const result = await execa(process.execPath, [MAIN, ...args], {
+    reject: false,
+    stripFinalNewline: false,
+    timeout: options.timeoutMs ?? DEADLINE_MS,
+    env: options.env ?? {},
+  });
+  return { exitCode: result.exitCode ?? -1, stdout: result.stdout, stderr: result.stderr };
+}
+
+/** A supervisor that really runs, as `drover serve`, with a state directory of its own. */
+export class Drover implements AsyncDisposable {
+  readonly configFile: string;
+  readonly stateDir: string;
+  /** Private key that the ssh door accepts. */
+  readonly identity: string;
+  readonly events = new EventLog();
+  readonly log: LogLine[] = [];
+  readonly exited: Promise<Ended>;
+  readonly #dir: string;
+  readonly #child: ChildProcess;
+  /** What it printed that is no line of its log. */
+  #printed = '';
+  #ended = false;
+
+  constructor(child: ChildProcess, dir: string, stateDir: string) {
+    this.#child = child;
+    this.#dir = dir;
+    this.stateDir = stateDir;
+    this.configFile = join(dir, 'drover.yaml');
+    this.identity = join(dir, 'id_ed25519');
+    if (child.stderr !== null) {
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        if (line.startsWith('{')) this.log.push(JSON.parse(line) as LogLine);
+        else this.#printed += `${line}\n`;
+      });
+    }
+    this.exited = new Promise((resolve) => {
+      child.once('close', (exitCode, signal) => {
+        this.#ended = true;
+        resolve({ exitCode, signal });
+      });
+    });
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  /** Waits until it is ready. @throws when it ends instead, with what it printed */
+  async ready(): Promise<void> {
+    await waitUntil('drover to be ready', () => this.#ended || this.hasLogged('drover is ready'));
+    if (this.#ended) throw new Error(`drover serve ended: ${this.#printed}${JSON.stringify(this.log)}`);
+    const events = await followEvents(this.stateDir);
+    void (async () => {
+      for await (const event of events) this.events.add(event);
+    })().catch(() => undefined);
+  }
+
+  hasLogged(message: string): boolean {
+    return this.log.some(({ msg }) => msg === message);
+  }
+
+  async waitForLog(message: string): Promise<LogLine> {
+    return await waitUntil(`the log line "${message}"`, () => this.log.find(({ msg }) => msg === message));
+  }
+
+  async status(): Promise<Status> {
+    return await fetchStatus(this.stateDir);
+  }
+
+  /** Runs another verb of drover with the same configuration. */
+  async cli(...args: string[]): Promise<CliResult> {
+    return await runDrover([...args, '--config', this.configFile]);
+  }
+
+  /** The line for Nix's `builders`. */
+  async machines(door: 'socket' | 'ssh'): Promise<string> {
+    const identity = door === 'ssh' ? ['--identity', this.identity] : [];
+    return await this.#printedBy('machines', '--door', door, ...identity);
+  }
+
+  /** The ssh_config that goes with the ssh door. */
+  async sshConfig(): Promise<string> {
+    return await this.#printedBy('machines', '--format', 'ssh-config', '--identity', this.identity);
+  }
+
+  async #printedBy(...args: string[]): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.cli(...args);
+    if (exitCode !== 0) throw new Error(`drover ${args.join(' ')}: ${stderr}`);
+    return stdout.trimEnd();
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** Ends it as a service manager would, and waits for its end. */
+  async stop(): Promise<Ended> {
+    this.signal('SIGTERM');
+    return await within('the end of drover serve', this.exited);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (!this.#ended) this.signal('SIGKILL');
+    await this.exited;
+    await rm(this.#dir, { recursive: true, force: true });
+  }
+}
+
+/** Starts a supervisor and waits until it is ready. Dispose of it: `await using`, or in `afterAll`. */
+export async function startDrover(options: StartOptions = {}): Promise<Drover> {
+  // Short, since the paths of Unix sockets are bounded.
+  const dir = await mkdtemp('/tmp/dr-');
+  const stateDir = options.stateDir ?? join(dir, 's');
+  const { publicKey } = await makeKey(join(dir, 'id_ed25519'));
+  const { guest, doors, ...rest } = options.config ?? {};
+  const config = {
+    stateDir,
+    metrics: null,
+    log: { level: 'debug' },
+    doors: { ssh: { listen: '127.0.0.1:0', authorizedKeys: [publicKey] }, ...(doors ?? {}) },
+    guest: { ...(options.nix === undefined ? {} : { nix: options.nix }), ...(guest ?? {}) },
+    ...rest,
+  };
+  await writeFile(join(dir, 'drover.yaml'), stringify(config));
+  // It must not outlive the test's process, whatever becomes of that.
+  const child = spawn(
+    'setpriv',
+    ['--pdeathsig', 'KILL', process.execPath, MAIN, 'serve', '--config', join(dir, 'drover.yaml')],
+    { env: { ...process.env, ...options.env }, stdio: ['ignore', 'inherit', 'pipe'] },
+  );
+  const drover = new Drover(child, dir, stateDir);
+  try {
+    await drover.ready();
+    return drover;
+  } catch (error) {
+    await drover[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** Makes an ssh key pair. @param file of the private key */
+export async function makeKey(file: string): Promise<{ readonly publicKey: string }> {
+  await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'test', '-f', file]);
+  const { stdout } = await execa('ssh-keygen', ['-y', '-f', file]);
+  return { publicKey: stdout.trim() };
+}

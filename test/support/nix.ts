@@ -1,0 +1,180 @@
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { REPOSITORY, type Drover } from './drover.js';
+import { waitUntil, within } from './wait.js';
+
+export type NixVersion = 'debian' | 'modern';
+
+/** Directories of the two Nix that tests run as host and in guests: Debian's own, and that of scripts/test-inputs.sh. */
+export const NIX_DIRS: Readonly<Record<NixVersion, string>> = {
+  debian: '/usr/bin',
+  modern: join(REPOSITORY, '.cache/nix-forky/bin'),
+};
+
+/** A build that is cut off by this would have hung, in milliseconds. */
+const BUILD_DEADLINE_MS = 100_000;
+
+export interface NixResult {
+  readonly exitCode: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface NixHostOptions {
+  readonly version?: NixVersion;
+  readonly door?: 'socket' | 'ssh';
+  /** Where it builds; without, on this machine itself. */
+  readonly drover?: Drover;
+  /** More lines of nix.conf. */
+  readonly nixConf?: Readonly<Record<string, string>>;
+}
+
+/** A Nix program that runs. */
+export class NixProcess {
+  stdout = '';
+  stderr = '';
+  readonly ended: Promise<NixResult>;
+  readonly pid: number;
+
+  constructor(program: string, args: readonly string[], env: NodeJS.ProcessEnv, input: string) {
+    // A process group of its own, as a shell makes for each command: Ctrl-C reaches all of it.
+    const child = spawn(program, args, { env, detached: true, stdio: 'pipe' });
+    this.pid = child.pid ?? -1;
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
+    child.stdin.on('error', () => undefined).end(input);
+    this.ended = new Promise((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (exitCode, signal) => {
+        resolve({ exitCode, signal, stdout: this.stdout, stderr: this.stderr });
+      });
+    });
+  }
+
+  /** What a terminal sends for Ctrl-C goes to the whole process group. */
+  signalGroup(signal: NodeJS.Signals): void {
+    process.kill(-this.pid, signal);
+  }
+
+  /** Waits until it has written this to its standard error. */
+  async waitForOutput(text: string): Promise<void> {
+    await waitUntil(`the output "${text}"`, () => this.stderr.includes(text)).catch((error: unknown) => {
+      throw new Error(`${String(error)}; there was: ${this.stderr}`);
+    });
+  }
+}
+
+/** A Nix installation that builds nothing itself, but has Drover for it. */
+export class NixHost implements AsyncDisposable {
+  /** In the names of everything that its tests put into the store, so that nothing is there already. */
+  readonly id = randomBytes(6).toString('hex');
+  readonly #dir: string;
+  readonly #env: NodeJS.ProcessEnv;
+  readonly #programs: string;
+
+  constructor(dir: string, programs: string, env: NodeJS.ProcessEnv) {
+    this.#dir = dir;
+    this.#programs = programs;
+    this.#env = env;
+  }
+
+  /** Starts a program of this Nix. */
+  start(program: string, args: readonly string[] = [], { input = '' } = {}): NixProcess {
+    return new NixProcess(join(this.#programs, program), args, this.#env, input);
+  }
+
+  /** Runs a program of this Nix to its end. A failure is a result. */
+  async run(
+    program: string,
+    args: readonly string[] = [],
+    options: { input?: string } = {},
+  ): Promise<NixResult> {
+    const running = this.start(program, args, options);
+    return await within(`the end of ${program}`, running.ended, BUILD_DEADLINE_MS).catch((error: unknown) => {
+      running.signalGroup('SIGKILL');
+      throw new Error(`${String(error)}; there was: ${running.stderr}`);
+    });
+  }
+
+  /** Starts nix-build of an expression in Nix. */
+  startBuild(expression: string, args: readonly string[] = []): NixProcess {
+    return this.start('nix-build', ['--no-out-link', ...args, '-E', expression]);
+  }
+
+  /** Runs nix-build of an expression in Nix; `outputs` are the paths that it printed. */
+  async build(
+    expression: string,
+    args: readonly string[] = [],
+  ): Promise<NixResult & { readonly outputs: readonly string[] }> {
+    const result = await this.run('nix-build', ['--no-out-link', ...args, '-E', expression]);
+    return { ...result, outputs: result.stdout.split('\n').filter((line) => line !== '') };
+  }
+
+  /** The expression of a derivation of its own: a script for /bin/sh, which is busybox in guests. */
+  derivation(name: string, script: string, attributes = ''): string {
+    return `(derivation { name = "e2e-${this.id}-${name}"; system = "x86_64-linux"; builder = "/bin/sh";
+      args = [ "-c" ${nixString(script)} ]; ${attributes} })`;
+  }
+
+  /** Writes a file beside its configuration. */
+  async writeFile(name: string, text: string): Promise<string> {
+    const file = join(this.#dir, name);
+    await writeFile(file, text);
+    return file;
+  }
+
+  /** Removes its own paths from the store. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const own = (await readdir('/nix/store')).filter(
+      (name) => name.includes(this.id) && !name.endsWith('.lock'),
+    );
+    if (own.length > 0) await this.run('nix-store', ['--delete', ...own.map((name) => `/nix/store/${name}`)]);
+    await rm(this.#dir, { recursive: true, force: true });
+  }
+}
+
+/** `result` of what must not fail. @throws with what it printed */
+export function succeeded<Result extends NixResult>(result: Result): Result {
+  if (result.exitCode === 0) return result;
+  throw new Error(`exit status ${result.exitCode ?? result.signal ?? ''}: ${result.stdout}${result.stderr}`);
+}
+
+/** A string literal of the Nix language. */
+export function nixString(text: string): string {
+  return JSON.stringify(text).replaceAll('${', '\\${');
+}
+
+/** Sets up a Nix host. Dispose of it: `await using`, or in `afterAll`. */
+export async function nixHost(options: NixHostOptions = {}): Promise<NixHost> {
+  const { version = 'debian', door = 'socket', drover } = options;
+  const dir = await mkdtemp('/tmp/nh-');
+  const settings = {
+    'experimental-features': 'nix-command',
+    'build-users-group': '',
+    sandbox: 'false',
+    substituters: '',
+    ...(drover === undefined
+      ? { 'max-jobs': '1', builders: '' }
+      : { 'max-jobs': '0', system: 'aarch64-darwin', builders: await drover.machines(door) }),
+    ...options.nixConf,
+  };
+  await writeFile(
+    join(dir, 'nix.conf'),
+    Object.entries(settings)
+      .map(([name, value]) => `${name} = ${value}\n`)
+      .join(''),
+  );
+  if (drover !== undefined && door === 'ssh')
+    await writeFile(join(dir, 'ssh_config'), await drover.sshConfig());
+  return new NixHost(dir, NIX_DIRS[version], {
+    PATH: `${NIX_DIRS[version]}:${process.env['PATH'] ?? ''}`,
+    HOME: dir,
+    NIX_CONF_DIR: dir,
+    NIX_USER_CONF_FILES: '',
+    NIX_SSHOPTS: `-F ${join(dir, 'ssh_config')}`,
+  });
+}

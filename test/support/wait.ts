@@ -1,0 +1,39 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+const POLL_INTERVAL_MS = 20;
+
+/** How long tests wait for what ought to happen at once, in milliseconds: generous, since builds compete for two cores. */
+export const DEADLINE_MS = 30_000;
+
+/**
+ * For what has no event to wait for: asks until the answer is neither undefined nor false, and returns it.
+ * @param what for the error message, as the end of "waited in vain for …"
+ */
+export async function waitUntil<T>(
+  what: string,
+  probe: () => T | Promise<T>,
+  deadlineMs = DEADLINE_MS,
+): Promise<Exclude<T, undefined | false>> {
+  const deadline = performance.now() + deadlineMs;
+  for (;;) {
+    const answer = await probe();
+    if (answer !== undefined && answer !== false) return answer as Exclude<T, undefined | false>;
+    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    await delay(POLL_INTERVAL_MS);
+  }
+}
+
+/** `promise`, unless it takes longer than it may. */
+export async function within<T>(what: string, promise: Promise<T>, deadlineMs = DEADLINE_MS): Promise<T> {
+  const timer = new AbortController();
+  try {
+    return await Promise.race([
+      promise,
+      delay(deadlineMs, undefined, { signal: timer.signal }).then(() => {
+        throw new Error(`waited in vain for ${what}`);
+      }),
+    ]);
+  } finally {
+    timer.abort();
+  }
+}
