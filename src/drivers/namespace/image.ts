@@ -107,7 +107,10 @@ async function librariesOf(program: string, { ldd }: HostPrograms): Promise<stri
     });
   }
   const { stdout, stderr } = await run(ldd, [program]);
-  const libraries = [...stdout.matchAll(/(?:^\s*|=> )(\/\S+) \(0x/gm)].flatMap((match) => match[1] ?? []);
+  // NAME => PATH (0x…), but where NAME is a path, that of the linker which the program asks for, it is the one to have.
+  const libraries = [...stdout.matchAll(/^\s*(\/\S+) (?:=> \S+ )?\(0x|=> (\/\S+) \(0x/gm)].flatMap(
+    ([, asked, found]) => asked ?? found ?? [],
+  );
   const libc = libraries.find((path) => path.endsWith('/libc.so.6'));
   if (libc === undefined || stdout.includes('not found')) {
     throw new DroverError(

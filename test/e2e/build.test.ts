@@ -1,0 +1,40 @@
+import { readFile } from 'node:fs/promises';
+
+import { expect, test } from '@jest/globals';
+
+import { startDrover } from '../support/drover.js';
+import { NIX_DIRS, nixHost, succeeded, type NixVersion } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+
+const VERSIONS: readonly NixVersion[] = ['debian', 'modern'];
+const DOORS = ['socket', 'ssh'] as const;
+const combinations = VERSIONS.flatMap((host) =>
+  VERSIONS.flatMap((guest) => DOORS.map((door) => ({ host, guest, door }))),
+);
+
+describeE2e('a build', ['modern Nix'], () => {
+  test.each(combinations)(
+    'with $host Nix on the host, $guest Nix in the guest, through the $door door',
+    async ({ host: version, guest, door }) => {
+      await using drover = await startDrover({ nix: NIX_DIRS[guest] });
+      await using host = await nixHost({ version, door, drover });
+
+      const input = host.derivation('input', 'echo "building the input"; echo from the input > $out');
+      const output = host.derivation(
+        'output',
+        'echo "building the output"; read -r line < $input; echo "$line, seen" > $out; echo $input >> $out',
+        `input = ${input};`,
+      );
+      const { outputs, stderr } = succeeded(await host.build(output));
+
+      expect(stderr).toContain('building the input\n');
+      expect(stderr).toContain('building the output\n');
+      const [path = ''] = outputs;
+      const [line, inputPath] = (await readFile(path, 'utf8')).split('\n');
+      expect(line).toBe('from the input, seen');
+      expect((await host.run('nix-store', ['--verify-path', path])).exitCode).toBe(0);
+      expect((await host.run('nix-store', ['-q', '--references', path])).stdout.trim()).toBe(inputPath);
+      expect((await drover.status()).totals).toMatchObject({ builds: 2, failedBuilds: 0, copiedPaths: 0 });
+    },
+  );
+});
