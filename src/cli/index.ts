@@ -19,7 +19,11 @@ export interface CliContext extends MachineSources {
   /** Runs until it is told to stop. @returns the exit status */
   serve(config: Config): Promise<number>;
   /** @returns the exit status */
-  demo(options: { readonly cache: string | undefined; readonly small: boolean }): Promise<number>;
+  demo(options: {
+    readonly cache: string | undefined;
+    readonly small: boolean;
+    readonly config: string | undefined;
+  }): Promise<number>;
 }
 
 /** Runs one command. @returns the exit status; every failure has been told */
@@ -98,8 +102,10 @@ function buildProgram(context: CliContext, setExitCode: (code: number) => void):
   command('demo', 'build a graph of real packages in guests that appear and disappear')
     .option('--cache <dir>', 'where the packages are kept that the demo downloads')
     .option('--small', 'only the smaller half of the graph')
-    .action(async (options: { cache?: string; small?: true }) => {
-      setExitCode(await context.demo({ cache: options.cache, small: options.small === true }));
+    .action(async (options: { config?: string; cache?: string; small?: true }) => {
+      await load(options);
+      const { config, cache, small } = options;
+      setExitCode(await context.demo({ config, cache, small: small === true }));
     });
   return program;
 }

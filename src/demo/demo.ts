@@ -1,8 +1,9 @@
-import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
+import { z } from 'zod';
 
 import { fetchStatus, followEvents } from '../control/client.js';
 import { DroverError } from '../lib/errors.js';
@@ -16,6 +17,8 @@ export interface DemoOptions {
   readonly cache: string | undefined;
   /** Only the smaller half of the graph. */
   readonly small: boolean;
+  /** A configuration to start from; where things are, and how long guests are idle, is the demo's to say. */
+  readonly config: string | undefined;
   readonly env: NodeJS.ProcessEnv;
   /** Drover's own directory, and how to start it. */
   readonly packageDir: string;
@@ -25,6 +28,9 @@ export interface DemoOptions {
 
 /** How long an idle guest is kept in the demo: long enough to see it, short enough to wait for. */
 const IDLE_TIMEOUT = '3s';
+
+/** Of a configuration that was checked already: what the demo replaces a part of. */
+const baseSchema = z.looseObject({ pool: z.looseObject({}).optional() });
 
 /**
  * Builds a graph of real packages with a real Nix that plays a Mac, in guests of a supervisor of its own, and tells
@@ -110,9 +116,14 @@ class DemoRun {
 
   async #startSupervisor(): Promise<string> {
     const configFile = join(this.#directory, 'drover.yaml');
+    const { config: baseFile } = this.#options;
+    const base =
+      baseFile === undefined ? {} : baseSchema.parse(parse(await readFile(baseFile, 'utf8')) ?? {});
     const config = {
+      ...base,
       stateDir: join(this.#directory, 'state'),
-      pool: { idleTimeout: IDLE_TIMEOUT, drainTimeout: '1s' },
+      pool: { ...base.pool, idleTimeout: IDLE_TIMEOUT, drainTimeout: '1s' },
+      doors: {},
       metrics: null,
     };
     await writeFile(configFile, stringify(config));
