@@ -10,7 +10,7 @@ const mayImport = {
   'drivers/driver.ts': [],
   guest: ['protocol', 'host-store', 'drivers/driver'],
   pool: ['guest', 'drivers/driver'],
-  front: ['protocol', 'host-store', 'guest', 'pool'],
+  front: ['protocol', 'host-store', 'guest', 'pool', 'drivers/driver'],
   doors: ['front'],
   drivers: ['protocol', 'guest'],
   metrics: ['pool', 'front'],

@@ -8,7 +8,7 @@
  * Exit status: 0 done, 1 connection failed or broken (why: standard error), 2 wrong usage.
  */
 #include <errno.h>
-#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,24 +18,27 @@
 
 enum { BUFFER_BYTES = 256 * 1024 };
 
-static char buffer[BUFFER_BYTES];
+static char up[BUFFER_BYTES], down[BUFFER_BYTES];
+static int fd;
 
 static int fail(const char *what) {
   fprintf(stderr, "drover-connect: %s: %s\n", what, strerror(errno));
   return 1;
 }
 
-/* Moves what is there from one descriptor to the other. 1: moved, 0: end of input, -1: failed. */
-static int move(int from, int to) {
-  ssize_t got = read(from, buffer, sizeof buffer);
-  if (got < 0) return errno == EINTR || errno == EAGAIN ? 1 : -1;
-  for (ssize_t done = 0; done < got;) {
-    ssize_t put = write(to, buffer + done, (size_t)(got - done));
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return -1;
-    done += put;
+/* Moves everything from one descriptor to the other. 0: to its end, -1: failed. */
+static int copy(int from, int to, char *buffer) {
+  for (;;) {
+    ssize_t got = read(from, buffer, BUFFER_BYTES);
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return (int)got;
+    for (ssize_t done = 0; done < got;) {
+      ssize_t put = write(to, buffer + done, (size_t)(got - done));
+      if (put < 0 && errno == EINTR) continue;
+      if (put < 0) return -1;
+      done += put;
+    }
   }
-  return got > 0;
 }
 
 static int open_socket(const char *path) {
@@ -45,14 +48,22 @@ static int open_socket(const char *path) {
     return -1;
   }
   strcpy(address.sun_path, path);
-  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-  if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+  int s = socket(AF_UNIX, SOCK_STREAM, 0);
+  if (s >= 0 && connect(s, (struct sockaddr *)&address, sizeof address) < 0) {
     int reason = errno;
-    close(fd);
+    close(s);
     errno = reason;
     return -1;
   }
-  return fd;
+  return s;
+}
+
+/* If the socket fails, the other way notices too. */
+static void *send_input(void *unused) {
+  (void)unused;
+  if (copy(STDIN_FILENO, fd, up) < 0 && errno != EPIPE && errno != ECONNRESET) fail("to the socket");
+  shutdown(fd, SHUT_WR);
+  return NULL;
 }
 
 int main(int argc, char **argv) {
@@ -61,7 +72,7 @@ int main(int argc, char **argv) {
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
-  int fd = open_socket(argv[1]);
+  fd = open_socket(argv[1]);
   if (fd < 0) {
     fprintf(stderr, "drover-connect: cannot reach Drover at %s: %s%s\n", argv[1], strerror(errno),
             errno == ENOENT || errno == ECONNREFUSED ? " (is `drover serve` running?)"
@@ -69,24 +80,9 @@ int main(int argc, char **argv) {
                                                      : "");
     return 1;
   }
-  struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
-  for (;;) {
-    if (poll(fds, 2, -1) < 0) {
-      if (errno == EINTR) continue;
-      return fail("poll");
-    }
-    if (fds[1].revents != 0) {
-      int moved = move(fd, STDOUT_FILENO);
-      if (moved == 0) return 0;
-      if (moved < 0) return errno == EPIPE || errno == ECONNRESET ? 0 : fail("from the socket");
-    }
-    if (fds[0].revents != 0) {
-      int moved = move(STDIN_FILENO, fd);
-      if (moved < 0) return errno == EPIPE ? 0 : fail("to the socket");
-      if (moved == 0) {
-        shutdown(fd, SHUT_WR);
-        fds[0].fd = -1; /* poll ignores it from now on */
-      }
-    }
-  }
+  /* A thread for each way: one alone would stand still when both ends wait to be read. */
+  pthread_t sender;
+  if ((errno = pthread_create(&sender, NULL, send_input, NULL)) != 0) return fail("thread");
+  if (copy(fd, STDOUT_FILENO, down) == 0 || errno == EPIPE || errno == ECONNRESET) return 0;
+  return fail("from the socket");
 }

@@ -10,4 +10,4 @@ fi
 rm -rf dist
 node_modules/.bin/tsc -p tsconfig.build.json
 chmod 755 dist/main.js
-"$cc" -O2 -Wall -Wextra -Werror -o dist/drover-connect connect/drover-connect.c
+"$cc" -O2 -Wall -Wextra -Werror -pthread -o dist/drover-connect connect/drover-connect.c

@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import ssh2 from 'ssh2';
@@ -21,6 +21,8 @@ export async function loadHostKey(file: string): Promise<HostKey> {
   if (existing !== undefined) return existing;
   const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'drover' });
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  // One that an earlier start left behind might be readable to others.
+  await rm(`${file}.tmp`, { force: true });
   await writeFile(`${file}.tmp`, pair.private, { mode: 0o600 });
   await rename(`${file}.tmp`, file);
   return parse(pair.private, file);

@@ -1,13 +1,14 @@
-import { chmod, unlink, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { chmod, rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { createServer, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 
 import type { Front } from '../front/front.js';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
 import { requirePrivateDir } from '../lib/private-dir.js';
 
-/** A door that accepts connections. Closing it leaves the sessions that are open to their front. */
+/** A door that accepts connections. */
 export interface Door {
+  /** Accepts no more, and cuts the connections that are still open. */
   readonly close: () => Promise<void>;
 }
 
@@ -31,18 +32,30 @@ export async function openSocketDoor(
     'Choose a directory of its own for doors.socket.path, or close this one: chmod 700.',
   );
   await clearStaleSocket(path);
-  const server = createServer((socket) => void front.serve(socket, 'socket'));
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    void front.serve(socket, 'socket');
+  });
   await listen(server, path);
   await chmod(path, 0o600);
-  await writeFile(connectProgram(path), `#!/bin/sh\nexec ${quote(drover.connect)} ${quote(path)} "$@"\n`, {
-    mode: 0o700,
-  });
+  await writeProgram(connectProgram(path), `#!/bin/sh\nexec ${quote(drover.connect)} ${quote(path)} "$@"\n`);
   return {
     close: async () => {
-      await closeServer(server);
+      const closed = closeServer(server);
+      for (const socket of sockets) socket.destroy();
+      await closed;
       await unlink(connectProgram(path)).catch(() => undefined);
     },
   };
+}
+
+/** In one step: a Nix may be about to start it. */
+async function writeProgram(path: string, text: string): Promise<void> {
+  await rm(`${path}.tmp`, { force: true });
+  await writeFile(`${path}.tmp`, text, { mode: 0o700 });
+  await rename(`${path}.tmp`, path);
 }
 
 /** For the shell: in single quotes, in which only they themselves are special. */

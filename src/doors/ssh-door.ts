@@ -14,6 +14,9 @@ import type { Door } from './socket-door.js';
 const AUTHENTICATION_TIMEOUT_MS = 20_000;
 /** Connections that may be open and unauthenticated at the same time. */
 const MAX_UNAUTHENTICATED = 64;
+/** A client that says nothing is asked for a sign of life this often, in milliseconds; so many times in vain, and it is gone. */
+const KEEPALIVE_INTERVAL_MS = 30_000;
+const MAX_KEEPALIVES_UNANSWERED = 3;
 /** The status with which a shell says that it knows no such command. */
 const EXIT_NO_SUCH_COMMAND = 127;
 
@@ -24,6 +27,8 @@ export interface SshDoorOptions {
   /** Lines of OpenSSH's authorized_keys, without options. */
   readonly authorizedKeys: readonly string[];
   readonly log: Log;
+  readonly authenticationTimeoutMs?: number;
+  readonly keepaliveIntervalMs?: number;
 }
 
 export interface SshDoor extends Door {
@@ -37,9 +42,15 @@ export interface SshDoor extends Door {
  * @throws DroverError `ADDRESS_IN_USE`, `ADDRESS_UNUSABLE`
  */
 export async function openSshDoor(front: Front, options: SshDoorOptions): Promise<SshDoor> {
-  const { log } = options;
+  const { log, authenticationTimeoutMs = AUTHENTICATION_TIMEOUT_MS } = options;
   const keys = options.authorizedKeys.map(parseAuthorizedKey);
-  const ssh = new ssh2.Server({ hostKeys: [options.hostKey.privateKey], ident: 'drover' });
+  const ssh = new ssh2.Server({
+    hostKeys: [options.hostKey.privateKey],
+    ident: 'drover',
+    keepaliveInterval: options.keepaliveIntervalMs ?? KEEPALIVE_INTERVAL_MS,
+    keepaliveCountMax: MAX_KEEPALIVES_UNANSWERED,
+  });
+  const sockets = new Set<Socket>();
   const pending = new Map<string, Socket>();
   ssh.on('connection', (connection, { ip, port }) => {
     serveConnection(connection, keys, front, log.child({ peer: ip }));
@@ -49,16 +60,19 @@ export async function openSshDoor(front: Front, options: SshDoorOptions): Promis
   const server = createServer({ noDelay: true }, (socket) => {
     const peer = `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
     if (pending.size >= MAX_UNAUTHENTICATED) {
+      log.warn({ peer: socket.remoteAddress }, 'too many unauthenticated connections; one more was refused');
       socket.destroy();
       return;
     }
+    sockets.add(socket);
     pending.set(peer, socket);
     const timer = setTimeout(() => {
-      if (pending.has(peer)) socket.destroy();
-    }, AUTHENTICATION_TIMEOUT_MS);
+      if (pending.get(peer) === socket) socket.destroy();
+    }, authenticationTimeoutMs);
     socket.once('close', () => {
       clearTimeout(timer);
-      pending.delete(peer);
+      sockets.delete(socket);
+      if (pending.get(peer) === socket) pending.delete(peer);
     });
     ssh.injectSocket(socket);
   });
@@ -67,8 +81,10 @@ export async function openSshDoor(front: Front, options: SshDoorOptions): Promis
   return {
     port: typeof address === 'object' && address !== null ? address.port : options.port,
     close: async () => {
-      for (const socket of pending.values()) socket.destroy();
-      await closeServer(server);
+      // An idle connection, such as that of a ControlMaster, would else keep the server open for ever.
+      const closed = closeServer(server);
+      for (const socket of sockets) socket.destroy();
+      await closed;
     },
   };
 }
@@ -95,7 +111,7 @@ function serveConnection(connection: Connection, keys: readonly ParsedKey[], fro
     const session = accept();
     session.on('exec', (acceptExec, _reject, { command }) => {
       const channel = acceptExec();
-      if (isNixDaemon(command)) void serveChannel(channel, front);
+      if (isNixDaemon(command)) serveChannel(channel, front);
       else refuse(channel, `drover: only \`nix-daemon --stdio\` can be run here${adviceFor(command)}\n`);
     });
     session.on('shell', (acceptShell) => {
@@ -117,7 +133,9 @@ function isAuthorized(context: AuthContext, keys: readonly ParsedKey[]): boolean
   if (key === undefined) return false;
   // Without a signature the client only asks whether the key would do.
   if (context.signature === undefined || context.blob === undefined) return true;
-  return key.verify(context.blob, context.signature, context.hashAlgo) === true;
+  // Contrary to its type it may also return an error.
+  const verified: unknown = key.verify(context.blob, context.signature, context.hashAlgo);
+  return verified === true;
 }
 
 /** Some versions of Nix quote each word. */
@@ -129,13 +147,18 @@ function adviceFor(command: string): string {
   return command.includes('nix-store --serve') ? '; use ssh-ng:// instead of ssh://' : '';
 }
 
-async function serveChannel(channel: ServerChannel, front: Front): Promise<void> {
-  await front.serve(channel, 'ssh');
-  channel.exit(0);
-  channel.close();
+function serveChannel(channel: ServerChannel, front: Front): void {
+  void front.serve(channel, 'ssh', () => {
+    // Before the end: afterwards ssh2 sends no status.
+    channel.exit(0);
+    channel.end();
+  });
 }
 
 function refuse(channel: ServerChannel, message: string): void {
+  // What the client sends is of no interest, but unread it would keep the channel open.
+  channel.resume();
+  channel.on('error', () => undefined);
   channel.stderr.write(message);
   channel.exit(EXIT_NO_SUCH_COMMAND);
   channel.end();

@@ -4,10 +4,13 @@ import { queryClosure } from '../guest/closure.js';
 import type { HostStore } from '../host-store/host-store.js';
 import { WorkerClient } from '../host-store/worker-client.js';
 import type { Emitter } from '../lib/emitter.js';
-import { DroverError } from '../lib/errors.js';
+import { DroverError, errorCode } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
 import type { Lease, Leaser } from '../pool/lease.js';
+import type { Channel } from '../protocol/channel.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
+import { unlessAborted } from './abortable.js';
 import type { FrontEvent } from './events.js';
 
 /** Guests in a row that may turn out to be of no use for a session. Each of them is retired, so there are few. */
@@ -22,13 +25,33 @@ export interface BackendOptions {
   readonly version: ProtocolVersion;
   /** The client is gone. */
   readonly gone: AbortSignal;
+  readonly log: Log;
 }
 
-/** What stands behind one session: a connection to the host's store, and once it is needed a lease with one to a guest. */
+export interface TakenGuest {
+  readonly lease: Lease;
+  readonly guest: WorkerClient;
+}
+
+/** A lease, and what hangs on it: the connections, and the reasons to give it up. */
+interface Held {
+  readonly lease: Lease;
+  /** Aborts when the guest or the client is gone. */
+  readonly over: AbortSignal;
+  readonly channels: Set<Channel>;
+  readonly release: () => Promise<void>;
+}
+
+/**
+ * What stands behind one session: a connection to the host's store, and once it is needed a lease with one to a guest.
+ *
+ * INVARIANT: when the client is gone, every connection is closed, so that whatever waits for one of them fails; and no
+ * new one is opened.
+ */
 export class Backend implements AsyncDisposable {
   readonly #options: BackendOptions;
   #host: Promise<WorkerClient> | undefined;
-  #lease: Lease | undefined;
+  #held: Held | undefined;
   #guest: WorkerClient | undefined;
   /** Another connection to the same guest. */
   #side: WorkerClient | undefined;
@@ -37,16 +60,33 @@ export class Backend implements AsyncDisposable {
 
   constructor(options: BackendOptions) {
     this.#options = options;
+    options.gone.addEventListener('abort', this.#hangUpHost, { once: true });
   }
 
-  /** The host's store, connected on first use: a handshake needs none. */
+  readonly #hangUpHost = (): void => {
+    void this.#host?.then(
+      (host) => host[Symbol.asyncDispose](),
+      () => undefined,
+    );
+  };
+
+  /** The host's store, connected on first use, since a handshake needs none; and again if its daemon has ended. */
   async host(): Promise<WorkerClient> {
-    this.#host ??= this.#options.host.connect();
-    return await this.#host;
+    const connecting = (this.#host ??= this.#connectHost());
+    const host = await connecting;
+    if (!host.channel.gone.aborted || this.#options.gone.aborted) return host;
+    if (this.#host === connecting) this.#host = this.#connectHost();
+    return await this.host();
+  }
+
+  async #connectHost(): Promise<WorkerClient> {
+    return await unlessAborted(this.#options.gone, this.#options.host.connect(), (late) => {
+      void late[Symbol.asyncDispose]();
+    });
   }
 
   get lease(): Lease | undefined {
-    return this.#lease;
+    return this.#held?.lease;
   }
 
   /** The connection to the guest, if there is a lease. */
@@ -81,6 +121,7 @@ export class Backend implements AsyncDisposable {
   async lookUpBuild(
     derivations: readonly StorePath[],
   ): Promise<{ roots: StorePath[]; missing: StorePath[] }> {
+    if (derivations.length === 0) return { roots: [], missing: [] };
     const host = await this.host();
     const closure = [...(await queryClosure(host, derivations)).keys()].filter((path) =>
       path.endsWith('.drv'),
@@ -93,25 +134,31 @@ export class Backend implements AsyncDisposable {
   }
 
   /**
-   * Gets a lease and connects to its guest. A guest that takes one of `outputs` for valid, only because it was shared
-   * from the host once, would not build it: such a guest is retired, and another one taken.
+   * The guest of this session; a lease and a connection are got where there is none yet. A guest that takes one of
+   * `outputs` for valid, only because it was shared from the host once, would not build it: such a guest is retired,
+   * and another one taken. So is one that is lost before anything was asked of it.
    * @param avoid guests that are of no use; more may be added
+   * @throws DroverError `GUEST_CONFLICT`, and what `Leaser.lease` throws
    */
-  async takeGuest(
-    outputs: readonly StorePath[],
-    avoid = new Set<string>(),
-  ): Promise<{ lease: Lease; guest: WorkerClient }> {
+  async takeGuest(outputs: readonly StorePath[], avoid = new Set<string>()): Promise<TakenGuest> {
     while (avoid.size <= MAX_UNFIT_GUESTS) {
-      const lease = await this.#options.leaser.lease({ avoid: new Set(avoid), signal: this.#options.gone });
-      this.#lease = lease;
-      if (lease.guest.store.sharesAnyOf(outputs)) {
-        avoid.add(lease.guest.id);
-        await this.dropGuest('conflict');
+      const { lease } = (this.#held ??= await this.#takeLease(avoid));
+      const { id, store } = lease.guest;
+      if (store.sharesAnyOf(outputs)) {
+        lease.retire('conflict');
+        if (this.#bound) throw alreadyThere(id);
+        avoid.add(id);
+        await this.dropGuest();
         continue;
       }
-      this.#guest = await this.#connect(lease);
-      if (this.#settings !== undefined) await this.#guest.forward(this.#settings);
-      return { lease, guest: this.#guest };
+      try {
+        return { lease, guest: await this.#connectGuest() };
+      } catch (error) {
+        if (this.#options.gone.aborted || !isLoss(error) || this.#bound) throw error;
+        this.#options.log.warn({ guest: id, err: error }, 'a guest cannot be reached; taking another one');
+        avoid.add(id);
+        await this.dropGuest('lost');
+      }
     }
     throw new DroverError('GUEST_CONFLICT', `${avoid.size} guests in a row were of no use for this build`, {
       hint: 'Try again; if it stays, restart Drover.',
@@ -131,43 +178,78 @@ export class Backend implements AsyncDisposable {
 
   /** The same while the guest is in the middle of an operation: over another connection. */
   async provisionMeanwhile(paths: readonly StorePath[]): Promise<void> {
-    if (this.#lease === undefined || paths.length === 0) return;
+    if (this.#held === undefined || paths.length === 0) return;
     const inputs = await this.lookUp(paths);
     if (inputs.infos.size === 0) return;
-    this.#side ??= await this.#connect(this.#lease);
+    this.#side ??= await this.#connect(this.#held);
     await this.#provision(inputs, this.#side, 'keep');
   }
 
   async #provision(inputs: Inputs, guest: WorkerClient, onConflict: 'throw' | 'keep'): Promise<void> {
-    if (this.#lease === undefined) return;
-    const { store, id } = this.#lease.guest;
-    const done = await store.provision(inputs, await this.host(), guest, onConflict);
+    if (this.#held === undefined) return;
+    const { lease, over } = this.#held;
+    const { store, id } = lease.guest;
+    const provisioning = store.provision(inputs, await this.host(), guest, { onConflict, signal: over });
+    // Others may be before this session, and a guest that hangs never answers: neither holds a lease for nobody.
+    const done = await unlessAborted(over, provisioning);
     this.#options.events.emit({ type: 'provisioned', guest: id, ...done });
   }
 
   /** Returns the lease, and lets the guest go for a reason. */
   async dropGuest(retire?: 'conflict' | 'lost'): Promise<void> {
-    const lease = this.#lease;
+    const held = this.#held;
     this.#guest?.channel.destroy();
     this.#side?.channel.destroy();
     this.#guest = undefined;
     this.#side = undefined;
-    this.#lease = undefined;
-    if (retire !== undefined) lease?.retire(retire);
-    await lease?.[Symbol.asyncDispose]();
+    this.#held = undefined;
+    if (retire !== undefined) held?.lease.retire(retire);
+    await held?.release();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#options.gone.removeEventListener('abort', this.#hangUpHost);
     await this.dropGuest();
-    await this.#host?.then(
-      (host) => host[Symbol.asyncDispose](),
-      () => undefined,
-    );
+    this.#hangUpHost();
   }
 
-  async #connect(lease: Lease): Promise<WorkerClient> {
+  async #takeLease(avoid: ReadonlySet<string>): Promise<Held> {
+    const { leaser, gone } = this.#options;
+    const lease = await leaser.lease({ avoid: new Set(avoid), signal: gone });
+    const { lost } = lease.guest;
+    const over = new AbortController();
+    const channels = new Set<Channel>();
+    const giveUp = (): void => {
+      over.abort(lost.aborted ? lost.reason : gone.reason);
+      for (const channel of channels) channel.destroy();
+    };
+    for (const signal of [gone, lost]) signal.addEventListener('abort', giveUp, { once: true });
+    if (gone.aborted || lost.aborted) giveUp();
+    const release = async (): Promise<void> => {
+      for (const signal of [gone, lost]) signal.removeEventListener('abort', giveUp);
+      await lease[Symbol.asyncDispose]();
+    };
+    return { lease, over: over.signal, channels, release };
+  }
+
+  async #connectGuest(): Promise<WorkerClient> {
+    if (this.#guest !== undefined) return this.#guest;
+    if (this.#held === undefined) throw new DroverError('NO_LEASE', 'There is no lease');
+    const guest = await this.#connect(this.#held);
+    if (this.#settings !== undefined) await guest.forward(this.#settings);
+    this.#guest = guest;
+    return guest;
+  }
+
+  async #connect({ lease, over, channels }: Held): Promise<WorkerClient> {
     const { version } = this.#options;
-    const guest = await WorkerClient.connect(await lease.guest.openDaemon(), version);
+    const stream = await unlessAborted(over, lease.guest.openDaemon(), (late) => late.destroy());
+    const connecting = WorkerClient.connect(stream, version, `The nix-daemon of the guest ${lease.guest.id}`);
+    const guest = await unlessAborted(over, connecting).catch((error: unknown) => {
+      stream.destroy();
+      throw error;
+    });
+    channels.add(guest.channel);
     if (formatVersion(guest.version) === formatVersion(version)) return guest;
     guest.channel.destroy();
     throw new DroverError(
@@ -176,4 +258,18 @@ export class Backend implements AsyncDisposable {
       { hint: 'Make the image anew: its Nix and its manifest belong together.' },
     );
   }
+}
+
+/** Whether a guest could not be reached, rather than refused what it was asked. */
+function isLoss(error: unknown): boolean {
+  const code = errorCode(error);
+  return code !== 'GUEST_VERSION' && code !== 'PROTOCOL_REMOTE_ERROR';
+}
+
+function alreadyThere(guest: string): DroverError {
+  return new DroverError(
+    'GUEST_CONFLICT',
+    `The guest ${guest} holds what is to be built from an earlier use, and the host has it no more`,
+    { hint: 'Start the build again: it gets another guest.', context: { guest } },
+  );
 }

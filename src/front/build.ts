@@ -18,6 +18,8 @@ import { Tap } from './tap.js';
 const MAX_REPLAYS = 2;
 /** How long a guest that misbehaves is given to turn out to be gone, in milliseconds. */
 const LOSS_GRACE_MS = 1_000;
+/** Failures that may come from a guest's end. */
+const LOSS_CODES: ReadonlySet<string> = new Set(['GUEST_GONE', 'GUEST_AGENT_FAILED', 'PROGRAM_FAILED']);
 /** Less free scratch than this makes "no space left" the likely cause of a failure, in bytes. */
 const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
 
@@ -116,42 +118,28 @@ async function attempt(
   context: BuildContext,
 ): Promise<BuildResult | undefined> {
   const { backend, client } = context;
-  const { lease, guest } =
-    backend.lease !== undefined && backend.guest !== undefined
-      ? { lease: backend.lease, guest: backend.guest }
-      : await backend.takeGuest(outputPaths(outputs), avoid);
+  const { lease, guest } = await backend.takeGuest(outputPaths(outputs), avoid);
   context.progress.guest = lease.guest.id;
   context.events.emit({ type: 'build-started', derivation, guest: lease.guest.id });
-  const hangUp = (): void => {
-    guest.channel.destroy();
-  };
-  // The guest's daemon stops the build when its client is gone.
-  client.gone.addEventListener('abort', hangUp, { once: true });
-  lease.guest.lost.addEventListener('abort', hangUp, { once: true });
-  try {
-    await backend.provision(await inputs);
-    for (const part of raw) await guest.channel.write(part);
-    for (;;) {
-      const { value: frame, raw: bytes } = await guest.channel.receive(decodeStderrFrame());
-      if (frame.kind !== 'last') {
-        for (const part of bytes) await client.write(part);
-        tap.observe(frame);
-        if (frame.kind === 'error') return undefined;
-        continue;
-      }
-      const { value, raw: response } = await guest.channel.receive(
-        decodeBuildDerivationResponse(guest.version),
-      );
-      const explained = isSuccess(value.status) ? undefined : await explainFailure(value, context);
+  await backend.provision(await inputs);
+  for (const part of raw) await guest.channel.write(part);
+  for (;;) {
+    // When the client leaves, this connection is closed; the guest's daemon then stops the build.
+    const { value: frame, raw: bytes } = await guest.channel.receive(decodeStderrFrame());
+    if (frame.kind !== 'last') {
       for (const part of bytes) await client.write(part);
-      if (explained !== undefined)
-        await client.write(encodeBuildDerivationResponse(explained, guest.version));
-      else for (const part of response) await client.write(part);
-      return value;
+      tap.observe(frame);
+      if (frame.kind === 'error') return undefined;
+      continue;
     }
-  } finally {
-    client.gone.removeEventListener('abort', hangUp);
-    lease.guest.lost.removeEventListener('abort', hangUp);
+    const { value, raw: response } = await guest.channel.receive(
+      decodeBuildDerivationResponse(guest.version),
+    );
+    const explained = isSuccess(value.status) ? undefined : await explainFailure(value, context);
+    for (const part of bytes) await client.write(part);
+    if (explained !== undefined) await client.write(encodeBuildDerivationResponse(explained, guest.version));
+    else for (const part of response) await client.write(part);
+    return value;
   }
 }
 
@@ -177,28 +165,25 @@ async function explainFailure(
 async function howLost(error: unknown, { backend, clock }: BuildContext): Promise<string | undefined> {
   const lost = backend.lease?.guest.lost;
   if (lost === undefined) return undefined;
-  const code = errorCode(error);
-  const suspicious =
-    backend.guest?.channel.gone.aborted === true ||
-    code === 'GUEST_GONE' ||
-    code === 'GUEST_AGENT_FAILED' ||
-    code === 'PROGRAM_FAILED';
-  if (!lost.aborted && suspicious) {
+  const hungUp = backend.guest?.channel.gone.aborted === true;
+  if (!lost.aborted && (hungUp || LOSS_CODES.has(errorCode(error) ?? ''))) {
     // The end of a connection is seen before the end of the guest.
-    await new Promise<void>((resolve) => {
-      lost.addEventListener(
-        'abort',
-        () => {
-          resolve();
-        },
-        { once: true },
-      );
-      clock.after(LOSS_GRACE_MS, resolve);
-    });
+    await abortedWithin(lost, clock, LOSS_GRACE_MS);
   }
   if (lost.aborted) return errorMessage(lost.reason);
-  if (backend.guest?.channel.gone.aborted !== true) return undefined;
-  return `the nix-daemon of the guest ${backend.lease?.guest.id ?? ''} ended`;
+  return hungUp ? `the nix-daemon of the guest ${backend.lease?.guest.id ?? ''} ended` : undefined;
+}
+
+async function abortedWithin(signal: AbortSignal, clock: Clock, timeoutMs: number): Promise<void> {
+  let settle = (): void => undefined;
+  const settled = new Promise<void>((resolve) => {
+    settle = resolve;
+  });
+  signal.addEventListener('abort', settle, { once: true });
+  const cancel = clock.after(timeoutMs, settle);
+  await settled;
+  cancel();
+  signal.removeEventListener('abort', settle);
 }
 
 async function announceReplay(client: Channel, tap: Tap, text: string): Promise<void> {

@@ -12,6 +12,9 @@ import { Channel } from '../protocol/channel.js';
 import type { BuildSnapshot, DoorName, FrontEvent } from './events.js';
 import { Session } from './session.js';
 
+/** A client that has begun a message must go on sending it within this time, in milliseconds. */
+const STALL_TIMEOUT_MS = 60_000;
+
 export interface FrontOptions {
   readonly manifest: ImageManifest;
   /** Nix systems that are built here. */
@@ -47,11 +50,28 @@ export class Front {
     return [...this.#sessions.keys()].flatMap((session) => session.build ?? []);
   }
 
-  /** Serves one connection until it ends. Never rejects: a session's failure is its own. */
-  async serve(stream: Duplex, door: DoorName): Promise<void> {
+  /** Bytes of the sessions that are open. */
+  get openBytes(): { readonly receivedBytes: number; readonly sentBytes: number } {
+    const total = { receivedBytes: 0, sentBytes: 0 };
+    for (const { receivedBytes, sentBytes } of this.#sessions.values()) {
+      total.receivedBytes += receivedBytes;
+      total.sentBytes += sentBytes;
+    }
+    return total;
+  }
+
+  /**
+   * Serves one connection until it ends. Never rejects: a session's failure is its own.
+   * @param end ends the stream, where that takes more than its `end`
+   */
+  async serve(stream: Duplex, door: DoorName, end?: () => void): Promise<void> {
     const id = ++this.#count;
     const log = this.#options.log.child({ session: id, door });
-    const channel = new Channel(stream);
+    const channel = new Channel(stream, {
+      peer: 'The client',
+      stall: { clock: this.#options.clock, timeoutMs: STALL_TIMEOUT_MS },
+      end,
+    });
     const session = new Session(channel, { ...this.#options, id, door, log, events: this.events });
     this.#sessions.set(session, channel);
     this.events.emit({ type: 'session-opened', door });

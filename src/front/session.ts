@@ -1,6 +1,6 @@
 import type { ImageManifest } from '../drivers/driver.js';
 import type { Clock } from '../lib/clock.js';
-import { DroverError, errorMessage } from '../lib/errors.js';
+import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Channel } from '../protocol/channel.js';
 import { serverHandshake } from '../protocol/handshake.js';
@@ -14,34 +14,22 @@ import {
   decodeSetOptions,
   Op,
 } from '../protocol/operations.js';
+import { ProtocolError } from '../protocol/protocol-error.js';
 import {
-  decodeAddToStoreResponse,
   encodeBoolResponse,
   encodeDoneResponse,
   encodePathInfoResponse,
   encodeStorePathsResponse,
 } from '../protocol/responses.js';
-import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../protocol/stderr.js';
+import { encodeErrorFrame, encodeStderrFrame } from '../protocol/stderr.js';
 import type { StorePath } from '../protocol/store-path.js';
-import {
-  decodeAddedPath,
-  decodeAddMultipleToStore,
-  decodeAddToStore,
-  decodeAddToStoreNar,
-  decodePathCount,
-  encodePathCount,
-} from '../protocol/uploads.js';
 import { intersectVersions, LATEST_VERSION, type ProtocolVersion } from '../protocol/version.js';
 import type { Conversation } from '../protocol/wire.js';
-import { WireWriter } from '../protocol/wire-writer.js';
 import { Backend, type BackendOptions } from './backend.js';
 import { forwardBuild, type BuildProgress } from './build.js';
 import type { BuildSnapshot, DoorName } from './events.js';
-import { forwardedRequest } from './requests.js';
-import { FramedInput } from './upload.js';
-
-/** A client that has begun a message must go on sending it within this time, in milliseconds. */
-export const STALL_TIMEOUT_MS = 60_000;
+import { forwardRequest, forwardUpload, forwardUploads, type ForwardContext } from './forward.js';
+import { capture } from './relay.js';
 
 const LAST = encodeStderrFrame({ kind: 'last' });
 
@@ -100,22 +88,29 @@ export class Session {
   async run(): Promise<unknown> {
     try {
       await this.#handshake();
-      await using backend = new Backend({
-        ...this.#options,
-        version: this.#version,
-        gone: this.#channel.gone,
-      });
-      while (await this.#channel.waitForInput()) {
-        if (!(await this.#serve(await this.#receive(decodeOp()), backend))) break;
-      }
+      await this.#serveAll();
       return undefined;
     } catch (error) {
-      if (this.#channel.gone.aborted && !(error instanceof DroverError && error.code === 'CLIENT_STALLED'))
-        return error;
-      await this.#tell(error);
+      // By now the lease has been returned: a client that does not listen holds none.
+      if (!this.#channel.gone.aborted || errorCode(error) === 'CLIENT_STALLED') await this.#tell(error);
       return error;
     } finally {
-      this.#channel.end();
+      this.#channel.close(this.#options.clock);
+    }
+  }
+
+  async #serveAll(): Promise<void> {
+    await using backend = new Backend({
+      ...this.#options,
+      version: this.#version,
+      gone: this.#channel.gone,
+    });
+    try {
+      while (await this.#channel.waitForInput()) {
+        if (!(await this.#serve(await this.#receive(decodeOp()), backend))) return;
+      }
+    } catch (error) {
+      throw explained(error, backend);
     }
   }
 
@@ -169,13 +164,13 @@ export class Session {
         return true;
       case Op.AddToStore:
       case Op.AddToStoreNar:
-        await this.#serveUpload(op, backend);
+        await forwardUpload(op, this.#forwarding(backend));
         return true;
       case Op.AddMultipleToStore:
-        await this.#serveUploads(op, backend);
+        if (!(await forwardUploads(this.#forwarding(backend)))) await this.#answer();
         return true;
       default:
-        return await this.#serveByGuest(op, backend);
+        return await forwardRequest(op, this.#forwarding(backend));
     }
   }
 
@@ -213,128 +208,8 @@ export class Session {
     }
   }
 
-  /** AddToStore and AddToStoreNar: a header, and a stream of data. */
-  async #serveUpload(op: number, backend: Backend): Promise<void> {
-    const isNar = op === Op.AddToStoreNar;
-    const { value: references, raw } = isNar
-      ? await this.#captureMapped(op, decodeAddToStoreNar(this.#version), ({ info }) =>
-          info.references.filter((path) => path !== info.path),
-        )
-      : await this.#captureMapped(op, decodeAddToStore(this.#version), (header) => header.references);
-    const guest = await this.#guestFor([], backend);
-    backend.bind();
-    await backend.provisionMentioned(references);
-    for (const part of raw) await guest.write(part);
-    await this.#watchingStalls(new FramedInput(this.#channel).finish(guest));
-    await this.#relayResponse(guest, isNar ? undefined : decodeAddToStoreResponse(this.#version));
-  }
-
-  /** AddMultipleToStore: what a path refers to must be valid in the guest before the path gets there. */
-  async #serveUploads(op: number, backend: Backend): Promise<void> {
-    const { raw } = await this.#capture(op, decodeAddMultipleToStore(this.#version));
-    const input = new FramedInput(this.#channel);
-    const { value: count } = await this.#watchingStalls(input.receive(decodePathCount()));
-    if (count === 0) {
-      // Nix 2.8 sends this even when it has nothing to upload: no reason to boot a guest.
-      await this.#watchingStalls(input.expectEnd());
-      await this.#answer();
-      return;
-    }
-    const guest = await this.#guestFor([], backend);
-    backend.bind();
-    for (const part of raw) await guest.write(part);
-    await input.put(guest, [encodePathCount(count)]);
-    for (let i = 0; i < count; i++) {
-      const { value: info, raw: header } = await this.#watchingStalls(input.receive(decodeAddedPath()));
-      await backend.provisionMeanwhile(info.references.filter((path) => path !== info.path));
-      await input.put(guest, header);
-      await this.#watchingStalls(input.pass(guest, info.narSize));
-    }
-    await this.#watchingStalls(input.finish(guest));
-    await this.#relayResponse(guest, undefined);
-  }
-
-  /** Everything else is the guest's: passed on, or, when its end is not known, the rest of the session with it. */
-  async #serveByGuest(op: number, backend: Backend): Promise<boolean> {
-    const known = forwardedRequest(op, this.#version);
-    if (known === undefined) {
-      const guest = await this.#guestFor([], backend);
-      await guest.write(encodeOp(op));
-      await this.#relay(guest);
-      return false;
-    }
-    const { value: mentions, raw } = await this.#capture(op, known.request(this.#version));
-    const { roots, missing } = await backend.lookUpBuild(mentions.derivations);
-    const guest = await this.#guestFor(missing, backend);
-    backend.bind();
-    await backend.provisionMentioned([...mentions.paths, ...roots]);
-    const narSize = known.response === 'nar' ? await this.#narSize(mentions.paths, backend) : undefined;
-    for (const part of raw) await guest.write(part);
-    if (known.response === 'nar') return await this.#relayNar(guest, narSize);
-    await this.#relayResponse(guest, known.response(this.#version));
-    return true;
-  }
-
-  async #guestFor(outputs: readonly StorePath[], backend: Backend): Promise<Channel> {
-    const guest = backend.guest ?? (await backend.takeGuest(outputs)).guest;
-    return guest.channel;
-  }
-
-  async #narSize(paths: readonly StorePath[], backend: Backend): Promise<number | undefined> {
-    const [info] = (await backend.guest?.queryPathInfos(paths)) ?? [];
-    return info?.narSize;
-  }
-
-  async #relayNar(guest: Channel, narSize: number | undefined): Promise<boolean> {
-    if (!(await this.#relayFrames(guest))) return true;
-    if (narSize === undefined || narSize === 0) {
-      await this.#relay(guest);
-      return false;
-    }
-    for (let left = narSize; left > 0;) {
-      const parts = await guest.readSome(left);
-      if (parts.length === 0) throw guestGone();
-      for (const part of parts) {
-        left -= part.length;
-        await this.#channel.write(part);
-      }
-    }
-    return true;
-  }
-
-  async #relayResponse(guest: Channel, response: Conversation<unknown> | undefined): Promise<void> {
-    if (!(await this.#relayFrames(guest)) || response === undefined) return;
-    const { raw } = await guest.receive(response);
-    for (const part of raw) await this.#channel.write(part);
-  }
-
-  /** @returns whether a response follows, not an error */
-  async #relayFrames(guest: Channel): Promise<boolean> {
-    const hangUp = (): void => {
-      guest.destroy();
-    };
-    this.#channel.gone.addEventListener('abort', hangUp, { once: true });
-    try {
-      for (;;) {
-        const { value: frame, raw } = await guest.receive(decodeStderrFrame());
-        for (const part of raw) await this.#channel.write(part);
-        if (frame.kind === 'last') return true;
-        if (frame.kind === 'error') return false;
-      }
-    } finally {
-      this.#channel.gone.removeEventListener('abort', hangUp);
-    }
-  }
-
-  /** Both ways, until either side ends. */
-  async #relay(guest: Channel): Promise<void> {
-    const up = this.#channel.relayTo(guest).finally(() => {
-      guest.destroy();
-    });
-    await guest.relayTo(this.#channel).finally(() => {
-      this.#channel.end();
-    });
-    await up.catch(() => undefined);
+  #forwarding(backend: Backend): ForwardContext {
+    return { client: this.#channel, backend, version: this.#version };
   }
 
   async #answer(response?: Uint8Array): Promise<void> {
@@ -342,43 +217,17 @@ export class Session {
   }
 
   async #receive<T>(conversation: Conversation<T>): Promise<T> {
-    return await this.#watchingStalls(this.#channel.run(conversation));
+    return await this.#channel.run(conversation);
   }
 
   /** A request with all its bytes, the operation's code included. */
   async #capture<T>(op: number, payload: Conversation<T>): Promise<{ value: T; raw: readonly Uint8Array[] }> {
-    const { value, raw } = await this.#watchingStalls(this.#channel.receive(payload));
-    return { value, raw: [encodeOp(op), ...raw] };
-  }
-
-  async #captureMapped<T, U>(
-    op: number,
-    payload: Conversation<T>,
-    map: (value: T) => U,
-  ): Promise<{ value: U; raw: readonly Uint8Array[] }> {
-    const { value, raw } = await this.#capture(op, payload);
-    return { value: map(value), raw };
-  }
-
-  /** In the middle of a message the client must go on; between messages it may take its time. */
-  async #watchingStalls<T>(work: Promise<T>): Promise<T> {
-    const { clock } = this.#options;
-    let seen = this.#channel.receivedBytes;
-    let cancel = (): void => undefined;
-    const arm = (): void => {
-      cancel = clock.after(STALL_TIMEOUT_MS, () => {
-        if (this.#channel.receivedBytes === seen) this.#channel.interrupt(stalled());
-        seen = this.#channel.receivedBytes;
-        arm();
-      });
-    };
-    arm();
-    return await work.finally(() => {
-      cancel();
-    });
+    return await capture(this.#channel, op, payload);
   }
 
   async #tell(error: unknown): Promise<void> {
+    // A client that is too old has been told so by the handshake, in a form that it understands.
+    if (errorCode(error) === 'PROTOCOL_VERSION') return;
     const hint = error instanceof DroverError && error.hint !== undefined ? `\n${error.hint}` : '';
     try {
       await this.#channel.write(encodeErrorFrame(`drover: ${errorMessage(error)}${hint}`));
@@ -388,8 +237,14 @@ export class Session {
   }
 }
 
-function encodeOp(op: number): Uint8Array {
-  return new WireWriter().u64(op).finish();
+/** What a broken connection means: the guest is gone. */
+function explained(error: unknown, { lease }: Backend): unknown {
+  if (lease?.guest.lost.aborted !== true || !(error instanceof ProtocolError)) return error;
+  return new DroverError('GUEST_LOST', errorMessage(lease.guest.lost.reason), {
+    cause: error,
+    hint: 'Start the build again.',
+    context: { guest: lease.guest.id },
+  });
 }
 
 function notServed(platform: string, systems: readonly string[]): string {
@@ -397,20 +252,4 @@ function notServed(platform: string, systems: readonly string[]): string {
     `drover: this derivation is for ${platform}, and guests here build ${systems.join(', ')}\n` +
     'Take the system out of the machines file, or add a builder for it.'
   );
-}
-
-function stalled(): DroverError {
-  return new DroverError(
-    'CLIENT_STALLED',
-    `The client stopped in the middle of a message for ${STALL_TIMEOUT_MS / 1000} s`,
-    {
-      hint: 'The connection was closed; the build can be started again.',
-    },
-  );
-}
-
-function guestGone(): DroverError {
-  return new DroverError('GUEST_LOST', 'The guest was lost while it sent a path', {
-    hint: 'Start the build again.',
-  });
 }

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 
-import { errorCode } from '../lib/errors.js';
+import { DroverError, errorCode } from '../lib/errors.js';
 
 /**
  * On a file system that ignores case, Nix tells names that differ in nothing else apart by this suffix and a number
@@ -16,8 +16,9 @@ export class CaseHackDetector {
   readonly #known = new Map<string, Promise<boolean>>();
 
   /**
-   * Whether any name below `path` carries the suffix. A path that cannot be read has none: whether the guest sees it is
+   * Whether any name below `path` carries the suffix. A path that is not there has none: whether the guest sees it is
    * checked when it is registered.
+   * @throws DroverError `PROVISION_FAILED` when the path cannot be read
    */
   async affects(path: string): Promise<boolean> {
     let answer = this.#known.get(path);
@@ -25,10 +26,24 @@ export class CaseHackDetector {
       answer = hasSuffix(path);
       if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
       this.#known.set(path, answer);
+      // What cannot be read now may be readable later.
+      answer.catch(() => this.#known.delete(path));
     }
-    return await answer;
+    try {
+      return await answer;
+    } catch (cause) {
+      throw new DroverError('PROVISION_FAILED', `${path} cannot be read on the host`, {
+        cause,
+        hint: HINT_DAMAGED,
+        context: { path },
+      });
+    }
   }
 }
+
+/** What to do about a store path that is not as Nix made it. */
+export const HINT_DAMAGED =
+  'Check the path with: nix-store --verify-path. If it is damaged: nix-store --repair-path.';
 
 async function hasSuffix(directory: string): Promise<boolean> {
   let entries;

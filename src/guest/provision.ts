@@ -5,7 +5,7 @@ import { Mutex } from '../lib/mutex.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { GuestAgent } from './agent.js';
-import type { CaseHackDetector } from './case-hack.js';
+import { HINT_DAMAGED, type CaseHackDetector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
 import { formatRegistration } from './registration.js';
 
@@ -22,6 +22,11 @@ export interface Inputs {
   readonly infos: PathInfos;
   /** Paths whose names the guest would see wrong: to be copied. */
   readonly unshareable: ReadonlySet<StorePath>;
+}
+
+export interface ProvisionOptions {
+  readonly onConflict?: 'throw' | 'keep';
+  readonly signal?: AbortSignal;
 }
 
 /** The guest says something about a path that the host's store contradicts: this guest is of no use for it. */
@@ -82,7 +87,9 @@ export class GuestStore {
   /**
    * Makes the inputs valid in the guest: by sharing, else by copying.
    * @param guest a connection to the guest's daemon
-   * @param onConflict what to do about a path with other contents in the guest: it is an input, or only spoken of
+   * @param options.onConflict what to do about a path with other contents in the guest: it is an input, or only
+   *   spoken of
+   * @param options.signal nobody wants it any more: nothing is begun after that
    * @throws GuestConflictError when the guest has a path with other contents
    * @throws DroverError `PROVISION_FAILED`, `GUEST_AGENT_FAILED`, or what the streams throw
    */
@@ -90,9 +97,10 @@ export class GuestStore {
     inputs: Inputs,
     host: WorkerClient,
     guest: WorkerClient,
-    onConflict: 'throw' | 'keep' = 'throw',
+    { onConflict = 'throw', signal }: ProvisionOptions = {},
   ): Promise<Provisioned> {
     return await this.#mutex.run(async () => {
+      signal?.throwIfAborted();
       const missing = await this.#missingOf(inputs.infos, guest, onConflict);
       let copy = new Set([...missing.keys()].filter((path) => inputs.unshareable.has(path)));
       const invisible = await this.#share(missing, copy, host, guest);
@@ -172,7 +180,7 @@ export class GuestStore {
     } catch (cause) {
       throw new DroverError('PROVISION_FAILED', `${info.path} cannot be copied into the guest`, {
         cause,
-        hint: 'Check the path with: nix-store --verify-path. If it is damaged: nix-store --repair-path.',
+        hint: HINT_DAMAGED,
         context: { path: info.path },
       });
     }

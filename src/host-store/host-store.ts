@@ -1,10 +1,14 @@
 import { connect } from 'node:net';
-import { Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
 
+import { systemClock, type Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import { spawnStream } from '../lib/process.js';
 import { LATEST_VERSION } from '../protocol/version.js';
 import { WorkerClient } from './worker-client.js';
+
+/** A daemon that has not answered the handshake by then does not work, in milliseconds. */
+const HANDSHAKE_TIMEOUT_MS = 30_000;
 
 const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 
@@ -22,15 +26,18 @@ export interface HostStore {
  * The daemon's socket where one listens (`NIX_DAEMON_SOCKET_PATH` is respected), else a `nix-daemon --stdio` child
  * for each connection, as on a single-user installation.
  */
-export function hostStore(env: NodeJS.ProcessEnv): HostStore {
+export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
   return {
     async connect() {
       const stream = (await connectSocket(socketPath)) ?? (await startDaemon(env, socketPath));
+      const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
       try {
-        return await WorkerClient.connect(stream, LATEST_VERSION);
+        return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`);
       } catch (cause) {
         throw unavailable(`The host's nix-daemon does not answer`, cause);
+      } finally {
+        cancel();
       }
     },
   };

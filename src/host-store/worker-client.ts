@@ -13,13 +13,14 @@ import {
   encodeQueryValidPaths,
 } from '../protocol/operations.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
+import type { ProtocolError } from '../protocol/protocol-error.js';
 import {
   decodeDoneResponse,
   decodeOutputMapResponse,
   decodePathInfoResponse,
   decodeStorePathsResponse,
 } from '../protocol/responses.js';
-import { decodeStderrFrame, remoteError } from '../protocol/stderr.js';
+import { decodeStderrFrame, remoteError, type RemoteErrorInfo } from '../protocol/stderr.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { encodeAddToStoreNar } from '../protocol/uploads.js';
 import type { ProtocolVersion } from '../protocol/version.js';
@@ -27,6 +28,8 @@ import type { Decoder } from '../protocol/wire.js';
 
 /** Requests that are sent before their first response is read: a round trip per path would cost more than its answer. */
 const PIPELINED_REQUESTS = 256;
+/** Bytes of a NAR that are handed on at a time. */
+const NAR_CHUNK_BYTES = 256 * 1024;
 
 /**
  * A client of a nix-daemon, the host's or a guest's. Operations run one after the other, in the order in which they
@@ -44,10 +47,11 @@ export class WorkerClient implements AsyncDisposable {
 
   /**
    * @param version the highest version to agree on.
+   * @param peer whose daemon it is, for errors: `The nix-daemon of …`.
    * @throws ProtocolError as `clientHandshake`; the stream is closed then.
    */
-  static async connect(stream: Duplex, version: ProtocolVersion): Promise<WorkerClient> {
-    const channel = new Channel(stream);
+  static async connect(stream: Duplex, version: ProtocolVersion, peer: string): Promise<WorkerClient> {
+    const channel = new Channel(stream, { peer });
     try {
       return new WorkerClient(channel, await channel.run(clientHandshake({ version })));
     } catch (error) {
@@ -84,23 +88,31 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   /**
-   * The NAR of a valid path. It must be read to its end, or the connection closed, before anything else is asked.
+   * The NAR of a valid path. Whoever stops reading early leaves the connection usable: the rest is thrown away.
    * @param narSize bytes of the NAR, as its path info says: nothing else on the wire tells where it ends.
    */
   async *narFromPath(path: StorePath, narSize: number): AsyncGenerator<Uint8Array, void, undefined> {
     await this.channel.write(encodeNarFromPath(path));
     await this.#drainFrames();
-    for (let left = narSize; left > 0;) {
-      const parts = await this.channel.readSome(Math.min(left, 256 * 1024));
-      if (parts.length === 0) {
-        throw new DroverError('NAR_TRUNCATED', `The NAR of ${path} ended ${left} bytes early`, {
-          context: { path, left },
-        });
+    let left = narSize;
+    const read = async (): Promise<readonly Uint8Array[]> => {
+      const parts = await this.channel.readSome(Math.min(left, NAR_CHUNK_BYTES));
+      left = parts.length === 0 ? 0 : left - parts.reduce((sum, { length }) => sum + length, 0);
+      return parts;
+    };
+    try {
+      while (left > 0) {
+        const before = left;
+        const parts = await read();
+        if (parts.length === 0) {
+          throw new DroverError('NAR_TRUNCATED', `The NAR of ${path} ended ${before} bytes early`, {
+            context: { path, left: before },
+          });
+        }
+        yield* parts;
       }
-      for (const part of parts) {
-        left -= part.length;
-        yield part;
-      }
+    } finally {
+      while (left > 0) await read();
     }
   }
 
@@ -145,10 +157,14 @@ export class WorkerClient implements AsyncDisposable {
       for (let start = 0; start < items.length; start += PIPELINED_REQUESTS) {
         const batch = items.slice(start, start + PIPELINED_REQUESTS);
         await this.channel.write(Buffer.concat(batch.map(encode)));
+        let refused: ProtocolError | undefined;
         for (let i = 0; i < batch.length; i++) {
-          await this.#drainFrames();
-          results.push(await this.channel.run(decode()));
+          // One request's error is not the end of the others' answers, which are on their way.
+          const error = await this.#readFrames();
+          if (error === undefined) results.push(await this.channel.run(decode()));
+          else refused ??= remoteError(error);
         }
+        if (refused !== undefined) throw refused;
       }
       return results;
     });
@@ -156,10 +172,16 @@ export class WorkerClient implements AsyncDisposable {
 
   /** Reads log frames up to the response. @throws ProtocolError `PROTOCOL_REMOTE_ERROR` for the daemon's error */
   async #drainFrames(): Promise<void> {
+    const error = await this.#readFrames();
+    if (error !== undefined) throw remoteError(error);
+  }
+
+  /** @returns the daemon's error, if that is what the frames end with */
+  async #readFrames(): Promise<RemoteErrorInfo | undefined> {
     for (;;) {
       const frame = await this.channel.run(decodeStderrFrame());
-      if (frame.kind === 'last') return;
-      if (frame.kind === 'error') throw remoteError(frame.error);
+      if (frame.kind === 'last') return undefined;
+      if (frame.kind === 'error') return frame.error;
     }
   }
 }

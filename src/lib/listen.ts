@@ -37,7 +37,8 @@ export async function listen(
 ): Promise<void> {
   const name = where.length === 1 ? where[0] : `${where[1]}:${where[0]}`;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause) => {
+    // Also later, such as when no more files can be opened: then one connection fails, not the process.
+    server.on('error', (cause) => {
       const code = errorCode(cause);
       reject(
         code === 'EADDRINUSE'

@@ -1,14 +1,25 @@
-import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 
+import type { Clock } from '../lib/clock.js';
+import { DroverError } from '../lib/errors.js';
 import { ByteQueue } from './byte-queue.js';
 import { Feeder } from './feeder.js';
-import { DroverError } from '../lib/errors.js';
 import { ProtocolError } from './protocol-error.js';
 import type { Conversation } from './wire.js';
 
 /** Bytes that may wait to be decoded before the stream is paused. */
 const HIGH_WATER_BYTES = 256 * 1024;
+/** How long a peer may take to read what it was sent last, in milliseconds. */
+const LINGER_MS = 5_000;
+
+export interface ChannelOptions {
+  /** Who is at the other end, for errors: `The client`. */
+  readonly peer?: string;
+  /** A peer that has begun a message must go on with it within this time. Between messages it may take its time. */
+  readonly stall?: { readonly clock: Clock; readonly timeoutMs: number };
+  /** Ends the stream, where that takes more than its `end`. */
+  readonly end?: (() => void) | undefined;
+}
 
 export interface Received<T> {
   readonly value: T;
@@ -19,24 +30,37 @@ export interface Received<T> {
 /**
  * One end of a worker-protocol connection: runs conversations over a byte stream, one at a time. It always reads a
  * little ahead, so that the peer's end is noticed even while nothing is being decoded.
+ *
+ * Not every stream can be asked whether it is still open (an ssh2 channel that was closed takes writes and never
+ * finishes them), so the channel goes by the events that it has seen.
  */
 export class Channel {
   readonly stream: Duplex;
+  readonly #options: ChannelOptions;
   readonly #queue = new ByteQueue();
   readonly #gone = new AbortController();
   #ended = false;
-  /** Why nothing more can be read, if it is not the end of the stream. */
+  /** Nothing can be sent any more. */
+  #closed = false;
+  /** What comes is thrown away. */
+  #discarding = false;
+  /** Why the stream failed. */
   #error: unknown;
+  /** Why this side reads no more, though the stream may be fine. */
+  #interruption: Error | undefined;
   #wake: (() => void) | undefined;
-  /** Bytes received and sent: of messages, not of what is piped after `release`. */
+  #onWritable: (() => void)[] = [];
+  /** Bytes received and sent. */
   receivedBytes = 0;
   sentBytes = 0;
 
-  constructor(stream: Duplex) {
+  constructor(stream: Duplex, options: ChannelOptions = {}) {
     this.stream = stream;
+    this.#options = options;
     stream.on('data', this.#onData);
     stream.on('end', this.#onEnd);
-    stream.on('close', this.#onEnd);
+    stream.on('drain', this.#wakeWriters);
+    stream.on('close', this.#onClose);
     stream.on('error', this.#onError);
   }
 
@@ -47,6 +71,7 @@ export class Channel {
 
   readonly #onData = (chunk: Uint8Array): void => {
     this.receivedBytes += chunk.length;
+    if (this.#discarding) return;
     this.#queue.push(chunk);
     if (this.#queue.length >= HIGH_WATER_BYTES) this.stream.pause();
     this.#wake?.();
@@ -58,15 +83,25 @@ export class Channel {
     this.#wake?.();
   };
 
+  readonly #onClose = (): void => {
+    this.#closed = true;
+    this.#onEnd();
+    this.#wakeWriters();
+  };
+
   readonly #onError = (error: unknown): void => {
     this.#error ??= error;
-    this.#onEnd();
+    this.#onClose();
+  };
+
+  readonly #wakeWriters = (): void => {
+    for (const wake of this.#onWritable.splice(0)) wake();
   };
 
   /**
    * Runs one conversation to its end.
-   * @throws ProtocolError `PROTOCOL_TRUNCATED` when the peer ends in the middle of it, and whatever it throws itself.
-   *   The stream's own failure is the cause.
+   * @throws ProtocolError `PROTOCOL_TRUNCATED` when the peer ends in the middle of it, the stream's own failure being
+   *   the cause; `CLIENT_STALLED`; and whatever the conversation throws.
    */
   async run<T>(conversation: Conversation<T>): Promise<T> {
     return (await this.receive(conversation, false)).value;
@@ -80,26 +115,99 @@ export class Channel {
       try {
         progress = feeder.feed();
       } catch (error) {
-        for (const bytes of feeder.unsent()) await this.write(bytes);
+        for (const bytes of feeder.unsent()) await this.write(bytes).catch(() => undefined);
         throw error;
       }
       this.#resume();
       for (const bytes of progress.send) await this.write(bytes);
       if (progress.done) return { value: progress.value, raw: feeder.raw() };
-      if (!(await this.waitForInput(this.#queue.length + 1))) {
-        if (this.#error instanceof DroverError) throw this.#error;
-        try {
-          feeder.end();
-        } catch (error) {
-          throw this.#withCause(error);
-        }
-      }
+      if (!(await this.#waitForMore())) throw this.#cut('closed the connection in the middle of a message');
     }
   }
 
-  /** Waits until `bytes` or more are here: false when the peer ended before that. */
-  async waitForInput(bytes = 1): Promise<boolean> {
+  /**
+   * Waits until something is here: false when the peer has ended.
+   * @throws the error of `interrupt`
+   */
+  async waitForInput(): Promise<boolean> {
+    return await this.#waitFor(1);
+  }
+
+  /**
+   * Up to `maxBytes` of a message's data, at least one; nothing at the end of the stream.
+   * @throws DroverError `CLIENT_STALLED`
+   */
+  async readSome(maxBytes: number = HIGH_WATER_BYTES): Promise<readonly Uint8Array[]> {
+    return this.#queue.length > 0 || (await this.#waitForMore()) ? this.#take(maxBytes) : [];
+  }
+
+  /** Makes whoever reads fail with `error`. The peer can still be told why. */
+  interrupt(error: Error): void {
+    this.#interruption ??= error;
+    this.#onEnd();
+  }
+
+  /** Sends bytes, waiting while the peer is slow. @throws ProtocolError `PROTOCOL_TRUNCATED` */
+  async write(bytes: Uint8Array): Promise<void> {
+    if (this.#isClosed()) throw this.#cut('closed the connection');
+    this.sentBytes += bytes.length;
+    if (this.stream.write(bytes)) return;
+    await new Promise<void>((resolve) => this.#onWritable.push(resolve));
+    if (this.#isClosed()) throw this.#cut('closed the connection');
+  }
+
+  /** Sends everything that still comes on to `other`, whatever it is, until this side ends. */
+  async relayTo(other: Channel): Promise<void> {
+    while (await this.waitForInput()) {
+      for (const part of this.#take(HIGH_WATER_BYTES)) await other.write(part);
+    }
+  }
+
+  /** Sends what is still to be sent, and ends this side. */
+  end(): void {
+    if (this.#options.end === undefined) this.stream.end();
+    else this.#options.end();
+  }
+
+  /**
+   * Ends this side, and the connection with it: at once when the peer has ended its own; otherwise the peer is given
+   * a moment to read what it was sent last, while what it still sends is thrown away.
+   */
+  close(clock: Clock): void {
+    this.#discarding = true;
+    this.#onEnd();
+    this.end();
+    if (this.#isClosed()) return;
+    this.stream.once('close', clock.after(LINGER_MS, this.destroy.bind(this)));
+    this.stream.resume();
+  }
+
+  /** Closes the connection, whatever is still on its way. */
+  destroy(): void {
+    this.stream.destroy();
+    this.#onClose();
+  }
+
+  #isClosed(): boolean {
+    return this.#closed || this.stream.destroyed || this.stream.writableEnded;
+  }
+
+  /** Waits for more of a message than is here. */
+  async #waitForMore(): Promise<boolean> {
+    const { stall } = this.#options;
+    const cancel = stall?.clock.after(stall.timeoutMs, () => {
+      this.interrupt(this.#stalled(stall.timeoutMs));
+    });
+    try {
+      return await this.#waitFor(this.#queue.length + 1);
+    } finally {
+      cancel?.();
+    }
+  }
+
+  async #waitFor(bytes: number): Promise<boolean> {
     while (this.#queue.length < bytes) {
+      if (this.#interruption !== undefined) throw this.#interruption;
       if (this.#ended) return false;
       this.#resume(true);
       await new Promise<void>((resolve) => {
@@ -110,77 +218,31 @@ export class Channel {
     return true;
   }
 
-  /** Up to `maxBytes` of what comes next, at least one; nothing at the end of the stream. */
-  async readSome(maxBytes: number = HIGH_WATER_BYTES): Promise<readonly Uint8Array[]> {
-    if (!(await this.waitForInput())) return [];
+  #take(maxBytes: number): readonly Uint8Array[] {
     const parts = this.#queue.takeParts(maxBytes);
     this.#resume();
     return parts;
   }
 
-  /** Makes whoever reads fail with `error`. The peer can still be told why. */
-  interrupt(error: Error): void {
-    this.#onError(error);
+  #resume(force = false): void {
+    if (this.stream.isPaused() && (force || this.#queue.length < HIGH_WATER_BYTES) && !this.#ended)
+      this.stream.resume();
   }
 
-  /** Sends bytes, waiting while the peer is slow. @throws ProtocolError `PROTOCOL_TRUNCATED` */
-  async write(bytes: Uint8Array): Promise<void> {
-    if (this.stream.destroyed || this.stream.writableEnded) throw this.#withCause(this.#cut());
-    this.sentBytes += bytes.length;
-    if (this.stream.write(bytes)) return;
-    try {
-      await once(this.stream, 'drain', { signal: this.#closed() });
-    } catch (error) {
-      throw this.#withCause(this.#cut(error));
-    }
-  }
-
-  /** Sends everything that still comes on to `other`, whatever it is, until this side ends. */
-  async relayTo(other: Channel): Promise<void> {
-    for (;;) {
-      const parts = await this.readSome();
-      if (parts.length === 0) return;
-      for (const part of parts) await other.write(part);
-    }
-  }
-
-  /** Sends what is still to be sent, and ends this side. */
-  end(): void {
-    this.stream.end();
-  }
-
-  /** Closes the connection, whatever is still on its way. */
-  destroy(): void {
-    this.stream.destroy();
-  }
-
-  /** Aborts when the stream can take no more: the peer's half-close alone is no reason to stop sending. */
-  #closed(): AbortSignal {
-    const controller = new AbortController();
-    this.stream.once('close', () => {
-      controller.abort();
-    });
-    if (this.stream.destroyed) controller.abort();
-    return controller.signal;
-  }
-
-  #cut(cause?: unknown): ProtocolError {
+  #cut(how: string): ProtocolError {
+    const cause = this.#error;
     return new ProtocolError(
       'PROTOCOL_TRUNCATED',
-      'The connection was closed',
+      `${this.#options.peer ?? 'The peer'} ${how}`,
       cause === undefined ? {} : { cause },
     );
   }
 
-  #withCause(error: unknown): unknown {
-    if (this.#error !== undefined && error instanceof ProtocolError && error.cause === undefined) {
-      return new ProtocolError(error.code, error.message, { cause: this.#error, context: error.context });
-    }
-    return error;
-  }
-
-  #resume(force = false): void {
-    if (this.stream.isPaused() && (force || this.#queue.length < HIGH_WATER_BYTES) && !this.#ended)
-      this.stream.resume();
+  #stalled(timeoutMs: number): DroverError {
+    return new DroverError(
+      'CLIENT_STALLED',
+      `${this.#options.peer ?? 'The peer'} stopped in the middle of a message for ${timeoutMs / 1000} s`,
+      { hint: 'The connection was closed; the build can be started again.' },
+    );
   }
 }

@@ -1,0 +1,139 @@
+import type { Channel } from '../protocol/channel.js';
+import { Op } from '../protocol/operations.js';
+import { decodeAddToStoreResponse } from '../protocol/responses.js';
+import type { StorePath } from '../protocol/store-path.js';
+import {
+  decodeAddedPath,
+  decodeAddMultipleToStore,
+  decodeAddToStore,
+  decodeAddToStoreNar,
+  decodePathCount,
+  encodePathCount,
+} from '../protocol/uploads.js';
+import type { ProtocolVersion } from '../protocol/version.js';
+import type { Backend } from './backend.js';
+import { capture, encodeOp, relayBytes, relayNar, relayResponse, writeAll } from './relay.js';
+import { forwardedRequest } from './requests.js';
+import { FramedInput } from './upload.js';
+
+/** What the guest needs in order to answer for this session. */
+export interface ForwardContext {
+  readonly client: Channel;
+  readonly backend: Backend;
+  /** Of the client's connection and of the guest's. */
+  readonly version: ProtocolVersion;
+}
+
+/** AddToStore and AddToStoreNar: a header, and a stream of data. */
+export async function forwardUpload(op: number, context: ForwardContext): Promise<void> {
+  const { client, backend, version } = context;
+  const isNar = op === Op.AddToStoreNar;
+  const { references, raw } = await (isNar ? narHeader(context) : storeHeader(context));
+  const guest = await bindGuest([], backend);
+  await backend.provisionMentioned(references);
+  const send = async (): Promise<void> => {
+    await writeAll(guest, raw);
+    await new FramedInput(client).finish(guest);
+  };
+  await exchange(
+    send(),
+    guest,
+    relayResponse(guest, client, isNar ? undefined : decodeAddToStoreResponse(version)),
+  );
+}
+
+interface UploadHeader {
+  readonly references: readonly StorePath[];
+  readonly raw: readonly Uint8Array[];
+}
+
+async function narHeader({ client, version }: ForwardContext): Promise<UploadHeader> {
+  const { value, raw } = await capture(client, Op.AddToStoreNar, decodeAddToStoreNar(version));
+  return { references: value.info.references.filter((path) => path !== value.info.path), raw };
+}
+
+async function storeHeader({ client, version }: ForwardContext): Promise<UploadHeader> {
+  const { value, raw } = await capture(client, Op.AddToStore, decodeAddToStore(version));
+  return { references: value.references, raw };
+}
+
+/**
+ * AddMultipleToStore: what a path refers to must be valid in the guest before the path gets there.
+ * @returns whether there is anything to it: Nix 2.8 sends it even when it has nothing to upload, which is no reason to
+ *   boot a guest. Then it is read, and to be answered.
+ */
+export async function forwardUploads({ client, backend, version }: ForwardContext): Promise<boolean> {
+  const { raw } = await capture(client, Op.AddMultipleToStore, decodeAddMultipleToStore(version));
+  const input = new FramedInput(client);
+  const { value: count } = await input.receive(decodePathCount());
+  if (count === 0) {
+    await input.expectEnd();
+    return false;
+  }
+  const guest = await bindGuest([], backend);
+  const send = async (): Promise<void> => {
+    await writeAll(guest, raw);
+    await input.put(guest, [encodePathCount(count)]);
+    for (let i = 0; i < count; i++) {
+      const { value: info, raw: header } = await input.receive(decodeAddedPath());
+      await backend.provisionMeanwhile(info.references.filter((path) => path !== info.path));
+      await input.put(guest, header);
+      await input.pass(guest, info.narSize);
+    }
+    await input.finish(guest);
+  };
+  await exchange(send(), guest, relayResponse(guest, client, undefined));
+  return true;
+}
+
+/**
+ * Everything else is the guest's: passed on, or, when its end is not known, the rest of the session with it.
+ * @returns whether the session goes on
+ */
+export async function forwardRequest(op: number, context: ForwardContext): Promise<boolean> {
+  const { client, backend, version } = context;
+  const known = forwardedRequest(op, version);
+  if (known === undefined) {
+    const guest = await bindGuest([], backend);
+    await guest.write(encodeOp(op));
+    await relayBytes(guest, client);
+    return false;
+  }
+  const { value: mentions, raw } = await capture(client, op, known.request(version));
+  const { roots, missing } = await backend.lookUpBuild(mentions.derivations);
+  const guest = await bindGuest(missing, backend);
+  await backend.provisionMentioned([...mentions.paths, ...roots]);
+  const narSize = known.response === 'nar' ? await narSizeOf(mentions.paths, backend) : undefined;
+  await writeAll(guest, raw);
+  if (known.response === 'nar') return await relayNar(guest, client, narSize);
+  await relayResponse(guest, client, known.response(version));
+  return true;
+}
+
+async function bindGuest(outputs: readonly StorePath[], backend: Backend): Promise<Channel> {
+  const { guest } = await backend.takeGuest(outputs);
+  backend.bind();
+  return guest.channel;
+}
+
+async function narSizeOf(paths: readonly StorePath[], backend: Backend): Promise<number | undefined> {
+  const [info] = (await backend.guest?.queryPathInfos(paths)) ?? [];
+  return info?.narSize;
+}
+
+/**
+ * An upload, and what the guest says meanwhile: its daemon reports each path, and reads no further while nobody
+ * listens.
+ */
+async function exchange(upload: Promise<void>, guest: Channel, answer: Promise<void>): Promise<void> {
+  // Whichever fails first decides. The other one must not go on writing to the client.
+  answer.catch(() => undefined);
+  try {
+    await Promise.race([upload, answer.then(() => upload)]);
+  } catch (error) {
+    guest.destroy();
+    await answer.catch(() => undefined);
+    throw error;
+  }
+  await answer;
+}
