@@ -16,8 +16,10 @@ export class Emitter<E> {
     return () => this.#listeners.delete(listener);
   }
 
+  /** A listener that comes while this event is being told does not hear it; one that is taken off does not either. */
   emit(event: E): void {
-    for (const listener of this.#listeners) {
+    for (const listener of [...this.#listeners]) {
+      if (!this.#listeners.has(listener)) continue;
       try {
         listener(event);
       } catch (error) {

@@ -1,0 +1,174 @@
+import type { Duplex } from 'node:stream';
+
+import type {
+  BootOptions,
+  ExecResult,
+  GuestDriver,
+  ImageManifest,
+  RunningGuest,
+} from '../../src/drivers/driver.js';
+import { DroverError } from '../../src/lib/errors.js';
+
+/** What a guest does when it is told to end. */
+export type EndBehaviour = 'exit' | 'hang' | 'reject' | 'throw';
+
+/** A guest that lives and dies as the test says. */
+export class FakeGuest implements RunningGuest {
+  readonly id: string;
+  readonly exited: Promise<string>;
+  readonly calls: string[] = [];
+  onStop: EndBehaviour = 'exit';
+  onKill: EndBehaviour = 'exit';
+  scratchUsedRatio = 0;
+  gone = false;
+  readonly #exit: (how: string) => void;
+
+  constructor(id: string) {
+    this.id = id;
+    let exit!: (how: string) => void;
+    this.exited = new Promise((resolve) => {
+      exit = resolve;
+    });
+    this.#exit = exit;
+  }
+
+  exec(argv: readonly string[]): Promise<ExecResult> {
+    const verb = argv[1] ?? '';
+    this.calls.push(verb);
+    if (this.gone) return Promise.reject(new DroverError('GUEST_GONE', `The guest ${this.id} is gone`));
+    const stats = {
+      scratchTotalBytes: 1000,
+      scratchUsedBytes: 1000 * this.scratchUsedRatio,
+      scratchFreeBytes: 1000 * (1 - this.scratchUsedRatio),
+      uptimeSeconds: 1,
+    };
+    return Promise.resolve({
+      exitCode: 0,
+      stdout: verb === 'stats' ? JSON.stringify(stats) : '',
+      stderr: '',
+    });
+  }
+
+  openDaemon(): Promise<Duplex> {
+    return Promise.reject(new DroverError('GUEST_GONE', 'A fake guest has no daemon'));
+  }
+
+  stop(): Promise<void> {
+    this.calls.push('stop');
+    return this.#end(this.onStop, 'it ended with exit status 0');
+  }
+
+  kill(): Promise<void> {
+    this.calls.push('kill');
+    return this.#end(this.onKill, 'it was killed by SIGKILL');
+  }
+
+  /** It ends by itself. */
+  die(how: string): void {
+    this.gone = true;
+    this.#exit(how);
+  }
+
+  #end(behaviour: EndBehaviour, how: string): Promise<void> {
+    switch (behaviour) {
+      case 'exit':
+        this.die(how);
+        return Promise.resolve();
+      case 'hang':
+        return this.exited.then(() => undefined);
+      case 'reject':
+        return Promise.reject(new Error('the guest does not listen'));
+      case 'throw':
+        throw new Error('the guest cannot be spoken to');
+    }
+  }
+}
+
+/** A boot that the test brings to its end. */
+export interface FakeBoot {
+  readonly id: string;
+  readonly signal: AbortSignal;
+  /** The guest runs. It is returned as it will be given to the pool. */
+  succeed(): FakeGuest;
+  fail(error: Error): void;
+}
+
+/** Makes fake guests, each when the test says so. */
+export class FakeDriver implements GuestDriver {
+  readonly name = 'fake';
+  readonly ownClock = false;
+  readonly manifest: ImageManifest = {
+    generation: 'fake',
+    nixVersion: '2.8.0',
+    protocol: { major: 1, minor: 33, features: [] },
+    systems: ['x86_64-linux'],
+  };
+  /** By guest: boots that have not come to an end. */
+  readonly boots = new Map<string, FakeBoot>();
+  readonly guests = new Map<string, FakeGuest>();
+  /** Ids of all guests that were to be booted, in order. */
+  readonly asked: string[] = [];
+  /** Whether a boot ends when its signal aborts, as it should. */
+  heedsAbort = true;
+  /** Thrown by `boot` itself, without a promise. */
+  throws: Error | undefined;
+
+  consoleLog(id: string): string {
+    return `/state/logs/${id}.log`;
+  }
+
+  boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+    this.asked.push(id);
+    if (this.throws !== undefined) throw this.throws;
+    return new Promise<RunningGuest>((resolve, reject) => {
+      const fail = (error: Error): void => {
+        this.boots.delete(id);
+        reject(error);
+      };
+      signal.addEventListener('abort', () => {
+        if (this.heedsAbort) fail(this.bootError(id, 'it was killed by SIGKILL'));
+      });
+      this.boots.set(id, {
+        id,
+        signal,
+        fail,
+        succeed: () => {
+          const guest = new FakeGuest(id);
+          this.boots.delete(id);
+          this.guests.set(id, guest);
+          resolve(guest);
+          return guest;
+        },
+      });
+    });
+  }
+
+  reap(): Promise<readonly string[]> {
+    return Promise.resolve([]);
+  }
+
+  /** The error that a driver gives. */
+  bootError(id: string, why: string): DroverError {
+    return new DroverError(
+      'BOOT_FAILED',
+      `The guest ${id} did not boot: ${why}\n(console log: ${this.consoleLog(id)})`,
+    );
+  }
+
+  /** Guests and boots that hold resources of the host. */
+  get alive(): number {
+    return this.boots.size + [...this.guests.values()].filter(({ gone }) => !gone).length;
+  }
+
+  bootOf(id: string): FakeBoot {
+    const boot = this.boots.get(id);
+    if (boot === undefined) throw new Error(`${id} is not booting; it is ${[...this.boots.keys()].join()}`);
+    return boot;
+  }
+
+  guestOf(id: string): FakeGuest {
+    const guest = this.guests.get(id);
+    if (guest === undefined) throw new Error(`There is no guest ${id}`);
+    return guest;
+  }
+}
