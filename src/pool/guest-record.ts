@@ -12,6 +12,7 @@ import type { GuestState } from './state.js';
 export class GuestRecord implements GuestView {
   readonly id: string;
   readonly bornAt: number;
+  readyAt: number;
   readonly startedWall: number;
   /** Second boot in a row: if it fails too, whoever waits is told. */
   readonly isRetry: boolean;
@@ -27,18 +28,24 @@ export class GuestRecord implements GuestView {
   running: RunningGuest | undefined;
   leased: LeasedGuest | undefined;
   statsAt = -Infinity;
+  /** It will be asked for its statistics in a moment. */
+  statsDue = false;
   readonly #lost = new AbortController();
 
   constructor(id: string, now: number, wallNow: number, isRetry: boolean) {
     this.id = id;
     this.bornAt = now;
+    this.readyAt = now;
     this.idleSince = now;
     this.startedWall = wallNow;
     this.isRetry = isRetry;
   }
 
   /** The guest runs now. */
-  attach(running: RunningGuest, log: Log): void {
+  attach(running: RunningGuest, now: number, wallNow: number, log: Log): void {
+    this.readyAt = now;
+    this.idleSince = now;
+    this.bootedWall = wallNow;
     const agent = new GuestAgent(running);
     this.running = running;
     this.leased = {

@@ -9,7 +9,7 @@ export interface LeasedGuest {
   readonly id: string;
   readonly agent: GuestAgent;
   readonly store: GuestStore;
-  /** Aborts when the guest is gone; the reason is how it ended, a string. */
+  /** Aborts when the guest is gone; the reason is a DroverError `GUEST_LOST` that says how it ended. */
   readonly lost: AbortSignal;
   openDaemon(): Promise<Duplex>;
 }
@@ -24,7 +24,10 @@ export interface Lease extends AsyncDisposable {
 export interface LeaseRequest {
   /** Guests that are of no use: they hold something that contradicts the host. */
   readonly avoid?: ReadonlySet<string>;
-  /** The session is gone: stop waiting. `lease` then rejects with the signal's reason. */
+  /**
+   * The session is gone: stop waiting. `lease` then rejects with the signal's reason. A lease that is granted in the
+   * same moment is returned: whoever awaits `lease` directly never holds one unawares.
+   */
   readonly signal: AbortSignal;
 }
 

@@ -1,0 +1,113 @@
+import { errorCode, errorMessage } from '../../../src/lib/errors.js';
+import { createLog } from '../../../src/lib/log.js';
+import type { PoolEvent } from '../../../src/pool/events.js';
+import type { Lease } from '../../../src/pool/lease.js';
+import type { RetireReason } from '../../../src/pool/plan.js';
+import { Pool, type PoolOptions } from '../../../src/pool/pool.js';
+import { FakeClock, settled } from '../../support/fake-clock.js';
+import { FakeDriver } from '../../support/fake-driver.js';
+
+export const DEFAULT_OPTIONS: PoolOptions = {
+  maxGuests: 2,
+  warmGuests: 0,
+  jobsPerGuest: 2,
+  idleTimeoutMs: 60_000,
+  maxBuilds: 100,
+  maxAgeMs: 3_600_000,
+  bootTimeoutMs: 30_000,
+};
+
+/** One who asked for a lease. */
+export class Session {
+  readonly controller = new AbortController();
+  readonly promise: Promise<Lease>;
+  lease: Lease | undefined;
+  error: unknown;
+
+  constructor(pool: Pool, avoid: readonly string[]) {
+    this.promise = pool.lease({ avoid: new Set(avoid), signal: this.controller.signal });
+    this.promise.then(
+      (lease) => (this.lease = lease),
+      (error: unknown) => (this.error = error),
+    );
+  }
+
+  /** `waiting`, the guest, or the error. */
+  get state(): string {
+    if (this.error !== undefined) return `${errorCode(this.error) ?? 'Error'}: ${errorMessage(this.error)}`;
+    return this.lease?.guest.id ?? 'waiting';
+  }
+
+  async return(): Promise<void> {
+    await this.lease?.[Symbol.asyncDispose]();
+  }
+
+  retire(reason: RetireReason): void {
+    this.lease?.retire(reason);
+  }
+}
+
+/** A pool on a fake clock and a fake driver. */
+export class Harness {
+  readonly clock = new FakeClock(1000);
+  readonly driver = new FakeDriver();
+  readonly pool: Pool;
+  readonly events: PoolEvent[] = [];
+  readonly sessions = new Map<string, Session>();
+
+  constructor(options: Partial<PoolOptions> = {}) {
+    this.pool = new Pool(this.driver, { ...DEFAULT_OPTIONS, ...options }, this.clock, createLog('silent'));
+    this.pool.events.on((event) => this.events.push(event));
+  }
+
+  lease(name: string, avoid: readonly string[] = []): Session {
+    const session = new Session(this.pool, avoid);
+    this.sessions.set(name, session);
+    return session;
+  }
+
+  session(name: string): Session {
+    const session = this.sessions.get(name);
+    if (session === undefined) throw new Error(`Nobody called ${name} has asked for a lease`);
+    return session;
+  }
+
+  async boot(id: string): Promise<void> {
+    this.driver.bootOf(id).succeed();
+    await settled();
+  }
+
+  async failBoot(id: string, why: string): Promise<void> {
+    this.driver.bootOf(id).fail(this.driver.bootError(id, why));
+    await settled();
+  }
+
+  /** By guest: its state, and how many leases it has if any. */
+  guests(): Record<string, string> {
+    return Object.fromEntries(
+      this.pool
+        .snapshot()
+        .guests.map(({ id, state, leases }) => [id, leases > 0 ? `${state} ${leases}` : state]),
+    );
+  }
+}
+
+/** One line an event, for people to read in scenarios. */
+export function eventText(event: PoolEvent): string {
+  switch (event.type) {
+    case 'guest-state':
+      return `${event.guest} ${event.from ?? 'none'} -> ${event.to}${event.reason === undefined ? '' : `: ${event.reason}`}`;
+    case 'boot-finished':
+      return `${event.guest} boot ${event.result} after ${event.durationMs} ms`;
+    case 'guest-retired':
+      return `${event.guest} retired: ${event.reason}`;
+    case 'lease-granted':
+      return `${event.guest} granted after ${event.waitedMs} ms`;
+    case 'lease-returned':
+      return `${event.guest} returned`;
+    case 'lease-waiting':
+      return 'waiting';
+    case 'lease-refused':
+      return `refused after ${event.waitedMs} ms`;
+  }
+}

@@ -1,0 +1,196 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+
+import type { PoolEvent } from '../../../src/pool/events.js';
+import type { PoolOptions } from '../../../src/pool/pool.js';
+import { settled } from '../../support/fake-clock.js';
+import { Harness, type Session } from './harness.js';
+
+const options: fc.Arbitrary<PoolOptions> = fc
+  .record({
+    maxGuests: fc.integer({ min: 1, max: 3 }),
+    warmGuests: fc.integer({ min: 0, max: 3 }),
+    jobsPerGuest: fc.integer({ min: 1, max: 3 }),
+    idleTimeoutMs: fc.constantFrom(0, 1000, 60_000),
+    maxBuilds: fc.integer({ min: 1, max: 6 }),
+    maxAgeMs: fc.constantFrom(1000, 100_000, 10_000_000),
+    bootTimeoutMs: fc.constantFrom(500, 30_000),
+  })
+  .map((drawn) => ({ ...drawn, warmGuests: Math.min(drawn.warmGuests, drawn.maxGuests) }));
+
+/** A pool, and what must be true of it whatever has happened. */
+class Checked {
+  readonly harness: Harness;
+  readonly rules: PoolOptions;
+  readonly all: Session[] = [];
+  /** Leases that their holders have not returned. */
+  held: Session[] = [];
+  shuttingDown = false;
+  drained = false;
+
+  constructor(rules: PoolOptions) {
+    this.rules = rules;
+    this.harness = new Harness(rules);
+    this.harness.pool.start();
+  }
+
+  /** Lets what follows happen, and looks. */
+  async check(): Promise<void> {
+    await settled();
+    const { pool, driver, events } = this.harness;
+    this.held = this.all.filter((session) => session.lease !== undefined && !returned.has(session));
+    const { guests, waiting, leases } = pool.snapshot();
+    const avoids = (session: Session): ReadonlySet<string> => avoided.get(session) ?? new Set();
+
+    expect(guests.length).toBeLessThanOrEqual(this.rules.maxGuests);
+    expect(driver.alive).toBe(guests.length);
+    for (const { leases: count, state, builds } of guests) {
+      expect(count).toBeGreaterThanOrEqual(0);
+      expect(count).toBeLessThanOrEqual(this.rules.jobsPerGuest);
+      expect(builds).toBeLessThanOrEqual(this.rules.maxBuilds);
+      if (state === 'leased') expect(count).toBeGreaterThan(0);
+      if (state === 'ready' || state === 'booting') expect(count).toBe(0);
+    }
+    const there = new Set(guests.map(({ id }) => id));
+    expect(leases).toBe(this.held.filter(({ state }) => there.has(state)).length);
+    expect(waiting).toBe(this.all.filter(({ state }) => state === 'waiting').length);
+    for (const session of this.held) {
+      expect(session.lease?.guest.lost.aborted).toBe(!there.has(session.state));
+      expect(avoids(session).has(session.state)).toBe(false);
+    }
+    const open = guests
+      .filter(({ state }) => state === 'ready' || state === 'leased')
+      .filter(({ leases: count }) => count < this.rules.jobsPerGuest);
+    for (const session of this.all.filter(({ state }) => state === 'waiting')) {
+      expect(open.filter(({ id }) => !avoids(session).has(id))).toEqual([]);
+      // Something is coming or going, or in use by others.
+      expect(guests.length).toBeGreaterThan(0);
+    }
+    checkEvents(events, waiting, this.held.length);
+    if (this.shuttingDown) {
+      expect(waiting).toBe(0);
+      expect(guests.every(({ state }) => state === 'draining')).toBe(true);
+      expect(this.drained).toBe(guests.length === 0);
+    }
+  }
+}
+
+const returned = new WeakSet<Session>();
+const avoided = new WeakMap<Session, ReadonlySet<string>>();
+
+function checkEvents(events: readonly PoolEvent[], waiting: number, held: number): void {
+  const count = (type: PoolEvent['type']): number => events.filter((event) => event.type === type).length;
+  expect(count('lease-waiting')).toBe(count('lease-granted') + count('lease-refused') + waiting);
+  expect(count('lease-granted')).toBe(count('lease-returned') + held);
+  const states = new Map<string, string>();
+  for (const event of events) {
+    if (event.type !== 'guest-state') continue;
+    expect(states.get(event.guest)).toBe(event.from);
+    states.set(event.guest, event.to);
+  }
+}
+
+type Action = (checked: Checked, pick: number) => Promise<void> | void;
+const at = <T>(items: readonly T[], pick: number): T | undefined => items[pick % Math.max(1, items.length)];
+
+const ACTIONS: Readonly<Record<string, Action>> = {
+  lease: ({ harness, all }, pick) => {
+    const avoid = pick % 3 === 0 ? harness.pool.snapshot().guests.slice(0, pick % 4) : [];
+    const session = harness.lease(
+      `s${all.length}`,
+      avoid.map(({ id }) => id),
+    );
+    avoided.set(session, new Set(avoid.map(({ id }) => id)));
+    all.push(session);
+  },
+  abort: ({ all }, pick) => {
+    at(
+      all.filter(({ state }) => state === 'waiting'),
+      pick,
+    )?.controller.abort(new Error('gone'));
+  },
+  return: async ({ held }, pick) => {
+    const session = at(held, pick);
+    if (session === undefined) return;
+    returned.add(session);
+    await session.return();
+    await session.return();
+  },
+  /** One returns, and everybody who waits leaves so many microtasks later: in the midst of the grant. */
+  returnAndAbort: async ({ held, all }, pick) => {
+    const session = at(held, pick);
+    if (session === undefined) return;
+    const waiting = all.filter(({ state }) => state === 'waiting');
+    returned.add(session);
+    void session.return();
+    for (let ticks = pick % 3; ticks > 0; ticks--) await Promise.resolve();
+    for (const other of waiting) {
+      // Its next line has run already if it has a lease: then it would return it itself.
+      if (other.lease !== undefined) continue;
+      other.controller.abort(new Error('gone'));
+      returned.add(other);
+    }
+  },
+  retire: ({ held }, pick) => {
+    at(held, pick)?.retire('conflict');
+  },
+  bootOk: ({ harness }, pick) => {
+    at([...harness.driver.boots.values()], pick)?.succeed();
+  },
+  bootFails: ({ harness }, pick) => {
+    const boot = at([...harness.driver.boots.values()], pick);
+    boot?.fail(harness.driver.bootError(boot.id, 'no kernel'));
+  },
+  die: ({ harness }, pick) => {
+    at(
+      [...harness.driver.guests.values()].filter(({ gone }) => !gone),
+      pick,
+    )?.die('power cut');
+  },
+  fillScratch: ({ harness }, pick) => {
+    const guest = at([...harness.driver.guests.values()], pick);
+    if (guest !== undefined) guest.scratchUsedRatio = 0.9;
+  },
+  advance: async ({ harness }, pick) => {
+    await harness.clock.advance(at([1, 999, 5000, 30_000, 60_000, 200_000], pick) ?? 0);
+  },
+  drain: (checked, pick) => {
+    if (pick % 5 !== 0) return;
+    checked.shuttingDown = true;
+    void checked.harness.pool.drain().then(() => (checked.drained = true));
+  },
+};
+
+const actions = fc.array(fc.tuple(fc.constantFrom(...Object.keys(ACTIONS)), fc.nat({ max: 1000 })), {
+  maxLength: 60,
+  size: 'max',
+});
+
+describe('the pool, whatever happens', () => {
+  test('keeps its invariants, and is empty after its end', async () => {
+    await fc.assert(
+      fc.asyncProperty(options, actions, fc.boolean(), async (rules, script, kill) => {
+        const checked = new Checked(rules);
+        await checked.check();
+        for (const [name, pick] of script) {
+          await ACTIONS[name]?.(checked, pick);
+          await checked.check();
+        }
+        checked.shuttingDown = true;
+        const { pool, driver, clock } = checked.harness;
+        void (kill ? pool.kill() : pool.drain()).then(() => (checked.drained = true));
+        await checked.check();
+        for (const session of checked.held) {
+          returned.add(session);
+          await session.return();
+        }
+        await checked.check();
+        expect(pool.snapshot()).toEqual({ guests: [], waiting: 0, leases: 0 });
+        expect([driver.alive, checked.drained]).toEqual([0, true]);
+        await clock.advance(10_000_000);
+        expect([driver.alive, clock.pendingTimers]).toEqual([0, 0]);
+      }),
+      { numRuns: 250 },
+    );
+  });
+});

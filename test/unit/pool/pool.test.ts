@@ -1,0 +1,147 @@
+import { describe, expect, test } from '@jest/globals';
+
+import { settled } from '../../support/fake-clock.js';
+import { eventText, Harness } from './harness.js';
+
+describe('a lease that is granted in the moment of the abort', () => {
+  test.each([0, 1, 2, 3, 4, 5, 6])('%i microtasks after the grant', async (ticks) => {
+    const harness = new Harness({ maxGuests: 1, jobsPerGuest: 1 });
+    const first = harness.lease('first');
+    await harness.boot('g1');
+    const controller = new AbortController();
+    let seen = 'nothing';
+    const awaiting = (async () => {
+      try {
+        const lease = await harness.pool.lease({ signal: controller.signal });
+        seen = controller.signal.aborted ? 'a lease, though gone' : 'a lease';
+        if (!controller.signal.aborted) await lease[Symbol.asyncDispose]();
+      } catch (error) {
+        seen = (error as Error).message;
+      }
+    })();
+    void first.return();
+    for (let i = 0; i < ticks; i++) await Promise.resolve();
+    controller.abort(new Error('gone'));
+    await awaiting;
+    // Whoever looks at the signal and goes away need not return anything.
+    expect(harness.guests()).toEqual({ g1: 'ready' });
+    expect(seen).toMatch(/gone|a lease/);
+  });
+
+  test('an abort in the same tick rejects with its reason', async () => {
+    const harness = new Harness();
+    const controller = new AbortController();
+    const lease = harness.pool.lease({ signal: controller.signal });
+    await harness.boot('g1').then(() => undefined);
+    await lease;
+    const second = harness.pool.lease({ signal: controller.signal });
+    controller.abort(new Error('gone'));
+    await expect(second).rejects.toThrow('gone');
+    expect(harness.guests()).toEqual({ g1: 'leased 1' });
+  });
+});
+
+describe('observers', () => {
+  test('may call back into the pool, and hear everything in order', async () => {
+    const harness = new Harness({ maxGuests: 1, jobsPerGuest: 1 });
+    let snapshots = 0;
+    harness.pool.events.on((event) => {
+      if (event.type === 'lease-granted' && harness.sessions.size < 3) {
+        snapshots += harness.pool.snapshot().leases;
+        harness.lease(`next ${harness.sessions.size}`);
+      }
+      if (event.type === 'boot-finished') void harness.session('first').return();
+    });
+    const heard: string[] = [];
+    harness.pool.events.on((event) => heard.push(eventText(event)));
+    const first = harness.lease('first');
+    await harness.boot('g1');
+    await first.return();
+    await settled();
+    expect(heard).toEqual(harness.events.map(eventText));
+    expect(snapshots).toBe(2);
+    expect(harness.session('next 1').state).toBe('g1');
+    expect(harness.session('next 2').state).toBe('waiting');
+  });
+
+  test('that drain the pool while a guest boots end it once', async () => {
+    const harness = new Harness();
+    harness.pool.events.on((event) => {
+      if (event.type === 'boot-finished') void harness.pool.drain();
+    });
+    harness.pool.start();
+    harness.lease('a').controller.abort(new Error('gone'));
+    await harness.boot('g1');
+    expect(harness.driver.guestOf('g1').calls).toEqual(['stop']);
+    expect(harness.guests()).toEqual({});
+  });
+
+  test('that return a lease once more while it is being returned', async () => {
+    const harness = new Harness();
+    harness.pool.events.on((event) => {
+      if (event.type === 'lease-returned') void harness.session('a').return();
+    });
+    harness.lease('a');
+    harness.lease('b');
+    await harness.boot('g1');
+    await harness.session('a').return();
+    expect(harness.guests()).toEqual({ g1: 'leased 1' });
+  });
+
+  test('that throw harm nobody', async () => {
+    const harness = new Harness();
+    harness.pool.events.on(() => {
+      throw new Error('an observer is broken');
+    });
+    const session = harness.lease('a');
+    await harness.boot('g1');
+    expect(session.state).toBe('g1');
+  });
+});
+
+test('a driver that calls back into the pool does not make it forget its limits', async () => {
+  const harness = new Harness({ warmGuests: 2 });
+  const boot = harness.driver.boot.bind(harness.driver);
+  harness.driver.boot = (options) => {
+    harness.pool.start();
+    return boot(options);
+  };
+  harness.pool.start();
+  await settled();
+  expect(harness.guests()).toEqual({ g1: 'booting', g2: 'booting' });
+});
+
+test('holders that return their lease when the guest is lost, at once', async () => {
+  const harness = new Harness();
+  const [a, b] = [harness.lease('a'), harness.lease('b')];
+  await harness.boot('g1');
+  for (const session of [a, b]) {
+    session.lease?.guest.lost.addEventListener('abort', () => {
+      session.retire('lost');
+      void session.return();
+      harness.lease(`${session.state} again`);
+    });
+  }
+  harness.driver.guestOf('g1').die('power cut');
+  await settled();
+  expect(harness.guests()).toEqual({ g2: 'booting' });
+  expect(harness.pool.snapshot().leases).toBe(0);
+});
+
+test('a lease whose signal has aborted is refused before it waits', async () => {
+  const harness = new Harness();
+  const signal = AbortSignal.abort(new Error('gone'));
+  await expect(harness.pool.lease({ signal })).rejects.toThrow('gone');
+  expect(harness.events).toEqual([]);
+});
+
+test('a thousand waiters come, are served and go in reasonable time', async () => {
+  const harness = new Harness({ maxGuests: 100, jobsPerGuest: 5 });
+  const sessions = Array.from({ length: 1000 }, (_, index) => harness.lease(`s${index}`));
+  for (const id of [...harness.driver.boots.keys()]) harness.driver.bootOf(id).succeed();
+  await settled();
+  expect(harness.pool.snapshot()).toMatchObject({ waiting: 500, leases: 500 });
+  for (const session of sessions.slice(0, 500)) await session.return();
+  await settled();
+  expect(sessions.every(({ state }) => state !== 'waiting')).toBe(true);
+});

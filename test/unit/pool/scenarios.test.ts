@@ -1,0 +1,134 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { describe, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
+import { z } from 'zod';
+
+import { errorMessage } from '../../../src/lib/errors.js';
+import { settled } from '../../support/fake-clock.js';
+import { eventText, Harness } from './harness.js';
+
+const DIRECTORY = join(import.meta.dirname, 'scenarios');
+const behaviour = z.enum(['exit', 'hang', 'reject', 'throw']);
+const reason = z.enum(['idle', 'age', 'builds', 'scratch', 'conflict', 'lost', 'stale', 'shutdown']);
+const list = z.union([z.string().transform((name) => [name]), z.array(z.string())]);
+
+/** What a step may say. Several keys in one step happen in this order; `expect` comes last. */
+const stepSchema = z.strictObject({
+  start: z.literal(true).optional(),
+  /** Sessions that ask for a lease, and the guests that they avoid. */
+  lease: list.optional(),
+  avoid: list.optional(),
+  boot: list.optional(),
+  /** Boots that fail, and why. */
+  fail: z.record(z.string(), z.string()).optional(),
+  driverThrows: z.string().nullable().optional(),
+  driverHeedsAbort: z.boolean().optional(),
+  onStop: z.record(z.string(), behaviour).optional(),
+  onKill: z.record(z.string(), behaviour).optional(),
+  /** Guests whose scratch is so full, from 0 to 1. */
+  scratch: z.record(z.string(), z.number()).optional(),
+  return: list.optional(),
+  retire: z.record(z.string(), reason).optional(),
+  abort: list.optional(),
+  /** Guests that die by themselves, and how. */
+  die: z.record(z.string(), z.string()).optional(),
+  advanceMs: z.number().optional(),
+  drain: z.literal(true).optional(),
+  kill: z.literal(true).optional(),
+  expect: z
+    .strictObject({
+      guests: z.record(z.string(), z.string()).optional(),
+      sessions: z.record(z.string(), z.string()).optional(),
+      /** All events since they were looked at last. */
+      events: z.array(z.string()).optional(),
+      /** What the `lost` signals of leases say: null while the guest is there. */
+      lost: z.record(z.string(), z.string().nullable()).optional(),
+      calls: z.record(z.string(), z.array(z.string())).optional(),
+      drained: z.boolean().optional(),
+      booted: z.number().optional(),
+    })
+    .optional(),
+});
+type Step = z.infer<typeof stepSchema>;
+
+const scenarioSchema = z.strictObject({
+  scenario: z.string(),
+  options: z.record(z.string(), z.number()).prefault({}),
+  steps: z.array(stepSchema),
+});
+
+class Run {
+  readonly harness: Harness;
+  drained = false;
+  #eventsSeen = 0;
+
+  constructor(options: Record<string, number>) {
+    this.harness = new Harness(options);
+  }
+
+  async step(step: Step): Promise<void> {
+    const { pool, driver, clock } = this.harness;
+    if (step.start !== undefined) pool.start();
+    for (const name of step.lease ?? []) this.harness.lease(name, step.avoid);
+    if (step.driverThrows !== undefined)
+      driver.throws = step.driverThrows === null ? undefined : new Error(step.driverThrows);
+    driver.heedsAbort = step.driverHeedsAbort ?? driver.heedsAbort;
+    for (const id of step.boot ?? []) driver.bootOf(id).succeed();
+    for (const [id, why] of entries(step.fail)) driver.bootOf(id).fail(driver.bootError(id, why));
+    for (const [id, what] of entries(step.onStop)) driver.guestOf(id).onStop = what;
+    for (const [id, what] of entries(step.onKill)) driver.guestOf(id).onKill = what;
+    for (const [id, ratio] of entries(step.scratch)) driver.guestOf(id).scratchUsedRatio = ratio;
+    for (const name of step.return ?? []) void this.harness.session(name).return();
+    for (const [name, why] of entries(step.retire)) this.harness.session(name).retire(why);
+    for (const name of step.abort ?? []) this.harness.session(name).controller.abort(new Error('gone'));
+    for (const [id, how] of entries(step.die)) driver.guestOf(id).die(how);
+    if (step.drain !== undefined) void pool.drain().then(() => (this.drained = true));
+    if (step.kill !== undefined) void pool.kill().then(() => (this.drained = true));
+    await settled();
+    if (step.advanceMs !== undefined) await clock.advance(step.advanceMs);
+    if (step.expect !== undefined) this.#check(step.expect);
+  }
+
+  #check({ guests, sessions, events, lost, calls, drained, booted }: NonNullable<Step['expect']>): void {
+    const { harness } = this;
+    if (guests !== undefined) expect(harness.guests()).toEqual(guests);
+    for (const [name, state] of entries(sessions))
+      expect([name, harness.session(name).state]).toEqual([name, state]);
+    if (events !== undefined) {
+      expect(harness.events.slice(this.#eventsSeen).map(eventText)).toEqual(events);
+      this.#eventsSeen = harness.events.length;
+    }
+    for (const [name, how] of entries(lost)) {
+      const signal = harness.session(name).lease?.guest.lost;
+      expect([name, signal?.aborted === true ? errorMessage(signal.reason) : null]).toEqual([name, how]);
+    }
+    for (const [id, made] of entries(calls))
+      expect([id, harness.driver.guestOf(id).calls]).toEqual([id, made]);
+    if (drained !== undefined) expect(this.drained).toBe(drained);
+    if (booted !== undefined) expect(harness.driver.asked).toHaveLength(booted);
+  }
+}
+
+function entries<T>(record: Record<string, T> | undefined): [string, T][] {
+  return Object.entries(record ?? {});
+}
+
+for (const file of readdirSync(DIRECTORY).sort()) {
+  describe(file, () => {
+    const scenarios = z.array(scenarioSchema).parse(parse(readFileSync(join(DIRECTORY, file), 'utf8')));
+    test.each(scenarios)('$scenario', async ({ options, steps }) => {
+      const run = new Run(options);
+      for (const [index, step] of steps.entries()) {
+        try {
+          await run.step(step);
+        } catch (error) {
+          (error as Error).message =
+            `step ${index + 1} (${JSON.stringify(step)}):\n${(error as Error).message}`;
+          throw error;
+        }
+      }
+    });
+  });
+}
