@@ -1,0 +1,22 @@
+import { encodeBuildDerivation } from '../../src/protocol/operations.js';
+import type { StorePath } from '../../src/protocol/store-path.js';
+import { storePath } from './scripted-daemon.js';
+
+/** A BuildDerivation request with one output. */
+export function buildRequest(
+  options: { platform?: string; inputs?: readonly StorePath[]; output?: StorePath } = {},
+): Buffer {
+  const { platform = 'x86_64-linux', inputs = [], output = storePath('output') } = options;
+  return encodeBuildDerivation({
+    drvPath: storePath('thing.drv'),
+    mode: 'normal',
+    derivation: {
+      outputs: new Map([['out', { path: output, hashAlgorithm: '', hash: '' }]]),
+      inputSources: inputs,
+      platform,
+      builder: '/bin/sh',
+      args: [],
+      env: new Map(),
+    },
+  });
+}

@@ -1,0 +1,167 @@
+import type { Duplex } from 'node:stream';
+
+import { pino } from 'pino';
+
+import type { FrontEvent } from '../../src/front/events.js';
+import { Front } from '../../src/front/front.js';
+import { GuestAgent } from '../../src/guest/agent.js';
+import { CaseHackDetector } from '../../src/guest/case-hack.js';
+import { GuestStore } from '../../src/guest/provision.js';
+import type { HostStore } from '../../src/host-store/host-store.js';
+import { WorkerClient } from '../../src/host-store/worker-client.js';
+import { DroverError } from '../../src/lib/errors.js';
+import type { Lease, LeasedGuest, Leaser, LeaseRequest } from '../../src/pool/lease.js';
+import { Channel } from '../../src/protocol/channel.js';
+import { decodeStderrFrame } from '../../src/protocol/stderr.js';
+import { LATEST_VERSION } from '../../src/protocol/version.js';
+import { connectedPair } from './connected-pair.js';
+import { FakeClock } from './fake-clock.js';
+import { ScriptedDaemon, VERSION } from './scripted-daemon.js';
+
+export const SILENT = pino({ level: 'silent' });
+
+/** A guest that is a daemon and nothing else; registering paths makes them valid in it. */
+export class BenchGuest implements LeasedGuest {
+  readonly id: string;
+  readonly daemon = new ScriptedDaemon();
+  readonly agent: GuestAgent;
+  readonly store: GuestStore;
+  readonly #lost = new AbortController();
+  /** What came to drover-guest. */
+  readonly registrations: string[] = [];
+  /** Paths that it does not see. */
+  readonly invisible = new Set<string>();
+  /** Runs before each registration. */
+  beforeRegister: () => Promise<void> = () => Promise.resolve();
+  openDaemon: () => Promise<Duplex> = () => Promise.resolve(this.daemon.connect());
+
+  constructor(id: string) {
+    this.id = id;
+    this.agent = new GuestAgent({
+      exec: async ([, verb], stdin = '') => {
+        if (verb !== 'register') return { exitCode: 1, stdout: '', stderr: 'not scripted' };
+        await this.beforeRegister();
+        const missing = stdin.split('\n').filter((line) => this.invisible.has(line));
+        if (missing.length > 0) return { exitCode: 3, stdout: `${missing.join('\n')}\n`, stderr: '' };
+        this.registrations.push(stdin);
+        return { exitCode: 0, stdout: '', stderr: '' };
+      },
+    });
+    this.store = new GuestStore(this.agent, SILENT);
+  }
+
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  lose(): void {
+    this.#lost.abort(new DroverError('GUEST_LOST', `The guest ${this.id} was lost: unplugged`));
+    this.daemon.die();
+  }
+}
+
+interface Waiter {
+  readonly request: LeaseRequest;
+  readonly resolve: (lease: Lease) => void;
+}
+
+/** Grants a new guest to whoever asks, unless it is told to let them wait. */
+export class BenchLeaser implements Leaser {
+  readonly guests: BenchGuest[] = [];
+  readonly retired: { guest: string; reason: string }[] = [];
+  readonly waiting: Waiter[] = [];
+  held = 0;
+  granted = 0;
+  paused = false;
+  /** Makes the next guest; by default a new one. */
+  next: () => BenchGuest = () => new BenchGuest(`g${this.granted + 1}`);
+
+  async lease(request: LeaseRequest): Promise<Lease> {
+    request.signal.throwIfAborted();
+    if (!this.paused) return this.#grant();
+    return await new Promise<Lease>((resolve, reject) => {
+      const waiter = { request, resolve };
+      this.waiting.push(waiter);
+      request.signal.addEventListener('abort', () => {
+        this.waiting.splice(this.waiting.indexOf(waiter), 1);
+        reject(request.signal.reason as Error);
+      });
+    });
+  }
+
+  #grant(): Lease {
+    const guest = this.next();
+    if (!this.guests.includes(guest)) this.guests.push(guest);
+    this.granted += 1;
+    this.held += 1;
+    let returned = false;
+    return {
+      guest,
+      retire: (reason) => this.retired.push({ guest: guest.id, reason }),
+      [Symbol.asyncDispose]: () => {
+        if (!returned) this.held -= 1;
+        returned = true;
+        return Promise.resolve();
+      },
+    };
+  }
+}
+
+/** A front with nothing real before or behind it. */
+export class FrontBench {
+  readonly clock = new FakeClock();
+  readonly hostDaemon = new ScriptedDaemon();
+  readonly leaser = new BenchLeaser();
+  readonly events: FrontEvent[] = [];
+  readonly front: Front;
+
+  constructor(host?: HostStore, leaser?: Leaser) {
+    this.front = new Front({
+      manifest: {
+        generation: 'test',
+        nixVersion: '2.8.0',
+        protocol: { major: VERSION.major, minor: VERSION.minor, features: [] },
+        systems: ['x86_64-linux'],
+      },
+      systems: ['x86_64-linux'],
+      host: host ?? {
+        connect: () =>
+          WorkerClient.connect(this.hostDaemon.connect(), LATEST_VERSION, "The host's nix-daemon"),
+      },
+      leaser: leaser ?? this.leaser,
+      caseHack: new CaseHackDetector(),
+      clock: this.clock,
+      log: SILENT,
+    });
+    this.front.events.on((event) => this.events.push(event));
+  }
+
+  /** The first guest that was granted. */
+  get guest(): BenchGuest {
+    const [guest] = this.leaser.guests;
+    if (guest === undefined) throw new Error('no guest was granted');
+    return guest;
+  }
+
+  /** A raw connection; `served` settles when its session has ended. */
+  open(): { stream: Duplex; served: Promise<void> } {
+    const [client, server] = connectedPair();
+    return { stream: client, served: this.front.serve(server, 'socket') };
+  }
+
+  /** A connection past its handshake. */
+  async client(): Promise<{ client: WorkerClient; channel: Channel; stream: Duplex; served: Promise<void> }> {
+    const { stream, served } = this.open();
+    const client = await WorkerClient.connect(stream, VERSION, 'The front');
+    return { client, channel: client.channel, stream, served };
+  }
+}
+
+/** Reads log frames up to the response, or the error: its text. */
+export async function outcome(channel: Channel): Promise<string | undefined> {
+  for (;;) {
+    const frame = await channel.run(decodeStderrFrame());
+    if (frame.kind === 'last') return undefined;
+    if (frame.kind === 'error') return frame.error.message;
+  }
+}
