@@ -90,9 +90,11 @@ export class Session {
       await this.#handshake();
       await this.#serveAll();
       return undefined;
-    } catch (error) {
+    } catch (failure) {
+      const { interruption, gone } = this.#channel;
+      const error = interruption ?? failure;
       // By now the lease has been returned: a client that does not listen holds none.
-      if (!this.#channel.gone.aborted || errorCode(error) === 'CLIENT_STALLED') await this.#tell(error);
+      if (!gone.aborted || interruption !== undefined) await this.#tell(error);
       return error;
     } finally {
       this.#channel.close(this.#options.clock);

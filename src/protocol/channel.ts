@@ -69,6 +69,11 @@ export class Channel {
     return this.#gone.signal;
   }
 
+  /** What reading was interrupted with, if it was: whatever fails in its wake comes from that. */
+  get interruption(): Error | undefined {
+    return this.#interruption;
+  }
+
   readonly #onData = (chunk: Uint8Array): void => {
     this.receivedBytes += chunk.length;
     if (this.#discarding) return;

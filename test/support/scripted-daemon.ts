@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 
-import { FramedInput } from '../../src/front/upload.js';
 import { Channel } from '../../src/protocol/channel.js';
+import { FrameParser } from '../../src/protocol/framed.js';
 import { serverHandshake } from '../../src/protocol/handshake.js';
 import * as operations from '../../src/protocol/operations.js';
 import type { ValidPathInfo } from '../../src/protocol/path-info.js';
@@ -126,12 +126,13 @@ export class ScriptedDaemon {
 
 /** The payload of a framed stream. */
 export async function drainFramed(channel: Channel): Promise<Buffer> {
-  const [sink, source] = connectedPair();
-  const parts: Buffer[] = [];
-  source.on('data', (part: Buffer) => parts.push(part));
-  const input = new FramedInput(channel);
-  await input.pass(new Channel(sink));
-  sink.end();
+  const parser = new FrameParser();
+  const parts: Uint8Array[] = [];
+  while (!parser.ended) {
+    const chunks = await channel.readSome(parser.wantedBytes);
+    if (chunks.length === 0) throw new Error('the upload was cut');
+    for (const chunk of chunks) parts.push(...parser.push(chunk).payload);
+  }
   return Buffer.concat(parts);
 }
 

@@ -1,0 +1,271 @@
+import { describe, expect, test } from '@jest/globals';
+
+import { deferred } from '../../support/deferred.js';
+import { encodeBuildDerivationResponse } from '../../../src/protocol/responses.js';
+import { decodeBuildDerivation, decodeOp, Op } from '../../../src/protocol/operations.js';
+import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
+import type { StorePath } from '../../../src/protocol/store-path.js';
+import { buildRequest } from '../../support/build-request.js';
+import { settled } from '../../support/fake-clock.js';
+import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { LAST, pathInfo, storePath, VERSION, type Handler } from '../../support/scripted-daemon.js';
+
+const BUILT = encodeBuildDerivationResponse(
+  {
+    status: 'Built',
+    errorMessage: '',
+    timesBuilt: 1,
+    isNonDeterministic: false,
+    startTime: 0,
+    stopTime: 0,
+    builtOutputs: [],
+  },
+  VERSION,
+);
+
+const builds: Handler = async (daemon, version) => {
+  await daemon.run(decodeBuildDerivation(version));
+  await daemon.write(Buffer.concat([LAST, BUILT]));
+};
+
+/** A guest whose daemon does this about builds. */
+function guestThat(id: string, build: Handler): BenchGuest {
+  const guest = new BenchGuest(id);
+  guest.daemon.handlers.set(Op.BuildDerivation, build);
+  return guest;
+}
+
+/** A bench that grants these guests, in this order. */
+function benchWith(...guests: BenchGuest[]): FrontBench {
+  const bench = new FrontBench();
+  const left = [...guests];
+  bench.leaser.next = () => left.shift() ?? guestThat('spare', builds);
+  return bench;
+}
+
+function onHost(bench: FrontBench, name: string): StorePath {
+  const path = storePath(name);
+  bench.hostDaemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(112) });
+  return path;
+}
+
+async function turns(count = 20): Promise<void> {
+  for (let i = 0; i < count; i++) await settled();
+}
+
+describe('when the client leaves', () => {
+  test('while it waits for a lease, it waits no longer', async () => {
+    const bench = new FrontBench();
+    bench.leaser.paused = true;
+    const { channel, stream, served } = await bench.client();
+    await channel.write(buildRequest());
+    await turns();
+    expect(bench.leaser.waiting).toHaveLength(1);
+    stream.destroy();
+    await served;
+    expect(bench.leaser.waiting).toHaveLength(0);
+    await turns();
+    expect(bench.hostDaemon.open.size).toBe(0);
+    expect(bench.events).toContainEqual(
+      expect.objectContaining({ type: 'build-finished', result: 'Cancelled' }),
+    );
+  });
+
+  test('while its guest is being reached, the lease is returned and a late connection closed', async () => {
+    const guest = guestThat('g1', builds);
+    const late = deferred<void>();
+    guest.openDaemon = async () => {
+      await late.promise;
+      return guest.daemon.connect();
+    };
+    const bench = benchWith(guest);
+    const { channel, stream, served } = await bench.client();
+    await channel.write(buildRequest());
+    await turns();
+    expect(bench.leaser.held).toBe(1);
+    stream.destroy();
+    await served;
+    expect(bench.leaser.held).toBe(0);
+    late.resolve();
+    await turns();
+    expect(guest.daemon.open.size).toBe(0);
+  });
+
+  test('while its guest does not answer the handshake, the lease is returned', async () => {
+    const guest = guestThat('g1', builds);
+    const silent = new BenchGuest('silent').daemon;
+    guest.openDaemon = () => {
+      const stream = silent.connect();
+      stream.write = () => true;
+      return Promise.resolve(stream);
+    };
+    const bench = benchWith(guest);
+    const { channel, stream, served } = await bench.client();
+    await channel.write(buildRequest());
+    await turns();
+    stream.destroy();
+    await served;
+    expect(bench.leaser.held).toBe(0);
+  });
+
+  test('while another session provisions the guest, it does not wait for its turn', async () => {
+    const guest = guestThat('g1', builds);
+    const release = deferred<void>();
+    guest.beforeRegister = () => release.promise;
+    const bench = benchWith(guest, guest);
+    const [first, second] = [await bench.client(), await bench.client()];
+    await first.channel.write(buildRequest({ inputs: [onHost(bench, 'a')] }));
+    await turns();
+    await second.channel.write(buildRequest({ inputs: [onHost(bench, 'b')] }));
+    await turns();
+    expect(bench.leaser.held).toBe(2);
+    second.stream.destroy();
+    await second.served;
+    expect(bench.leaser.held).toBe(1);
+    release.resolve();
+    expect(await outcome(first.channel)).toBeUndefined();
+    expect(guest.registrations).toHaveLength(1);
+  });
+
+  test('while it is provisioning, or building, connections are closed and the lease returned', async () => {
+    const never = new Promise<void>(() => undefined);
+    const provisioning = guestThat('g1', builds);
+    provisioning.beforeRegister = () => never;
+    const building = guestThat('g2', async (daemon, version) => {
+      await daemon.run(decodeBuildDerivation(version));
+      await daemon.run(decodeOp());
+    });
+    for (const guest of [provisioning, building]) {
+      const bench = benchWith(guest);
+      const { channel, stream, served } = await bench.client();
+      await channel.write(buildRequest({ inputs: [onHost(bench, 'input')] }));
+      await turns();
+      expect([bench.leaser.held, guest.daemon.open.size]).toEqual([1, 1]);
+      stream.destroy();
+      await served;
+      await turns();
+      expect([bench.leaser.held, guest.daemon.open.size, bench.hostDaemon.open.size]).toEqual([0, 0, 0]);
+    }
+  });
+});
+
+describe('when a guest is lost', () => {
+  test('before it was reached, another one is taken', async () => {
+    const unreachable = guestThat('g1', builds);
+    unreachable.openDaemon = () => Promise.reject(new Error('connect ECONNREFUSED'));
+    const bench = benchWith(unreachable, guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
+    expect(bench.leaser.held).toBe(1);
+  });
+
+  test('while it hangs in the middle of provisioning, the build starts again in another one', async () => {
+    const hanging = guestThat('g1', builds);
+    hanging.beforeRegister = () => new Promise<void>(() => undefined);
+    const bench = benchWith(hanging, guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest({ inputs: [onHost(bench, 'input')] }));
+    await turns();
+    hanging.lose();
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.events).toContainEqual({ type: 'build-replayed', guest: 'g1' });
+  });
+
+  test('thrice, the client is told how, and no lease is left', async () => {
+    const bench = new FrontBench();
+    bench.leaser.next = () => {
+      const guest = guestThat(`g${bench.leaser.granted + 1}`, async (daemon, version) => {
+        await daemon.run(decodeBuildDerivation(version));
+        guest.lose();
+      });
+      return guest;
+    };
+    const { channel, served } = await bench.client();
+    await channel.write(buildRequest());
+    expect(await outcome(channel)).toContain('The guest g3 was lost: unplugged');
+    channel.end();
+    await served;
+    expect([bench.leaser.granted, bench.leaser.held]).toEqual([3, 0]);
+    expect(bench.events).toContainEqual(expect.objectContaining({ type: 'build-finished', result: 'Lost' }));
+  });
+
+  test('the activities that it had begun are ended for the client', async () => {
+    const activity = { id: 7n, level: 3, type: 105, text: '', fields: [], parent: 0n };
+    const dying = guestThat('g1', async (daemon, version) => {
+      await daemon.run(decodeBuildDerivation(version));
+      await daemon.write(encodeStderrFrame({ kind: 'start-activity', activity }));
+      await turns(2);
+      dying.lose();
+    });
+    const bench = benchWith(dying, guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    const stop = encodeStderrFrame({ kind: 'stop-activity', id: 7n });
+    let told = Buffer.alloc(0);
+    while (!told.includes(BUILT)) told = Buffer.concat([told, ...(await channel.readSome())]);
+    expect(told.indexOf(stop)).toBeGreaterThan(0);
+    expect(told.toString('latin1')).toContain('building again in another guest (1 of 2)');
+  });
+});
+
+describe('what a guest holds from an earlier use', () => {
+  async function sharing(path: StorePath): Promise<BenchGuest> {
+    const guest = guestThat('g1', builds);
+    const bench = benchWith(guest);
+    bench.hostDaemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(112) });
+    const { channel, stream, served } = await bench.client();
+    await channel.write(buildRequest({ inputs: [path] }));
+    expect(await outcome(channel)).toBeUndefined();
+    stream.destroy();
+    await served;
+    return guest;
+  }
+
+  test('is not taken for a build of it: another guest builds, and that one is retired', async () => {
+    const output = storePath('output');
+    const bench = benchWith(await sharing(output), guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest({ output }));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'conflict' }]);
+    expect(bench.events).toContainEqual(expect.objectContaining({ type: 'build-finished', guest: 'g2' }));
+  });
+
+  test('is told to a client that has uploaded there already, and that guest is retired', async () => {
+    const output = storePath('output');
+    const shared = await sharing(output);
+    shared.daemon.handlers.set(99, async (daemon) => {
+      await daemon.write(LAST);
+    });
+    const bench = benchWith(shared);
+    const { channel } = await bench.client();
+    // A first build binds the session to the guest.
+    await channel.write(buildRequest());
+    expect(await outcome(channel)).toBeUndefined();
+    await channel.run(decodeAll(BUILT.length));
+    await channel.write(buildRequest({ output }));
+    expect(await outcome(channel)).toContain('Start the build again: it gets another guest');
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'conflict' }]);
+  });
+
+  test('with other contents than on the host: another guest builds', async () => {
+    const input = storePath('input');
+    const guest = guestThat('g1', builds);
+    guest.daemon.paths.set(input, {
+      info: pathInfo(input, { narHash: 'b'.repeat(64) }),
+      nar: Buffer.alloc(112),
+    });
+    const bench = benchWith(guest, guestThat('g2', builds));
+    bench.hostDaemon.paths.set(input, { info: pathInfo(input), nar: Buffer.alloc(112) });
+    const { channel } = await bench.client();
+    await channel.write(buildRequest({ inputs: [input] }));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'conflict' }]);
+  });
+});
+
+function* decodeAll(bytes: number): Generator<number, void, Uint8Array> {
+  yield bytes;
+}

@@ -1,0 +1,172 @@
+import { describe, expect, test } from '@jest/globals';
+
+import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
+import { encodeNarFromPath, Op } from '../../../src/protocol/operations.js';
+import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
+import {
+  decodeAddMultipleToStore,
+  decodeAddToStoreNar,
+  encodeAddedPath,
+  encodeAddMultipleToStore,
+  encodeAddToStoreNar,
+  encodePathCount,
+} from '../../../src/protocol/uploads.js';
+import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
+import { settled } from '../../support/fake-clock.js';
+import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { drainFramed, LAST, pathInfo, storePath } from '../../support/scripted-daemon.js';
+
+const NAR = Buffer.alloc(112, 7);
+
+function benchWith(guest: BenchGuest): FrontBench {
+  const bench = new FrontBench();
+  bench.leaser.next = () => guest;
+  return bench;
+}
+
+function upload(...infos: ValidPathInfo[]): Buffer[] {
+  return [
+    encodeAddMultipleToStore({ repair: false, dontCheckSignatures: true }),
+    encodeFrame(encodePathCount(infos.length)),
+    ...infos.flatMap((info) => [encodeFrame(encodeAddedPath(info)), encodeFrame(NAR)]),
+    encodeFrameEnd(),
+  ];
+}
+
+describe('an upload', () => {
+  test('flows on while the guest reports on it at length', async () => {
+    const guest = new BenchGuest('g1');
+    const report = encodeStderrFrame({ kind: 'next', text: 'x'.repeat(64 * 1024) });
+    guest.daemon.handlers.set(Op.AddMultipleToStore, async (daemon, version) => {
+      await daemon.run(decodeAddMultipleToStore(version));
+      // Says more than fits into all buffers on the way before it reads on, as with thousands of small paths.
+      for (let i = 0; i < 64; i++) await daemon.write(report);
+      await drainFramed(daemon);
+      await daemon.write(LAST);
+    });
+    const bench = benchWith(guest);
+    const { channel } = await bench.client();
+    const sent = (async () => {
+      for (const part of upload(pathInfo(storePath('a')))) await channel.write(part);
+    })();
+    expect(await outcome(channel)).toBeUndefined();
+    await sent;
+  });
+
+  test('has what a path refers to made valid first, each thing once', async () => {
+    const guest = new BenchGuest('g1');
+    const bench = benchWith(guest);
+    const hosts = storePath('hosts');
+    bench.hostDaemon.paths.set(hosts, { info: pathInfo(hosts), nar: NAR });
+    const { channel } = await bench.client();
+    const [a, b] = [storePath('a'), storePath('b')];
+    const infos = [pathInfo(a, { references: [a, hosts] }), pathInfo(b, { references: [hosts, a] })];
+    for (const part of upload(...infos)) await channel.write(part);
+    expect(await outcome(channel)).toBeUndefined();
+    expect(guest.registrations).toHaveLength(1);
+    expect(guest.registrations[0]).toContain(hosts);
+
+    const c = storePath('c');
+    const info = pathInfo(c, { references: [hosts, c] });
+    await channel.write(encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }));
+    await channel.write(Buffer.concat([encodeFrame(NAR), encodeFrameEnd()]));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(guest.daemon.paths.get(c)?.nar).toEqual(NAR);
+    expect(guest.registrations).toHaveLength(1);
+  });
+
+  test('is refused in words when a reference cannot be made valid, and the guest is let go', async () => {
+    const guest = new BenchGuest('g1');
+    const bench = benchWith(guest);
+    const broken = storePath('broken');
+    bench.hostDaemon.paths.set(broken, { info: pathInfo(broken), nar: NAR });
+    guest.invisible.add(broken);
+    bench.hostDaemon.handlers.set(Op.NarFromPath, (daemon) => {
+      daemon.destroy();
+      return Promise.resolve();
+    });
+    const { channel, served } = await bench.client();
+    for (const part of upload(pathInfo(storePath('a'), { references: [broken] }))) await channel.write(part);
+    expect(await outcome(channel)).toContain(`${broken} cannot be copied into the guest`);
+    channel.end();
+    await served;
+    await settled();
+    await settled();
+    expect([bench.leaser.held, guest.daemon.open.size]).toEqual([0, 0]);
+  });
+
+  test('that the client stops sending is told to it', async () => {
+    const bench = benchWith(new BenchGuest('g1'));
+    const { channel, served } = await bench.client();
+    const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = upload(pathInfo(storePath('a')));
+    await channel.write(Buffer.concat([first, second]));
+    for (let i = 0; i < 20; i++) await settled();
+    await bench.clock.advance(60_000);
+    expect(await outcome(channel)).toContain('The client stopped in the middle of a message');
+    channel.end();
+    await served;
+    expect(bench.leaser.held).toBe(0);
+  });
+
+  test('that the guest is slow to take is not held against the client', async () => {
+    const guest = new BenchGuest('g1');
+    let goOn = (): void => undefined;
+    const busy = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    guest.daemon.handlers.set(Op.AddToStoreNar, async (daemon, version) => {
+      await daemon.run(decodeAddToStoreNar(version));
+      await busy;
+      await drainFramed(daemon);
+      await daemon.write(LAST);
+    });
+    const bench = benchWith(guest);
+    const { channel } = await bench.client();
+    const info = pathInfo(storePath('big'), { narSize: 8 * 1024 * 1024 });
+    const sent = (async () => {
+      await channel.write(encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }));
+      for (let i = 0; i < 8; i++) await channel.write(encodeFrame(Buffer.alloc(1024 * 1024)));
+      await channel.write(encodeFrameEnd());
+    })();
+    for (let i = 0; i < 50; i++) await settled();
+    await bench.clock.advance(600_000);
+    goOn();
+    expect(await outcome(channel)).toBeUndefined();
+    await sent;
+  });
+
+  test('that the client leaves in the middle of gives the lease back', async () => {
+    const guest = new BenchGuest('g1');
+    const bench = benchWith(guest);
+    const { channel, stream, served } = await bench.client();
+    const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = upload(pathInfo(storePath('a')));
+    await channel.write(Buffer.concat([first, second]));
+    for (let i = 0; i < 20; i++) await settled();
+    expect(bench.leaser.held).toBe(1);
+    stream.destroy();
+    await served;
+    expect(bench.leaser.held).toBe(0);
+  });
+});
+
+describe('a path that is sent to the client', () => {
+  test('is cut, not garbled, when the guest is lost in the middle of it', async () => {
+    const guest = new BenchGuest('g1');
+    const path = storePath('a');
+    guest.daemon.paths.set(path, { info: pathInfo(path, { narSize: 1_000 }), nar: Buffer.alloc(400, 7) });
+    guest.daemon.handlers.set(Op.NarFromPath, async (daemon) => {
+      await daemon.readSome();
+      await daemon.write(Buffer.concat([LAST, Buffer.alloc(400, 7)]));
+      await settled();
+      guest.lose();
+    });
+    const bench = benchWith(guest);
+    const { channel, stream, served } = await bench.client();
+    const parts: Buffer[] = [];
+    stream.on('data', (part: Buffer) => parts.push(part));
+    await channel.write(encodeNarFromPath(path));
+    await served;
+    expect(Buffer.concat(parts).includes('drover')).toBe(false);
+    expect(bench.leaser.held).toBe(0);
+  });
+});
