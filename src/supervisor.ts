@@ -14,6 +14,7 @@ import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
 import { systemClock } from './lib/clock.js';
 import { DroverError } from './lib/errors.js';
+import { clearStaleSocket } from './lib/listen.js';
 import type { Log } from './lib/log.js';
 import { makePrivateDir } from './lib/private-dir.js';
 import { collectMetrics } from './metrics/collect.js';
@@ -85,6 +86,8 @@ export class Supervisor {
   static async start(parts: SupervisorParts): Promise<Supervisor> {
     const { config, log, host } = parts;
     await makePrivateDir(config.stateDir);
+    // Another supervisor with this state directory is found before anything of its is touched.
+    await clearStaleSocket(controlSocket(config.stateDir));
     const driver = await parts.createDriver();
     // Also makes the store's directory on a host whose Nix was never used.
     await (await host.connect())[Symbol.asyncDispose]();

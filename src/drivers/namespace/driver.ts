@@ -48,6 +48,8 @@ export class NamespaceDriver implements GuestDriver {
   readonly #programs: HostPrograms;
   readonly #image: NamespaceImage;
   readonly #nixConf: string;
+  /** In the names of logs, so that those of an earlier supervisor stay, and sort before these. */
+  readonly #startedAt = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
 
   private constructor(
     options: NamespaceDriverOptions,
@@ -108,22 +110,16 @@ export class NamespaceDriver implements GuestDriver {
   }
 
   consoleLog(id: string): string {
-    return join(this.#options.stateDir, 'logs', `${id}.log`);
+    return join(this.#options.stateDir, 'logs', `${this.#startedAt}-${id}.log`);
   }
 
   async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
-    const dir = this.#guestDir(id);
-    await makePrivateDir(join(dir, 'etc/nix'));
-    await makePrivateDir(join(dir, 'etc/drover'));
-    await mkdir(join(dir, 'root'));
-    await makePrivateDir(join(this.#options.stateDir, 'logs'));
-    await writeFile(join(dir, 'etc/nix/nix.conf'), this.#nixConf, { mode: 0o644 });
-    await writeFile(join(dir, 'etc/drover/manifest.json'), `${JSON.stringify(this.manifest)}\n`, {
-      mode: 0o644,
-    });
-    const consoleLog = new ConsoleLog(this.consoleLog(id));
+    const dir = join(this.#options.stateDir, 'guests', id);
     const { scratchSizeBytes, network } = this.#options.guest;
+    let consoleLog: ConsoleLog | undefined;
     try {
+      await this.#prepare(dir);
+      const log = (consoleLog = new ConsoleLog(this.consoleLog(id)));
       const guest = await NamespaceGuest.start(
         {
           id,
@@ -134,13 +130,13 @@ export class NamespaceDriver implements GuestDriver {
           stage1: join(this.#options.scripts, 'namespace-stage1.sh'),
           scratchSizeBytes,
           network,
-          consoleLog,
+          consoleLog: log,
         },
         signal,
       );
       void guest.exited.then(async () => {
         await removeGuestDir(dir);
-        if (guest.stopped) await rm(consoleLog.path, { force: true });
+        if (guest.stopped) await rm(log.path, { force: true });
       });
       const { generation } = await new GuestAgent(guest).hello();
       if (generation === this.manifest.generation) return guest;
@@ -148,13 +144,24 @@ export class NamespaceDriver implements GuestDriver {
       throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
     } catch (cause) {
       await removeGuestDir(dir);
-      const tail = consoleLog.tail();
+      const tail = consoleLog?.tail() ?? '';
       throw new DroverError(
         'BOOT_FAILED',
-        `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${consoleLog.path})`,
-        { cause, context: { guest: id, consoleLog: consoleLog.path } },
+        `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${this.consoleLog(id)})`,
+        { cause, context: { guest: id, consoleLog: this.consoleLog(id) } },
       );
     }
+  }
+
+  async #prepare(dir: string): Promise<void> {
+    await makePrivateDir(join(dir, 'etc/nix'));
+    await makePrivateDir(join(dir, 'etc/drover'));
+    await mkdir(join(dir, 'root'));
+    await makePrivateDir(join(this.#options.stateDir, 'logs'));
+    await writeFile(join(dir, 'etc/nix/nix.conf'), this.#nixConf, { mode: 0o644 });
+    await writeFile(join(dir, 'etc/drover/manifest.json'), `${JSON.stringify(this.manifest)}\n`, {
+      mode: 0o644,
+    });
   }
 
   /** Guests die with their supervisor, so only their directories are ever left, and more logs than anybody reads. */
@@ -168,10 +175,6 @@ export class NamespaceDriver implements GuestDriver {
     const logs = await list(join(this.#options.stateDir, 'logs'));
     for (const log of logs.slice(0, -KEPT_LOGS)) await unlink(join(this.#options.stateDir, 'logs', log));
     return found;
-  }
-
-  #guestDir(id: string): string {
-    return join(this.#options.stateDir, 'guests', id);
   }
 }
 

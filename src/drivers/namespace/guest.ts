@@ -105,6 +105,8 @@ export class NamespaceGuest implements RunningGuest {
     const guest = new NamespaceGuest(spec);
     const onAbort = (): void => void guest.kill();
     signal.addEventListener('abort', onAbort, { once: true });
+    // It may have been given up while its files were written.
+    if (signal.aborted) onAbort();
     try {
       await guest.#ready();
       signal.throwIfAborted();
