@@ -1,0 +1,143 @@
+import { existsSync } from 'node:fs';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+
+import { startDrover, type Drover } from '../support/drover.js';
+import { guestInit, guestProcesses, inGuest, sameNamespace } from '../support/guests.js';
+import { nixHost, succeeded, type NixHost, type NixProcess } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+
+const MARKER = `/tmp/drover-marker-${process.pid}`;
+
+describeE2e('in a guest', [], () => {
+  let drover: Drover;
+  let host: NixHost;
+  let client: NixProcess;
+  let init: number;
+  let ofOutput = '';
+
+  beforeAll(async () => {
+    await writeFile(MARKER, 'of the host', { mode: 0o644 });
+    drover = await startDrover({ config: { pool: { maxGuests: 1 } } });
+    host = await nixHost({ drover });
+    client = host.startBuild(
+      host.derivation('observed', 'echo half > $out; echo "out: $out"; echo "it has begun"; sleep 86399'),
+    );
+    await client.waitForOutput('it has begun');
+    ofOutput = /^out: (.*)$/m.exec(client.stderr)?.[1] ?? '';
+    init = await guestInit(drover.stateDir, 'g1');
+  });
+
+  afterAll(async () => {
+    client.signalGroup('SIGKILL');
+    await client.ended;
+    await drover[Symbol.asyncDispose]();
+    await host[Symbol.asyncDispose]();
+    await rm(MARKER, { force: true });
+  });
+
+  test('the root is read-only, and has nothing of the host but its store', async () => {
+    for (const file of ['/usr/new', '/etc/new', '/new', '/bin/new', '/dev/new']) {
+      expect((await inGuest(init, `echo > ${file}`)).output).toMatch(/Read-only file system/);
+    }
+    for (const file of [
+      '/etc/shadow',
+      '/etc/debian_version',
+      '/home',
+      '/var',
+      '/work',
+      MARKER,
+      process.cwd(),
+    ]) {
+      expect(existsSync(file) ? (await inGuest(init, `ls -d ${file}`)).exitCode : 1).not.toBe(0);
+    }
+    expect((await inGuest(init, 'ls -A /root')).output).toBe('');
+    expect(existsSync(`/proc/${init}/root/etc/passwd`)).toBe(true);
+    expect(await readFile(`/proc/${init}/root/etc/passwd`, 'utf8')).not.toContain('www-data');
+  });
+
+  test('nothing is mounted from the host but the image, the store and device nodes', async () => {
+    const mountinfo = await readFile(`/proc/${init}/mountinfo`, 'utf8');
+    const sources = mountinfo
+      .trim()
+      .split('\n')
+      .map((line) => {
+        const [, , , root = '', target = ''] = line.split(' ');
+        return { root, target, type: / - (\S+) /.exec(line)?.[1] ?? '' };
+      })
+      .filter(({ type }) => !['tmpfs', 'proc', 'overlay', 'devpts'].includes(type));
+    for (const { root, target } of sources) {
+      if (!target.startsWith('/dev/')) expect(root).toContain(`${drover.stateDir}/images/`);
+    }
+    expect(sources.length).toBeGreaterThan(0);
+  });
+
+  test('no process of the host is seen, and the name is its own', async () => {
+    for (const kind of ['pid', 'mnt', 'uts'] as const) {
+      expect(await sameNamespace(kind, init, process.pid)).toBe(false);
+    }
+    const { output } = await inGuest(init, 'hostname; cat /proc/[0-9]*/cmdline | tr "\\0" " "');
+    expect(output.split('\n')[0]).toBe('g1');
+    expect(output).not.toContain('jest');
+    expect(output).not.toContain('serve');
+    expect((await inGuest(init, `kill -0 ${process.pid}`)).output).toMatch(/No such process/);
+  });
+
+  test("a build runs as a user that the host has not, in Nix's sandbox", async () => {
+    const sleep = (await guestProcesses(init)).find(({ command }) => command.includes('sleep 86399'));
+    const status = await readFile(`/proc/${sleep?.pid ?? 0}/status`, 'utf8');
+    const uid = Number(/^Uid:\t(\d+)/m.exec(status)?.[1]);
+    // A Nix that builds on the host kills every process of its build user, 30001 and so on in most installations.
+    expect(uid).toBeGreaterThan(1_000_000_000);
+    expect(await readFile('/etc/passwd', 'utf8')).not.toContain(`:${uid}:`);
+
+    const seen = succeeded(
+      await host.build(
+        host.derivation('sandbox', 'ls / /etc /nix/store /proc > $out; id -un >> $out; echo > /new || true'),
+      ),
+    );
+    const lines = (await readFile(seen.outputs[0] ?? '', 'utf8')).split('\n');
+    for (const absent of ['run', 'sbin', 'drover', 'shadow']) expect(lines).not.toContain(absent);
+    expect(lines).toContain('nixbld');
+    expect(lines.filter((line) => /^\d+$/.test(line)).length).toBeLessThan(5);
+    expect(lines.filter((line) => /^[a-z0-9]{32}-/.test(line))).toEqual([basename(seen.outputs[0] ?? '')]);
+  });
+
+  test("the host's store is not written by a build, nor by the guest's root", async () => {
+    expect(ofOutput).toMatch(/^\/nix\/store\//);
+    expect(existsSync(ofOutput)).toBe(false);
+    const path = `/nix/store/e2e-${host.id}-from-the-guest`;
+    expect(await inGuest(init, `echo > ${path} && cat ${path}`)).toMatchObject({ exitCode: 0 });
+    expect(existsSync(path)).toBe(false);
+    const [valid = ''] = succeeded(await host.build(host.derivation('mine', 'echo mine > $out'))).outputs;
+    expect((await inGuest(init, `chmod 644 ${valid}; echo theirs > ${valid}; cat ${valid}`)).output).toBe(
+      'theirs',
+    );
+    expect(await readFile(valid, 'utf8')).toBe('mine\n');
+  });
+
+  test('nobody may set the clock, load a module, do raw I/O or reboot', async () => {
+    // Only looked up, since an attempt that succeeds would be the host's loss.
+    const bits = { sys_module: 16n, sys_rawio: 17n, sys_boot: 22n, sys_time: 25n };
+    const status = await readFile(`/proc/${init}/status`, 'utf8');
+    const bounding = BigInt(`0x${/^CapBnd:\t([0-9a-f]+)$/m.exec(status)?.[1] ?? 'f'.repeat(16)}`);
+    const held = Object.entries(bits).filter(([, bit]) => (bounding >> bit) & 1n);
+    expect(held.map(([name]) => name)).toEqual([]);
+  });
+});
+
+describeE2e("a guest's scratch", [], () => {
+  test('is bounded by guest.scratchSize, which a build that finds it full is told', async () => {
+    await using drover = await startDrover({ config: { guest: { scratchSize: '48MiB' } } });
+    await using host = await nixHost({ drover });
+    const { exitCode, stderr } = await host.build(
+      host.derivation('large', 'dd if=/dev/zero of=$out bs=1M count=64'),
+    );
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toMatch(/No space left on device/);
+    expect(stderr).toMatch(/drover: the guest's scratch \(.*\) is full; raise guest.scratchSize/);
+    succeeded(await host.build(host.derivation('small', 'echo small > $out')));
+  });
+});

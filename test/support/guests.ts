@@ -1,0 +1,105 @@
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { execa } from 'execa';
+
+import { waitUntil } from './wait.js';
+
+/** A process, as the host sees it. */
+export interface Process {
+  readonly pid: number;
+  readonly parent: number;
+  /** Its arguments, separated by blanks. */
+  readonly command: string;
+}
+
+/** All processes of this machine, those in guests included. */
+export async function processes(): Promise<Process[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const [command, stat] = await Promise.all([procFile(pid, 'cmdline'), procFile(pid, 'stat')]);
+      const parent = Number(/^\d+ \(.*\) \S (\d+) /s.exec(stat)?.[1] ?? 0);
+      return { pid, parent, command: command.replaceAll('\0', ' ').trim() };
+    }),
+  );
+  return found.filter(({ parent }) => parent !== 0);
+}
+
+/** Process 1 of a guest, by the host's number. */
+export async function guestInit(stateDir: string, guest: string): Promise<number> {
+  return await waitUntil(`process 1 of ${guest}`, async () => {
+    const all = await processes();
+    // unshare's arguments name the guest's directory; what it forks is process 1 of the guest.
+    const unshare = all.find(
+      ({ command }) =>
+        / --fork .*namespace-stage1/.test(command) && command.includes(`${stateDir}/guests/${guest} `),
+    );
+    return all.find(({ parent }) => parent === unshare?.pid)?.pid;
+  });
+}
+
+/** The processes in a guest, those in the sandboxes of its builds included. */
+export async function guestProcesses(init: number): Promise<Process[]> {
+  const all = await processes();
+  const inside = new Set([init]);
+  for (let size = 0; size < inside.size;) {
+    size = inside.size;
+    for (const { pid, parent } of all) if (inside.has(parent)) inside.add(pid);
+  }
+  return all.filter(({ pid }) => inside.has(pid));
+}
+
+/** Runs a script in a guest, as its root, by the guest's own shell. */
+export async function inGuest(init: number, script: string): Promise<{ exitCode: number; output: string }> {
+  const namespaces = ['--mount', '--pid', '--ipc', '--uts', '--net'];
+  const result = await execa(
+    'nsenter',
+    ['--target', String(init), ...namespaces, '--', '/bin/sh', '-c', script],
+    { reject: false, all: true, env: { PATH: '/usr/bin:/bin:/sbin' }, extendEnv: false },
+  );
+  return { exitCode: result.exitCode ?? -1, output: result.all };
+}
+
+/**
+ * What is left of the guests of a supervisor: processes, mounts (in whatever namespace), and directories. Each as one
+ * line of text.
+ */
+export async function remainsOfGuests(stateDir: string): Promise<string[]> {
+  const guests = join(stateDir, 'guests');
+  const all = await processes();
+  const running = await Promise.all(
+    all.map(async ({ pid, command }) => {
+      if (command.includes(guests)) return [`process ${pid}: ${command}`];
+      return (await procFile(pid, 'mountinfo')).includes(guests)
+        ? [`mounts of process ${pid}: ${command}`]
+        : [];
+    }),
+  );
+  const directories = await readdir(guests).catch(() => []);
+  return [...running.flat(), ...directories.map((name) => `directory ${name}`)];
+}
+
+export async function expectNoRemains(stateDir: string): Promise<void> {
+  let remains: string[] = [];
+  await waitUntil('the end of all guests', async () => {
+    remains = await remainsOfGuests(stateDir);
+    return remains.length === 0;
+  }).catch((error: unknown) => {
+    throw new Error(`${String(error)}; there are still: ${remains.join('\n')}`);
+  });
+}
+
+/** Whether two processes share a namespace. */
+export async function sameNamespace(
+  kind: 'pid' | 'mnt' | 'net' | 'uts',
+  a: number,
+  b: number,
+): Promise<boolean> {
+  return (await readlink(`/proc/${a}/ns/${kind}`)) === (await readlink(`/proc/${b}/ns/${kind}`));
+}
+
+/** Empty where the process has gone meanwhile. */
+async function procFile(pid: number, name: string): Promise<string> {
+  return await readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => '');
+}
