@@ -1,0 +1,79 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { expect, test } from '@jest/globals';
+
+import { startDrover } from '../support/drover.js';
+import { nixHost, succeeded, type NixHost } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+
+/** Serves one text to whoever asks, on the host's loopback. */
+async function serveText(text: string): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
+  let requests = 0;
+  const server = createServer((_, response) => {
+    requests += 1;
+    response.end(text);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://127.0.0.1:${port}/`,
+    requests: () => requests,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+function download(host: NixHost, url: string, expected: string): string {
+  const hash = createHash('sha256').update(expected).digest('hex');
+  return host.derivation(
+    'download',
+    'wget -q -O $out $url',
+    `url = "${url}"; outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = "${hash}";`,
+  );
+}
+
+describeE2e('a fixed-output derivation', [], () => {
+  test('reaches a server on the host with guest.network host, and its hash is checked', async () => {
+    await using drover = await startDrover({ config: { guest: { network: 'host' } } });
+    await using host = await nixHost({ drover });
+    await using server = await serveText(`for ${host.id}`);
+
+    const { outputs } = succeeded(await host.build(download(host, server.url, `for ${host.id}`)));
+    expect(await readFile(outputs[0] ?? '', 'utf8')).toBe(`for ${host.id}`);
+
+    const wrong = await host.build(download(host, server.url, `not for ${host.id}`));
+    expect(wrong.exitCode).not.toBe(0);
+    expect(wrong.stderr).toMatch(/hash mismatch in fixed-output derivation/);
+    expect(wrong.stderr).toMatch(/specified:.*sha256-[\s\S]*got:.*sha256-/);
+    expect(server.requests()).toBe(2);
+  });
+
+  test('reaches nothing with guest.network none', async () => {
+    await using drover = await startDrover({ config: { guest: { network: 'none' } } });
+    await using host = await nixHost({ drover });
+    await using server = await serveText(`for ${host.id}`);
+
+    const { exitCode, stderr } = await host.build(download(host, server.url, `for ${host.id}`));
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toMatch(/wget: can't connect to remote host/);
+    expect(server.requests()).toBe(0);
+  });
+
+  test('other derivations reach nothing with guest.network host', async () => {
+    await using drover = await startDrover({ config: { guest: { network: 'host' } } });
+    await using host = await nixHost({ drover });
+    await using server = await serveText(`for ${host.id}`);
+
+    const { exitCode } = await host.build(host.derivation('download', `wget -q -O $out ${server.url}`));
+    expect(exitCode).not.toBe(0);
+    expect(server.requests()).toBe(0);
+  });
+});
