@@ -43,7 +43,8 @@ case $what in
   bench)
     need_root "the benchmark"
     sh scripts/setup.sh run demo bench
-    exec node --import ./bench/register.js bench/main.ts "$@"
+    node_modules/.bin/tsc -p bench/tsconfig.json
+    exec node dist/bench/main.js "$@"
     ;;
   *)
     echo "usage: run.sh demo | test | check | bench" >&2

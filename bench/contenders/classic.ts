@@ -1,0 +1,106 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+
+import type { Host } from '../host.js';
+import { freePort, runProgram, Service } from '../process.js';
+import { client, JOBS, remoteOnly, type Contender } from './contender.js';
+
+/**
+ * What every other tool sets up: OpenSSH's server before a Nix with a store of its own. It gets the benefit of the
+ * doubt: it has booted, its store is in memory as a guest's is, its user is root, so that no second daemon stands
+ * between, and its shell has no profile to read.
+ */
+export class ClassicBuilder {
+  readonly contender: Contender;
+  readonly #service: Service;
+
+  private constructor(contender: Contender, service: Service) {
+    this.contender = contender;
+    this.#service = service;
+  }
+
+  static async start(host: Host): Promise<ClassicBuilder> {
+    const dir = join(host.dir, 'classic');
+    await mkdir(dir, { recursive: true });
+    const [hostKey, identity] = [join(dir, 'host_key'), join(dir, 'identity')];
+    for (const key of [hostKey, identity]) {
+      await runProgram('rm', ['-f', key, `${key}.pub`], host.env);
+      await runProgram('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key], host.env);
+    }
+    await writeFile(join(dir, 'authorized_keys'), await readFile(`${identity}.pub`), { mode: 0o600 });
+    const port = await freePort();
+    const conf = await host.writeNixConf('classic', [`max-jobs = ${JOBS}`, 'trusted-users = root']);
+    await writeFile(join(dir, 'sshd_config'), serverConfig(host, dir, port, conf));
+    const service = new Service(
+      'unshare',
+      ['--mount', '--propagation', 'private', 'sh', '-euc', OWN_STORE, 'sh', join(dir, 'sshd_config')],
+      { env: { PATH: host.env['PATH'] }, cwd: dir },
+    );
+    await service.ready(() => answers(port));
+    const [type, key] = (await readFile(`${hostKey}.pub`, 'utf8')).split(' ');
+    await writeFile(join(dir, 'known_hosts'), `classic ${type ?? ''} ${key ?? ''}\n`);
+    await writeFile(join(dir, 'ssh_config'), clientConfig(dir, port));
+    const settings = remoteOnly(`ssh-ng://classic - - ${JOBS} 1 - - -`);
+    const contender = await client(host, 'classic', settings, {
+      NIX_SSHOPTS: `-F ${join(dir, 'ssh_config')}`,
+    });
+    return new ClassicBuilder(contender, service);
+  }
+
+  async stop(): Promise<void> {
+    await this.#service.stop();
+  }
+}
+
+/** In a mount namespace: another /nix, gone with its last process. */
+const OWN_STORE = `
+  mount -t tmpfs -o size=80% classic /run
+  mkdir -p /run/sshd /run/nix
+  mount --bind /run/nix /nix
+  exec /usr/sbin/sshd -D -e -f "$1"
+`;
+
+function serverConfig(host: Host, dir: string, port: number, conf: string): string {
+  return [
+    `ListenAddress 127.0.0.1:${port}`,
+    `HostKey ${join(dir, 'host_key')}`,
+    `AuthorizedKeysFile ${join(dir, 'authorized_keys')}`,
+    'PermitRootLogin prohibit-password',
+    'StrictModes no',
+    'UsePAM no',
+    'PidFile none',
+    'MaxStartups 100',
+    `SetEnv PATH=${host.env['PATH'] ?? ''} NIX_CONF_DIR=${conf}`,
+    '',
+  ].join('\n');
+}
+
+function clientConfig(dir: string, port: number): string {
+  return [
+    'Host classic',
+    '  HostName 127.0.0.1',
+    `  Port ${port}`,
+    '  User root',
+    `  IdentityFile ${join(dir, 'identity')}`,
+    '  IdentitiesOnly yes',
+    '  HostKeyAlias classic',
+    `  UserKnownHostsFile ${join(dir, 'known_hosts')}`,
+    '  GlobalKnownHostsFile /dev/null',
+    '  StrictHostKeyChecking yes',
+    '',
+  ].join('\n');
+}
+
+async function answers(port: number): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => {
+      resolve(false);
+    });
+  });
+}

@@ -1,0 +1,38 @@
+import { join } from 'node:path';
+
+import type { Host } from '../host.js';
+import { timeBuild, type Timing } from '../process.js';
+
+export type ContenderName = 'local' | 'classic' | 'socket' | 'ssh';
+
+/** One way to build, as a client of Nix sees it. */
+export interface Contender {
+  readonly name: ContenderName;
+  build(derivation: string): Promise<Timing>;
+}
+
+export const JOBS = 4;
+
+/** A client that is told nothing but where to build. */
+export async function client(
+  host: Host,
+  name: ContenderName,
+  settings: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<Contender> {
+  const conf = await host.writeNixConf(`client-${name}`, settings);
+  return {
+    name,
+    build: async (derivation) =>
+      await timeBuild(join(host.nix, 'nix-store'), ['--realise', derivation], {
+        ...host.env,
+        ...env,
+        NIX_CONF_DIR: conf,
+      }),
+  };
+}
+
+/** Settings of a client that builds nothing itself. */
+export function remoteOnly(machine: string): string[] {
+  return ['max-jobs = 0', `builders = ${machine}`];
+}

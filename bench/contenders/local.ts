@@ -1,0 +1,7 @@
+import type { Host } from '../host.js';
+import { client, JOBS, type Contender } from './contender.js';
+
+/** The floor: no builder at all. */
+export async function localBuild(host: Host): Promise<Contender> {
+  return await client(host, 'local', [`max-jobs = ${JOBS}`, 'builders =']);
+}

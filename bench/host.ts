@@ -1,0 +1,108 @@
+import { appendFile, copyFile, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { runProgram } from './process.js';
+
+/** What all contenders share: one temporary directory, one Nix, and the host's store. */
+export class Host {
+  readonly dir: string;
+  readonly nix: string;
+  /** For clients; a contender adds its NIX_CONF_DIR. */
+  readonly env: NodeJS.ProcessEnv;
+  /** A store path with bin/busybox. */
+  busybox = '';
+  readonly #expressions: string;
+  #nonce = 0;
+
+  private constructor(dir: string, nix: string, expressions: string) {
+    this.dir = dir;
+    this.nix = nix;
+    this.#expressions = expressions;
+    this.env = {
+      PATH: `${nix}:${process.env['PATH'] ?? ''}`,
+      HOME: join(dir, 'home'),
+      NIX_CONF_DIR: join(dir, 'host'),
+      LANG: 'C',
+    };
+  }
+
+  static async create(dir: string, nix: string, expressions: string): Promise<Host> {
+    const host = new Host(dir, nix, expressions);
+    await mkdir(join(dir, 'home'), { recursive: true });
+    await host.writeNixConf('host', []);
+    const busybox = join(dir, 'drover-bench-busybox');
+    await mkdir(join(busybox, 'bin'), { recursive: true });
+    await copyFile('/bin/busybox', join(busybox, 'bin/busybox'));
+    host.busybox = await host.add(busybox);
+    return host;
+  }
+
+  /** Settings that are the same everywhere; returns the directory for NIX_CONF_DIR. */
+  async writeNixConf(name: string, lines: readonly string[]): Promise<string> {
+    const common = [
+      'build-users-group = nixbld',
+      'sandbox = true',
+      'sandbox-fallback = false',
+      'sandbox-paths = /bin/sh=/bin/busybox',
+      'substituters =',
+      'cores = 0',
+    ];
+    await mkdir(join(this.dir, name), { recursive: true });
+    await writeFile(join(this.dir, name, 'nix.conf'), [...common, ...lines, ''].join('\n'));
+    return join(this.dir, name);
+  }
+
+  /** A number that no other derivation has. */
+  nonce(): string {
+    return `${process.pid}-${Date.now()}-${(this.#nonce += 1)}`;
+  }
+
+  /** Adds a file or directory to the host's store; it is deleted at the end. */
+  async add(path: string): Promise<string> {
+    const added = (await runProgram(join(this.nix, 'nix-store'), ['--add', path], this.env)).trim();
+    await this.#own([added]);
+    return added;
+  }
+
+  /** A derivation that nobody has built. */
+  async instantiate(attribute: string, args: Readonly<Record<string, string>> = {}): Promise<string> {
+    const system = process.arch === 'arm64' ? 'aarch64-linux' : 'x86_64-linux';
+    const all = { system, busybox: this.busybox, nonce: this.nonce(), ...args };
+    const argv = Object.entries(all).flatMap(([name, value]) =>
+      /^\d+$/.test(value) && name === 'leaves' ? ['--arg', name, value] : ['--argstr', name, value],
+    );
+    const stdout = await runProgram(
+      join(this.nix, 'nix-instantiate'),
+      [this.#expressions, '--attr', attribute, ...argv],
+      this.env,
+    );
+    const derivation = stdout.trim();
+    const closure = await runProgram(
+      join(this.nix, 'nix-store'),
+      ['--query', '--requisites', derivation],
+      this.env,
+    );
+    const derivations = closure.split('\n').filter((path) => path.endsWith('.drv'));
+    const outputs = await runProgram(
+      join(this.nix, 'nix-store'),
+      ['--query', '--outputs', ...derivations],
+      this.env,
+    );
+    await this.#own([...derivations, ...outputs.trim().split('\n')]);
+    return derivation;
+  }
+
+  /** The busybox that was kept from round to round is to be deleted as well. */
+  async forget(): Promise<void> {
+    await this.#own([this.busybox]);
+  }
+
+  async #own(paths: readonly string[]): Promise<void> {
+    await appendFile(ownedPathsFile(this.dir), paths.map((path) => `${path}\n`).join(''));
+  }
+}
+
+/** Where it is written down what is to be deleted from the host's store at the end. */
+export function ownedPathsFile(dir: string): string {
+  return join(dir, 'store-paths');
+}

@@ -1,0 +1,107 @@
+import { execFileSync } from 'node:child_process';
+import { mkdir, statfs, writeFile } from 'node:fs/promises';
+import { cpus, freemem, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { verdicts } from './bars.js';
+import { ClassicBuilder } from './contenders/classic.js';
+import { Drover } from './contenders/drover.js';
+import { localBuild } from './contenders/local.js';
+import { Host } from './host.js';
+import { InputTree } from './inputs.js';
+import { runInNamespace } from './namespace.js';
+import { readOptions, USAGE, type Options } from './options.js';
+import { renderMedians, renderVerdicts } from './report.js';
+import { measureIdle, runRound, type Bench } from './round.js';
+import { Samples, type Measure } from './samples.js';
+import { deleteOwnPaths } from './store.js';
+
+/** This file is in its `dist/bench`. */
+const PACKAGE_DIR = fileURLToPath(new URL('../..', import.meta.url));
+const RESULTS_DIR = join(PACKAGE_DIR, 'bench/results');
+
+function facts(options: Options): Record<string, unknown> {
+  return {
+    date: new Date().toISOString(),
+    processors: cpus().map(({ model }) => model),
+    memoryBytes: totalmem(),
+    kernel: release(),
+    node: process.version,
+    nix: execFileSync(join(options.nix, 'nix-store'), ['--version'], { encoding: 'utf8' }).trim(),
+    options,
+  };
+}
+
+/** The largest input is made smaller where there is no room for two of it, on the disk and in the page cache. */
+async function fit(options: Options): Promise<Options> {
+  const { bavail, bsize } = await statfs('/nix/store');
+  const room = Math.floor(Math.min((bavail * bsize) / 8, freemem() / 2) / 1e6) * 1e6;
+  const [small, large] = options.growthBytes;
+  return { ...options, growthBytes: [small, Math.max(small, Math.min(large, room))] };
+}
+
+function growthMeasure(bytes: number): Measure {
+  return `input: new, ${bytes / 1e6} MB`;
+}
+
+async function bench(options: Options, dir: string): Promise<boolean> {
+  const { nix, logLevel, nodeArgs } = options;
+  const host = await Host.create(dir, nix, join(PACKAGE_DIR, 'bench/derivations.nix'));
+  const samples = new Samples();
+  const [small, large] = options.growthBytes;
+  const tree = (bytes: number): Promise<InputTree> => InputTree.create(host, bytes, options.inputFiles);
+  const growth = options.only.includes('growth')
+    ? [
+        { measure: growthMeasure(small), tree: await tree(small) },
+        { measure: growthMeasure(large), tree: await tree(large) },
+      ]
+    : [];
+  const run: Bench = { host, options, samples, input: await tree(options.inputBytes), growth };
+  const common = { program: join(PACKAGE_DIR, 'dist/main.js'), logLevel, nodeArgs };
+  const cold = await Drover.start(host, { ...common, name: 'cold', idleTimeout: '0s' });
+  const local = await localBuild(host);
+  await mkdir(RESULTS_DIR, { recursive: true });
+  for (let round = 0; round < options.rounds; round++) {
+    process.stderr.write(`round ${round + 1} of ${options.rounds}\n`);
+    const classic = await ClassicBuilder.start(host);
+    const drover = await Drover.start(host, { ...common, name: 'warm', idleTimeout: '5m' });
+    await runRound(run, { local, classic: classic.contender, drover, cold }, round);
+    if (options.only.includes('idle')) await measureIdle(run, drover);
+    await drover.stop();
+    await classic.stop();
+    await deleteOwnPaths(dir, nix, [host.busybox]);
+    if (logLevel !== 'info') await writeFile(join(RESULTS_DIR, `supervisor-${round + 1}.log`), drover.log);
+  }
+  await cold.stop();
+  await host.forget();
+  const bars = verdicts(samples, { growth: [growthMeasure(small), growthMeasure(large)] });
+  const result = { ...facts(options), samples, bars };
+  const file = join(RESULTS_DIR, `${new Date().toISOString().replaceAll(/[:.]/g, '-')}.json`);
+  await writeFile(file, `${JSON.stringify(result, undefined, 2)}\n`);
+  process.stdout.write(`${renderMedians(samples)}\n\n${renderVerdicts(bars)}\n\nall samples: ${file}\n`);
+  return bars.every(({ met }) => met !== false);
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  if (argv.includes('--help')) {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  let options;
+  try {
+    options = readOptions(argv);
+  } catch (error) {
+    process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    return 2;
+  }
+  const dir = process.env['DROVER_BENCH_DIR'];
+  if (dir === undefined) return await runInNamespace(fileURLToPath(import.meta.url), argv, options.nix);
+  return (await bench(await fit(options), dir)) ? 0 : 1;
+}
+
+// Every process that the benchmark starts ends with this one.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  if (process.env['DROVER_BENCH_DIR'] !== undefined) process.on(signal, () => process.exit(130));
+}
+process.exitCode = await main(process.argv.slice(2));

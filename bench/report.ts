@@ -1,0 +1,49 @@
+import type { ContenderName } from './contenders/contender.js';
+import type { Verdict } from './bars.js';
+import type { Measure, Samples } from './samples.js';
+
+const CONTENDERS: readonly ContenderName[] = ['local', 'classic', 'socket', 'ssh'];
+
+/** The medians, and in brackets how many times as fast as the classic builder each is. */
+export function renderMedians(samples: Samples): string {
+  const rows = samples.measures.map((measure) => [
+    measure,
+    ...CONTENDERS.map((contender) => cell(samples, measure, contender)),
+  ]);
+  return renderTable([['medians', 'local', 'classic', 'Drover, socket door', 'Drover, ssh door'], ...rows]);
+}
+
+function cell(samples: Samples, measure: Measure, contender: ContenderName): string {
+  const value = samples.median(measure, contender);
+  if (value === undefined) return '';
+  if (measure === 'idle: resident bytes') return `${(value / 1e6).toFixed(1)} MB`;
+  if (measure === 'idle: processor ms per second') return value.toFixed(1);
+  const text = value >= 10_000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(0)} ms`;
+  const classic = samples.median(measure, 'classic');
+  return classic === undefined || contender === 'classic'
+    ? text
+    : `${text} (${(classic / value).toFixed(1)} ×)`;
+}
+
+export function renderVerdicts(verdicts: readonly Verdict[]): string {
+  return renderTable([
+    ['bar', 'measured', ''],
+    ...verdicts.map(({ bar, measured, met }) => [
+      bar,
+      measured,
+      met === undefined ? 'not measured' : met ? 'met' : 'MISSED',
+    ]),
+  ]);
+}
+
+function renderTable(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
+  return rows
+    .map((row) =>
+      row
+        .map((text, column) => text.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}

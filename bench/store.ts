@@ -1,0 +1,18 @@
+import { existsSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { ownedPathsFile } from './host.js';
+import { runProgram } from './process.js';
+
+/** Deletes from the host's store what the benchmark has put there, and nothing else. */
+export async function deleteOwnPaths(dir: string, nix: string, keep: readonly string[] = []): Promise<void> {
+  const file = ownedPathsFile(dir);
+  const listed = await readFile(file, 'utf8').catch(() => '');
+  const paths = [...new Set(listed.split('\n'))].filter(
+    (path) => path.includes('-drover-bench-') && !keep.includes(path) && existsSync(path),
+  );
+  const env = { PATH: process.env['PATH'], NIX_CONF_DIR: join(dir, 'host'), HOME: join(dir, 'home') };
+  if (paths.length > 0) await runProgram(join(nix, 'nix-store'), ['--delete', ...paths], env);
+  await rm(file, { force: true });
+}
