@@ -13,6 +13,13 @@ export interface MachineSources {
   connectProgram(config: Config): string;
 }
 
+/**
+ * Jobs that Nix is told of beyond those that guests have room for. When a machine's jobs are all taken, Nix does not
+ * wait for one to end, but looks again every 5 seconds (its `poll-interval`), and guests would stand idle. Sessions
+ * cost little here while they wait for a lease, so the waiting is done here.
+ */
+const QUEUED_JOBS = 128;
+
 export interface MachinesOptions {
   readonly door: 'socket' | 'ssh';
   readonly format: MachineFormat;
@@ -29,7 +36,7 @@ export async function machines(
   const status = await statusIfRunning(config);
   const facts: MachineFacts = {
     systems: status?.systems ?? config.systems ?? (await sources.systems(config)),
-    maxJobs: config.pool.maxGuests * config.pool.jobsPerGuest,
+    maxJobs: config.pool.maxGuests * config.pool.jobsPerGuest + QUEUED_JOBS,
     features: config.features,
     connect: sources.connectProgram(config),
     ssh: door === 'ssh' ? await sshFacts(config, sources, status) : undefined,
