@@ -22,7 +22,7 @@ mount -o remount,bind,ro,nosuid,nodev "$root"
 scratch=$root/run
 mount -t tmpfs -o "size=$scratch_bytes,mode=0755,nodev,nosuid" "drover-$name" "$scratch"
 mkdir -p "$scratch/upper" "$scratch/work" "$scratch/nix-var" "$scratch/build" "$scratch/tmp" "$scratch/etc"
-chroot "$root" chown root:nixbld /run/upper
+chown 0:1900000000 "$scratch/upper" # nixbld in the image
 chmod 1775 "$scratch/upper"
 chmod 1777 "$scratch/tmp"
 mount -t overlay -o "lowerdir=$store,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$root/nix/store"

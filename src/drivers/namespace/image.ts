@@ -22,11 +22,32 @@ import type { HostPrograms } from './programs.js';
 const NIX_PROGRAMS = ['nix', 'nix-daemon', 'nix-store'];
 const BUILD_USERS = 32;
 /**
- * Nobody else's: a Nix that builds on the host itself kills all processes of its build user, which in most
- * installations has the uid 30001, and would not stop at a guest's. Beyond what systemd, too, gives to containers.
+ * Not those of the host's build users, 30001 and up: when a build on the host ends, Nix there kills every process of
+ * that user, and the host sees the guests' processes. Above what systemd, subordinate ids and Nix's own
+ * `auto-allocate-uids` use.
  */
 const BUILD_GID = 1_900_000_000;
 const FIRST_BUILD_UID = BUILD_GID + 1;
+/** Files of /etc. */
+const ACCOUNTS = accounts();
+
+function accounts(): { readonly passwd: string; readonly group: string } {
+  const users = Array.from({ length: BUILD_USERS }, (_, index) => ({
+    name: `nixbld${index + 1}`,
+    uid: FIRST_BUILD_UID + index,
+  }));
+  const account = (name: string, uid: number, gid: number): string =>
+    `${name}:x:${uid}:${gid}:${name}:/var/empty:/bin/false\n`;
+  return {
+    passwd: [
+      'root:x:0:0:root:/root:/bin/sh\n',
+      ...users.map(({ name, uid }) => account(name, uid, BUILD_GID)),
+      account('nobody', 65_534, 65_534),
+    ].join(''),
+    group: `root:x:0:\ntty:x:5:\nnixbld:x:${BUILD_GID}:${users.map(({ name }) => name).join(',')}\nnogroup:x:65534:\n`,
+  };
+}
+
 /** Everything of the image that is mounted over, or on, in a guest. */
 const DIRECTORIES = [
   'proc',
@@ -132,7 +153,7 @@ async function librariesOf(program: string, { ldd }: HostPrograms): Promise<stri
 }
 
 async function hashOf(files: ImageFiles): Promise<string> {
-  const hash = createHash('sha256').update('2');
+  const hash = createHash('sha256').update(JSON.stringify([DIRECTORIES, ACCOUNTS]));
   for (const [path, source] of files) {
     const { size, mtimeMs } = await stat(source);
     hash.update(`\0${path}\0${source}\0${size}\0${mtimeMs}`);
@@ -159,29 +180,7 @@ async function fill(root: string, files: ImageFiles, { programs, nix }: ImageSou
     const link = join(root, 'usr/bin', name);
     if (!(await exists(link))) await symlink(program, link);
   }
-  await writeAccounts(root);
-}
-
-async function writeAccounts(root: string): Promise<void> {
-  const users = Array.from({ length: BUILD_USERS }, (_, index) => ({
-    name: `nixbld${index + 1}`,
-    uid: FIRST_BUILD_UID + index,
-  }));
-  const passwd = users.map(
-    ({ name, uid }) => `${name}:x:${uid}:${BUILD_GID}:Nix build user:/var/empty:/bin/false\n`,
-  );
-  await writeFile(
-    join(root, 'etc/passwd'),
-    [
-      'root:x:0:0:root:/root:/bin/sh\n',
-      ...passwd,
-      'nobody:x:65534:65534:nobody:/var/empty:/bin/false\n',
-    ].join(''),
-  );
-  await writeFile(
-    join(root, 'etc/group'),
-    `root:x:0:\ntty:x:5:\nnixbld:x:${BUILD_GID}:${users.map(({ name }) => name).join(',')}\nnogroup:x:65534:\n`,
-  );
+  for (const [file, text] of Object.entries(ACCOUNTS)) await writeFile(join(root, 'etc', file), text);
 }
 
 async function exists(path: string): Promise<boolean> {
