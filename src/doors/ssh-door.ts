@@ -54,7 +54,10 @@ export async function openSshDoor(front: Front, options: SshDoorOptions): Promis
   const pending = new Map<string, Socket>();
   ssh.on('connection', (connection, { ip, port }) => {
     serveConnection(connection, keys, front, log.child({ peer: ip }));
+    const socket = pending.get(`${ip} ${port}`);
     connection.once('ready', () => pending.delete(`${ip} ${port}`));
+    // ssh2 only ends it, which a client that is dead never notices.
+    connection.on('error', () => socket?.destroy());
   });
   // Sockets are accepted here, not by ssh2: without noDelay each packet of a handshake waits for the last one's ACK.
   const server = createServer({ noDelay: true }, (socket) => {

@@ -29,7 +29,7 @@ export interface FrontOptions {
 /** The server side of the worker protocol, behind every door: one session per connection. */
 export class Front {
   readonly events: Emitter<FrontEvent>;
-  readonly #options: FrontOptions;
+  #options: FrontOptions;
   readonly #sessions = new Map<Session, Channel>();
   #count = 0;
 
@@ -38,6 +38,11 @@ export class Front {
     this.events = new Emitter((error) => {
       options.log.error({ err: error }, 'an observer of the front failed');
     });
+  }
+
+  /** What sessions that open from now on are told about guests. */
+  configure(image: Pick<FrontOptions, 'manifest' | 'systems'>): void {
+    this.#options = { ...this.#options, ...image };
   }
 
   /** Sessions that are open. */

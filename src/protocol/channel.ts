@@ -182,7 +182,7 @@ export class Channel {
     this.#discarding = true;
     this.#onEnd();
     this.end();
-    if (this.#isClosed()) return;
+    if (this.#closed || this.stream.destroyed) return;
     this.stream.once('close', clock.after(LINGER_MS, this.destroy.bind(this)));
     this.stream.resume();
   }

@@ -41,7 +41,7 @@ export class BenchGuest implements LeasedGuest {
       exec: async ([, verb], stdin = '') => {
         if (verb !== 'register') return { exitCode: 1, stdout: '', stderr: 'not scripted' };
         await this.beforeRegister();
-        const missing = stdin.split('\n').filter((line) => this.invisible.has(line));
+        const missing = registeredPaths(stdin).filter((path) => this.invisible.has(path));
         if (missing.length > 0) return { exitCode: 3, stdout: `${missing.join('\n')}\n`, stderr: '' };
         this.registrations.push(stdin);
         return { exitCode: 0, stdout: '', stderr: '' };
@@ -164,4 +164,12 @@ export async function outcome(channel: Channel): Promise<string | undefined> {
     if (frame.kind === 'last') return undefined;
     if (frame.kind === 'error') return frame.error.message;
   }
+}
+
+/** The paths of a registration, in order. */
+export function registeredPaths(registration: string): string[] {
+  const lines = registration.split('\n');
+  const paths: string[] = [];
+  for (let at = 0; at < lines.length - 1; at += 5 + Number(lines[at + 4])) paths.push(lines[at] ?? '');
+  return paths;
 }

@@ -46,8 +46,12 @@ describe('an upload', () => {
     });
     const bench = benchWith(guest);
     const { channel } = await bench.client();
+    const info = pathInfo(storePath('a'), { narSize: 8 * 1024 * 1024 });
     const sent = (async () => {
-      for (const part of upload(pathInfo(storePath('a')))) await channel.write(part);
+      await channel.write(encodeAddMultipleToStore({ repair: false, dontCheckSignatures: true }));
+      await channel.write(encodeFrame(Buffer.concat([encodePathCount(1), encodeAddedPath(info)])));
+      for (let i = 0; i < 8; i++) await channel.write(encodeFrame(Buffer.alloc(1024 * 1024)));
+      await channel.write(encodeFrameEnd());
     })();
     expect(await outcome(channel)).toBeUndefined();
     await sent;

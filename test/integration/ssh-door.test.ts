@@ -1,0 +1,145 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, stat, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+
+import { describe, expect, test } from '@jest/globals';
+
+import { loadHostKey } from '../../src/doors/host-key.js';
+import { WorkerClient } from '../../src/host-store/worker-client.js';
+import { pathInfo, storePath, VERSION } from '../support/scripted-daemon.js';
+import { SshBench } from '../support/ssh.js';
+import { waitUntil, within } from '../support/wait.js';
+
+/** A worker-protocol client over a real ssh. */
+async function nixOver(
+  bench: SshBench,
+  args = bench.args(),
+): Promise<{ client: WorkerClient; ended: Promise<unknown[]> }> {
+  const child = spawn('ssh', [...args, 'nix-daemon', '--stdio'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const ended = once(child, 'close');
+  const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
+  return { client: await WorkerClient.connect(stream, VERSION, 'Drover'), ended };
+}
+
+describe('the ssh door', () => {
+  test('lets a listed key in, and no other', async () => {
+    await using bench = await SshBench.start();
+    const refused = await bench.ssh([...bench.args('unlisted'), 'nix-daemon', '--stdio']);
+    expect(refused.exitCode).toBe(255);
+    expect(refused.stderr).toContain('Permission denied (publickey)');
+    const path = storePath('p');
+    bench.bench.hostDaemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(0) });
+    const { client, ended } = await nixOver(bench);
+    expect(await client.queryValidPaths([path])).toEqual([path]);
+    client.channel.end();
+    expect(await within('the end of ssh', ended)).toEqual([0, null]);
+  });
+
+  test.each([
+    [['echo', 'hello'], 'only `nix-daemon --stdio` can be run here'],
+    [['nix-store', '--serve', '--write'], 'use ssh-ng:// instead of ssh://'],
+    [['nix-daemon', '--stdio;', 'id'], 'only `nix-daemon --stdio` can be run here'],
+    [['nix-daemon'], 'only `nix-daemon --stdio` can be run here'],
+    [[], 'there is no shell here'],
+  ])('refuses %j in words, with status 127', async (command, message) => {
+    await using bench = await SshBench.start();
+    const { exitCode, stderr, stdout } = await bench.ssh([...bench.args(), ...command]);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 127, stdout: '' });
+    expect(stderr).toContain(`drover: `);
+    expect(stderr).toContain(message);
+  });
+
+  test('has no subsystems, tunnels or agents', async () => {
+    await using bench = await SshBench.start();
+    const sftp = await bench.ssh([...bench.args('listed', ['-s']), 'sftp']);
+    expect(sftp.exitCode).not.toBe(0);
+    expect(sftp.stderr).toContain('there are no subsystems here');
+    const local = await bench.ssh(bench.args('listed', ['-W', `127.0.0.1:${bench.door.port}`]));
+    expect(local.exitCode).not.toBe(0);
+    expect(local.stderr).toContain('open failed');
+    const remote = await bench.ssh(
+      bench.args('listed', ['-N', '-o', 'ExitOnForwardFailure=yes', '-R', '0:127.0.0.1:1']),
+    );
+    expect(remote.exitCode).toBe(255);
+    expect(remote.stderr).toContain('remote port forwarding failed');
+    const agent = await bench.ssh([...bench.args('listed', ['-A']), 'echo']);
+    expect(agent.exitCode).toBe(127);
+  });
+
+  test('serves many clients at once, and many sessions over one connection', async () => {
+    await using bench = await SshBench.start();
+    const path = storePath('p');
+    bench.bench.hostDaemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(0) });
+    const control = join(bench.dir, 'control');
+    const master = spawn('ssh', bench.args('listed', ['-N', '-M', '-S', control]), { stdio: 'ignore' });
+    const masterEnded = once(master, 'close');
+    await waitUntil('the control socket', async () => await stat(control).catch(() => undefined));
+    const all = await Promise.all([
+      ...Array.from({ length: 4 }, () => nixOver(bench)),
+      ...Array.from({ length: 6 }, () => nixOver(bench, bench.args('listed', ['-S', control]))),
+    ]);
+    expect(bench.bench.front.sessions).toBe(10);
+    const answers = await Promise.all(all.map(({ client }) => client.queryValidPaths([path])));
+    expect(answers.flat()).toHaveLength(10);
+    for (const { client } of all) client.channel.end();
+    await Promise.all(all.map(({ ended }) => ended));
+    await waitUntil('the end of all sessions', () => bench.bench.front.sessions === 0);
+    // The master is idle, and still there: closing the door must not wait for it.
+    await within('the door to close', bench.door.close());
+    expect(await within('the end of the master', masterEnded)).toEqual([255, null]);
+  });
+
+  test('cuts a client that says nothing, and notices one that is dead', async () => {
+    await using bench = await SshBench.start({ authenticationTimeoutMs: 50, keepaliveIntervalMs: 50 });
+    const socket = connect(bench.door.port, '127.0.0.1').resume();
+    await within('the silent client to be cut', once(socket, 'close'));
+
+    await using alive = await SshBench.start({ keepaliveIntervalMs: 50 });
+    const child = spawn('ssh', [...alive.args(), 'nix-daemon', '--stdio'], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    await waitUntil('the session', () => alive.bench.front.sessions === 1);
+    child.kill('SIGSTOP');
+    await waitUntil('the dead session to be noticed', () => alive.bench.front.sessions === 0);
+    child.kill('SIGKILL');
+  });
+
+  test('returns everything when a client is killed', async () => {
+    await using bench = await SshBench.start();
+    const child = spawn('ssh', [...bench.args(), 'nix-daemon', '--stdio'], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    await waitUntil('the session', () => bench.bench.front.sessions === 1);
+    child.kill('SIGKILL');
+    await waitUntil('the end of the session', () => bench.bench.front.sessions === 0);
+  });
+});
+
+describe("the ssh door's host key", () => {
+  test('is made once, for nobody else to read, and never written over', async () => {
+    await using bench = await SshBench.start();
+    const file = join(bench.dir, 'keys/host');
+    const made = await loadHostKey(file);
+    expect(made.publicKey).toMatch(/^ssh-ed25519 /);
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+    expect((await stat(join(bench.dir, 'keys'))).mode & 0o777).toBe(0o700);
+    expect(await loadHostKey(file)).toEqual(made);
+    const known = await bench.ssh([...bench.args(), 'true']);
+    expect(known.exitCode).toBe(127);
+    expect(await readFile(join(bench.dir, 'known_hosts'), 'utf8')).toContain(
+      (await loadHostKey(join(bench.dir, 'host/key'))).publicKey,
+    );
+
+    for (const content of ['', 'garbage\n', made.publicKey]) {
+      await writeFile(file, content);
+      await expect(loadHostKey(file)).rejects.toMatchObject({
+        code: 'HOST_KEY_UNUSABLE',
+        message: `${file} is not a private key`,
+      });
+      expect(await readFile(file, 'utf8')).toBe(content);
+    }
+  });
+});

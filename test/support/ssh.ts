@@ -1,0 +1,68 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { execa, type ResultPromise } from 'execa';
+
+import { loadHostKey } from '../../src/doors/host-key.js';
+import { openSshDoor, type SshDoor, type SshDoorOptions } from '../../src/doors/ssh-door.js';
+import { makeKey } from './drover.js';
+import { FrontBench, SILENT } from './front-bench.js';
+
+/** An ssh door with a front behind it that has nothing real, and OpenSSH's client before it. */
+export class SshBench implements AsyncDisposable {
+  readonly bench = new FrontBench();
+  readonly dir: string;
+  readonly door: SshDoor;
+
+  private constructor(dir: string, door: SshDoor, bench: FrontBench) {
+    this.dir = dir;
+    this.door = door;
+    this.bench = bench;
+  }
+
+  static async start(options: Partial<SshDoorOptions> = {}): Promise<SshBench> {
+    const dir = await mkdtemp('/tmp/ssh-bench-');
+    const { publicKey } = await makeKey(join(dir, 'listed'));
+    await makeKey(join(dir, 'unlisted'));
+    const bench = new FrontBench();
+    const door = await openSshDoor(bench.front, {
+      host: '127.0.0.1',
+      port: 0,
+      hostKey: await loadHostKey(join(dir, 'host/key')),
+      authorizedKeys: [publicKey],
+      log: SILENT,
+      ...options,
+    });
+    return new SshBench(dir, door, bench);
+  }
+
+  /** Arguments of `ssh`, the host among them. */
+  args(key: 'listed' | 'unlisted' = 'listed', more: readonly string[] = []): string[] {
+    const options = [
+      'BatchMode=yes',
+      'StrictHostKeyChecking=no',
+      `UserKnownHostsFile=${join(this.dir, 'known_hosts')}`,
+      'IdentitiesOnly=yes',
+      'LogLevel=ERROR',
+    ];
+    return [
+      ...['-F', '/dev/null', '-i', join(this.dir, key), '-p', String(this.door.port)],
+      ...options.flatMap((option) => ['-o', option]),
+      ...more,
+      '127.0.0.1',
+    ];
+  }
+
+  ssh(
+    args: readonly string[],
+    input: Uint8Array | string = '',
+  ): ResultPromise<{ reject: false; input: string }> {
+    return execa('ssh', args, { reject: false, input: input as string, encoding: 'latin1' as 'utf8' });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.bench.front.closeAll();
+    await this.door.close();
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,138 @@
+import { once } from 'node:events';
+import { Duplex } from 'node:stream';
+
+import { describe, expect, test } from '@jest/globals';
+
+import { errorCode } from '../../../src/lib/errors.js';
+import { Channel } from '../../../src/protocol/channel.js';
+import { string } from '../../../src/protocol/wire.js';
+import { WireWriter } from '../../../src/protocol/wire-writer.js';
+import { connectedPair } from '../../support/connected-pair.js';
+import { FakeClock, settled } from '../../support/fake-clock.js';
+
+/** A stream that takes nothing, and closes without saying so in any other way: what an ssh2 channel does. */
+class StuckStream extends Duplex {
+  constructor() {
+    super({ writableHighWaterMark: 1, emitClose: false });
+  }
+  override _read(): void {
+    // Nothing ever comes.
+  }
+  override _write(): void {
+    // Never done.
+  }
+}
+
+async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
+  return await promise.then(
+    () => undefined,
+    (error: unknown) => errorCode(error),
+  );
+}
+
+describe('a channel', () => {
+  test('that waits until the peer takes what was written leaves no listener behind', async () => {
+    const [near, far] = connectedPair();
+    const channel = new Channel(near);
+    const before = near.eventNames().map((name) => near.listenerCount(name));
+    far.resume();
+    for (let i = 0; i < 50; i++) await channel.write(Buffer.alloc(100_000));
+    expect(near.eventNames().map((name) => near.listenerCount(name))).toEqual(before);
+  });
+
+  test('stops waiting to write when the stream closes, also one that cannot be asked', async () => {
+    const stream = new StuckStream();
+    const channel = new Channel(stream);
+    const blocked = codeOf(channel.write(Buffer.alloc(10)));
+    stream.emit('close');
+    expect(await blocked).toBe('PROTOCOL_TRUNCATED');
+    expect(await codeOf(channel.write(Buffer.alloc(10)))).toBe('PROTOCOL_TRUNCATED');
+  });
+
+  test('is gone as soon as it is destroyed, whenever its stream notices', async () => {
+    const channel = new Channel(new StuckStream());
+    const read = channel.waitForInput();
+    const blocked = codeOf(channel.write(Buffer.alloc(10)));
+    channel.destroy();
+    expect(channel.gone.aborted).toBe(true);
+    expect([await read, await blocked]).toEqual([false, 'PROTOCOL_TRUNCATED']);
+  });
+
+  test('reads no further ahead than it must', async () => {
+    const [near, far] = connectedPair();
+    const channel = new Channel(near);
+    let sent = 0;
+    for (let i = 0; i < 100 && far.write(Buffer.alloc(64 * 1024)); i++) {
+      sent += 64 * 1024;
+      await settled();
+    }
+    expect(sent).toBeLessThan(1024 * 1024);
+    expect(channel.receivedBytes).toBeLessThan(1024 * 1024);
+  });
+
+  test('that closes gives the peer time to read, throws away what still comes, and then cuts', async () => {
+    const clock = new FakeClock();
+    const [near, far] = connectedPair();
+    const channel = new Channel(near);
+    await channel.write(Buffer.from('last words'));
+    channel.close(clock);
+    // The peer is not listening yet: it is sending more than fits on the way.
+    for (let i = 0; i < 50; i++) {
+      if (!far.write(Buffer.alloc(64 * 1024))) await once(far, 'drain');
+    }
+    const words: Buffer[] = [];
+    far.on('data', (part: Buffer) => words.push(part));
+    await settled();
+    expect(Buffer.concat(words).toString()).toBe('last words');
+    expect(near.destroyed).toBe(false);
+    await clock.advance(5_000);
+    expect(near.destroyed).toBe(true);
+  });
+
+  test('that closes sets no timer for a peer that ends at once', async () => {
+    const clock = new FakeClock();
+    const [near, far] = connectedPair();
+    const channel = new Channel(near);
+    far.resume();
+    channel.close(clock);
+    far.end();
+    await once(near, 'close');
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  test('holds the peer to its time in the middle of a message only', async () => {
+    const clock = new FakeClock();
+    const [near, far] = connectedPair();
+    const channel = new Channel(near, { peer: 'The peer', stall: { clock, timeoutMs: 1_000 } });
+    const text = new WireWriter().string('some text').finish();
+    const idle = channel.waitForInput();
+    await clock.advance(10_000);
+    far.write(text.subarray(0, 9));
+    await idle;
+    const reading = channel.run(string());
+    for (let at = 9; at < text.length; at++) {
+      await clock.advance(900);
+      far.write(text.subarray(at, at + 1));
+      await settled();
+    }
+    expect(await reading).toBe('some text');
+    expect(clock.pendingTimers).toBe(0);
+    const stalled = codeOf(channel.run(string()));
+    far.write(text.subarray(0, 4));
+    await settled();
+    await clock.advance(1_000);
+    expect(await stalled).toBe('CLIENT_STALLED');
+  });
+
+  test('survives an error of its stream at any time', async () => {
+    const [near] = connectedPair();
+    const channel = new Channel(near, { peer: 'The peer' });
+    const read = channel.run(string());
+    near.destroy(new Error('ECONNRESET'));
+    await expect(read).rejects.toMatchObject({
+      message: 'The peer closed the connection in the middle of a message',
+      cause: { message: 'ECONNRESET' },
+    });
+    near.emit('error', new Error('and again'));
+  });
+});

@@ -1,0 +1,59 @@
+import { describe, expect, test } from '@jest/globals';
+
+import { WorkerClient } from '../../../src/host-store/worker-client.js';
+import type { StorePath } from '../../../src/protocol/store-path.js';
+import { pathInfo, ScriptedDaemon, storePath, VERSION } from '../../support/scripted-daemon.js';
+
+async function connected(): Promise<{ daemon: ScriptedDaemon; client: WorkerClient }> {
+  const daemon = new ScriptedDaemon();
+  return { daemon, client: await WorkerClient.connect(daemon.connect(), VERSION, 'The daemon') };
+}
+
+describe('a client of a nix-daemon', () => {
+  test('asks about thousands of paths over one connection, and keeps the answers in order', async () => {
+    const { daemon, client } = await connected();
+    const paths = Array.from({ length: 2_000 }, (_, i) => storePath(`p${i}`));
+    for (const path of paths.filter((_, i) => i % 3 === 0)) {
+      daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(0) });
+    }
+    const [infos, valid] = await Promise.all([client.queryPathInfos(paths), client.queryValidPaths(paths)]);
+    expect(infos.map((info) => info !== undefined)).toEqual(paths.map((_, i) => i % 3 === 0));
+    expect(valid).toHaveLength(667);
+  });
+
+  test('is in step with the daemon after one of many requests was refused', async () => {
+    const { daemon, client } = await connected();
+    const drvs = Array.from({ length: 5 }, (_, i) => storePath(`d${i}.drv`));
+    for (const drv of drvs.filter((_, i) => i !== 2)) daemon.outputs.set(drv, new Map<string, StorePath>());
+    await expect(client.queryDerivationOutputs(drvs)).rejects.toThrow(`no such derivation: ${drvs[2] ?? ''}`);
+    const path = storePath('p');
+    daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(0) });
+    expect(await client.queryValidPaths([path])).toEqual([path]);
+  });
+
+  test('is in step with the daemon after a NAR was not read to its end', async () => {
+    const { daemon, client } = await connected();
+    const path = storePath('p');
+    daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(3_000_000, 1) });
+    for await (const chunk of client.narFromPath(path, 3_000_000)) {
+      expect(chunk.length).toBeGreaterThan(0);
+      break;
+    }
+    expect(await client.queryValidPaths([path])).toEqual([path]);
+  });
+
+  test('tells a NAR that ends early from one that is whole', async () => {
+    const { daemon, client } = await connected();
+    const path = storePath('p');
+    daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(100) });
+    const reading = (async () => {
+      for await (const chunk of client.narFromPath(path, 200)) {
+        expect(chunk.length).toBeGreaterThan(0);
+        setImmediate(() => {
+          daemon.die();
+        });
+      }
+    })();
+    await expect(reading).rejects.toMatchObject({ code: 'NAR_TRUNCATED' });
+  });
+});
