@@ -48,7 +48,7 @@ const oneWay = folders.map((folder) => {
 });
 
 export default tseslint.config(
-  { ignores: ['dist', 'node_modules', 'coverage', 'test/fixtures'] },
+  { ignores: ['dist', 'dist.new', 'dist.old', 'node_modules', 'coverage', 'test/fixtures'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: {

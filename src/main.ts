@@ -37,17 +37,17 @@ async function createDriver(config: Config): Promise<GuestDriver> {
   });
 }
 
-async function serve(config: Config): Promise<number> {
+async function serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number> {
   const log = createLog(config.log.level);
   const supervisor = await Supervisor.start({
     config,
     version,
     host: hostStore(env),
-    createDriver: () => createDriver(config),
+    createDriver,
     connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
     log,
   });
-  return await serveUntilSignal(supervisor, config.pool.drainTimeoutMs, log);
+  return await serveUntilSignal(supervisor, { config, file, load, log });
 }
 
 const print = (text: string): void => {

@@ -1,19 +1,32 @@
 import { EXIT } from './cli/exit-codes.js';
+import type { Config } from './config/schema.js';
+import { watchConfig } from './config/watch.js';
 import { systemClock } from './lib/clock.js';
+import { errorMessage } from './lib/errors.js';
 import type { Log } from './lib/log.js';
+import { Mutex } from './lib/mutex.js';
 import type { Supervisor } from './supervisor.js';
 
+export interface ServeOptions {
+  readonly config: Config;
+  /** Where the configuration was read from, if it was. */
+  readonly file: string | undefined;
+  /** Reads it again. */
+  readonly load: () => Promise<Config>;
+  readonly log: Log;
+}
+
 /**
- * Runs a supervisor until SIGTERM, SIGINT or SIGHUP: then builds may end until the deadline; a second signal, or the
- * deadline, ends them.
+ * Runs a supervisor until SIGTERM or SIGINT: then builds may end until the deadline; a second signal, or the deadline,
+ * ends them. SIGHUP, or a change of the file, has the configuration read again.
  * @returns the exit status: a failure if builds were cut off
  */
-export async function serveUntilSignal(
-  supervisor: Supervisor,
-  drainTimeoutMs: number,
-  log: Log,
-): Promise<number> {
+export async function serveUntilSignal(supervisor: Supervisor, options: ServeOptions): Promise<number> {
+  const { log } = options;
+  const stopReloading = await reloadOnChange(supervisor, options);
   await nextSignal();
+  await stopReloading();
+  const { drainTimeoutMs } = supervisor.config.pool;
   log.info({ deadlineMs: drainTimeoutMs }, 'draining: running builds may end; signal again to end them now');
   let cutOff = 0;
   const kill = (reason: string): void => {
@@ -33,6 +46,38 @@ export async function serveUntilSignal(
   await supervisor.close();
   log.info('drover has ended');
   return cutOff > 0 ? EXIT.failure : EXIT.ok;
+}
+
+/** One reload at a time. An invalid file changes nothing. */
+async function reloadOnChange(
+  supervisor: Supervisor,
+  { file, load, log }: ServeOptions,
+): Promise<() => Promise<void>> {
+  const mutex = new Mutex();
+  const reload = (): void => {
+    void mutex.run(async () => {
+      try {
+        const changes = await supervisor.reload(await load());
+        if (changes.length === 0) return;
+        supervisor.countReload('ok');
+        const restart = changes.filter(({ kind }) => kind === 'restart').map(({ key }) => key);
+        log.info({ changes }, 'configuration reloaded');
+        if (restart.length > 0)
+          log.warn({ keys: restart }, 'these keys take effect when drover is restarted');
+      } catch (error) {
+        supervisor.countReload('failed');
+        log.error({ reason: errorMessage(error) }, 'the new configuration is not usable; the old one stays');
+      }
+    });
+  };
+  process.on('SIGHUP', reload);
+  const stopWatching = file === undefined ? undefined : await watchConfig(file, reload);
+  // It may have changed between being read and being watched.
+  if (file !== undefined) reload();
+  return async () => {
+    process.off('SIGHUP', reload);
+    await stopWatching?.();
+  };
 }
 
 async function nextSignal(): Promise<void> {

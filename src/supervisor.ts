@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 
+import { diffConfig, type ConfigChange } from './config/diff.js';
 import type { Config } from './config/schema.js';
 import type { DroverEvent, Status } from './control/api.js';
 import { controlSocket } from './control/client.js';
@@ -13,6 +14,7 @@ import { Front } from './front/front.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
 import { systemClock } from './lib/clock.js';
+import { Emitter } from './lib/emitter.js';
 import { DroverError } from './lib/errors.js';
 import { clearStaleSocket } from './lib/listen.js';
 import type { Log } from './lib/log.js';
@@ -26,7 +28,7 @@ export interface SupervisorParts {
   readonly config: Config;
   readonly version: string;
   readonly host: HostStore;
-  readonly createDriver: () => Promise<GuestDriver>;
+  readonly createDriver: (config: Config) => Promise<GuestDriver>;
   /** The compiled drover-connect. */
   readonly connectProgram: string;
   readonly log: Log;
@@ -40,10 +42,12 @@ export function hostKeyFile(stateDir: string): string {
 /** Everything that `drover serve` runs, put together. */
 export class Supervisor {
   readonly #parts: SupervisorParts;
-  readonly #driver: GuestDriver;
+  #config: Config;
+  #driver: GuestDriver;
   readonly #pool: Pool;
   readonly #front: Front;
   readonly #totals = new TotalsCounter();
+  readonly #reloads = new Emitter<'ok' | 'failed'>();
   readonly #startedAt = new Date().toISOString();
   /** Closes what was opened, the last first. */
   readonly #closers: (() => Promise<void>)[] = [];
@@ -55,6 +59,7 @@ export class Supervisor {
   private constructor(parts: SupervisorParts, driver: GuestDriver) {
     const { config, log, host } = parts;
     this.#parts = parts;
+    this.#config = config;
     this.#driver = driver;
     this.#pool = new Pool(driver, config.pool, systemClock, log);
     this.#front = new Front({
@@ -72,7 +77,8 @@ export class Supervisor {
       version: parts.version,
       nixVersion: driver.manifest.nixVersion,
       driver: driver.name,
-      systems: servedSystems(config, driver),
+      systems: driver.manifest.systems,
+      reloads: this.#reloads,
     });
     this.onEvent((event) => {
       this.#totals.count(event);
@@ -88,7 +94,7 @@ export class Supervisor {
     await makePrivateDir(config.stateDir);
     // Another supervisor with this state directory is found before anything of its is touched.
     await clearStaleSocket(controlSocket(config.stateDir));
-    const driver = await parts.createDriver();
+    const driver = await parts.createDriver(config);
     // Also makes the store's directory on a host whose Nix was never used.
     await (await host.connect())[Symbol.asyncDispose]();
     const supervisor = new Supervisor(parts, driver);
@@ -107,7 +113,8 @@ export class Supervisor {
   }
 
   async #open(): Promise<void> {
-    const { config, connectProgram, log } = this.#parts;
+    const config = this.#config;
+    const { connectProgram, log } = this.#parts;
     const control = await serveControl(controlSocket(config.stateDir), {
       status: () => this.status(),
       onEvent: (listener) => this.onEvent(listener),
@@ -146,8 +153,14 @@ export class Supervisor {
     };
   }
 
+  /** As it is in force: keys that take a restart are those of the start. */
+  get config(): Config {
+    return this.#config;
+  }
+
   status(): Status {
-    const { config, version } = this.#parts;
+    const config = this.#config;
+    const { version } = this.#parts;
     const { manifest, name } = this.#driver;
     const { maxGuests, jobsPerGuest } = config.pool;
     return {
@@ -175,6 +188,32 @@ export class Supervisor {
       builds: this.#front.builds,
       totals: this.#totals.totals,
     };
+  }
+
+  /**
+   * Takes another configuration, as far as that goes without a restart: limits at once, guests as they are made anew.
+   * When it rejects, nothing has changed.
+   * @returns what has changed, and what it takes
+   * @throws DroverError what the driver says about the new guests, or `SYSTEM_NOT_SERVED`
+   */
+  async reload(config: Config): Promise<readonly ConfigChange[]> {
+    const changes = diffConfig(this.#config, config);
+    const kinds = new Set(changes.map(({ kind }) => kind));
+    const { stateDir, driver: driverName, doors, metrics } = this.#config;
+    const next = { ...config, stateDir, driver: driverName, doors, metrics };
+    const driver = kinds.has('new guests') ? await this.#parts.createDriver(next) : this.#driver;
+    const systems = servedSystems(next, driver);
+    this.#config = next;
+    this.#driver = driver;
+    this.#parts.log.level = next.log.level;
+    this.#front.configure({ manifest: driver.manifest, systems });
+    this.#pool.configure(next.pool, driver);
+    return changes;
+  }
+
+  /** Counts a reload, for metrics. */
+  countReload(result: 'ok' | 'failed'): void {
+    this.#reloads.emit(result);
   }
 
   /** No more leases; running builds may end. Settles when no guest is left. */

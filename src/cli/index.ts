@@ -16,8 +16,12 @@ export interface CliContext extends MachineSources {
   readonly home: string;
   readonly print: (text: string) => void;
   readonly printError: (text: string) => void;
-  /** Runs until it is told to stop. @returns the exit status */
-  serve(config: Config): Promise<number>;
+  /**
+   * Runs until it is told to stop.
+   * @param load reads the configuration again
+   * @returns the exit status
+   */
+  serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number>;
   /** @returns the exit status */
   demo(options: {
     readonly cache: string | undefined;
@@ -66,7 +70,7 @@ function buildProgram(context: CliContext, setExitCode: (code: number) => void):
 
   command('serve', 'run the supervisor until it is told to stop (SIGTERM drains, a second one kills)').action(
     async (options: { config?: string }) => {
-      setExitCode(await context.serve(await load(options)));
+      setExitCode(await context.serve(await load(options), options.config, () => load(options)));
     },
   );
   command('status', 'show guests, builds and what was shared')

@@ -1,3 +1,4 @@
+import type { Emitter } from '../lib/emitter.js';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 
 import { collectFront, type FrontSource } from './front-metrics.js';
@@ -15,6 +16,8 @@ export interface MetricsOptions {
   readonly driver: string;
   /** Nix systems that are built here, which are counted apart: builds for any other are `other`. */
   readonly systems: readonly string[];
+  /** Each time that the configuration was read again, how that went. */
+  readonly reloads: Emitter<'ok' | 'failed'>;
 }
 
 /** Longer than any scrape interval, in milliseconds. */
@@ -49,6 +52,15 @@ export function collectMetrics(options: MetricsOptions): Registry {
   make
     .gauge('drover_info', 'What runs: always 1.', ['version', 'nix_version', 'driver'])
     .set({ version, nix_version: nixVersion, driver }, 1);
+  const reloads = make.counter(
+    'drover_config_reloads_total',
+    'Times that the configuration was read again.',
+    ['result'],
+    [{ result: 'ok' }, { result: 'failed' }],
+  );
+  options.reloads.on((result) => {
+    reloads.inc({ result });
+  });
   collectPool(options.pool, make);
   collectFront(options.front, options.systems, make);
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: HARDLY_EVER_MS });

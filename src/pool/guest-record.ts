@@ -11,6 +11,8 @@ import type { GuestState } from './state.js';
 /** One guest in the pool's books. Only the pool writes to it. */
 export class GuestRecord implements GuestView {
   readonly id: string;
+  /** What makes it: a later configuration may make guests by another. */
+  readonly driver: GuestDriver;
   readonly bornAt: number;
   readyAt: number;
   readonly startedWall: number;
@@ -32,8 +34,9 @@ export class GuestRecord implements GuestView {
   statsDue = false;
   readonly #lost = new AbortController();
 
-  constructor(id: string, now: number, wallNow: number, isRetry: boolean) {
+  constructor(id: string, driver: GuestDriver, now: number, wallNow: number, isRetry: boolean) {
     this.id = id;
+    this.driver = driver;
     this.bornAt = now;
     this.readyAt = now;
     this.idleSince = now;
@@ -64,18 +67,18 @@ export class GuestRecord implements GuestView {
     );
   }
 
-  snapshot(driver: GuestDriver, now: number): GuestSnapshot {
+  snapshot(now: number): GuestSnapshot {
     return {
       id: this.id,
       state: this.state,
-      driver: driver.name,
+      driver: this.driver.name,
       leases: this.leases,
       builds: this.builds,
       startedAt: new Date(this.startedWall).toISOString(),
       bootedAt: this.bootedWall === undefined ? null : new Date(this.bootedWall).toISOString(),
       idleSeconds: this.leases > 0 || this.state !== 'ready' ? 0 : Math.round((now - this.idleSince) / 1000),
       sharedPaths: this.leased?.store.sharedPaths ?? 0,
-      consoleLog: driver.consoleLog(this.id),
+      consoleLog: this.driver.consoleLog(this.id),
     };
   }
 }

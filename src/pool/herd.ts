@@ -29,7 +29,7 @@ export interface HerdOptions {
  * INVARIANT: A guest is in here from before the driver is asked to boot it until nothing of it is left on the host.
  */
 export class Herd {
-  readonly #options: HerdOptions;
+  #options: HerdOptions;
   readonly #guests = new Map<string, GuestRecord>();
   #count = 0;
   /** Since a guest has booted, or the herd gave up. */
@@ -50,6 +50,14 @@ export class Herd {
     return this.#bootNotBefore;
   }
 
+  /** Guests are made by this driver from now on. Those of another generation get no more leases. */
+  configure(driver: GuestDriver, bootTimeoutMs: number): void {
+    this.#options = { ...this.#options, driver, bootTimeoutMs };
+    for (const guest of this.#guests.values()) {
+      if (guest.driver.manifest.generation !== driver.manifest.generation) guest.retire ??= 'stale';
+    }
+  }
+
   get(id: string): GuestRecord {
     const guest = this.#guests.get(id);
     if (guest === undefined) throw new DroverError('UNKNOWN_GUEST', `There is no guest ${id}`);
@@ -64,7 +72,7 @@ export class Herd {
   boot(): void {
     const { driver, bootTimeoutMs, clock, emit, log } = this.#options;
     const id = `g${++this.#count}`;
-    const guest = new GuestRecord(id, clock.now(), clock.wallNow(), this.#failedBoots > 0);
+    const guest = new GuestRecord(id, driver, clock.now(), clock.wallNow(), this.#failedBoots > 0);
     this.#guests.set(id, guest);
     emit({ type: 'guest-state', guest: id, from: undefined, to: 'booting', reason: undefined });
     log.info({ guest: id }, 'booting a guest');

@@ -26,8 +26,7 @@ export interface PoolOptions extends PoolPolicy {
  */
 export class Pool implements Leaser {
   readonly events: Emitter<PoolEvent>;
-  readonly #driver: GuestDriver;
-  readonly #options: PoolOptions;
+  #options: PoolOptions;
   readonly #clock: Clock;
   readonly #herd: Herd;
   readonly #waiters: WaitQueue;
@@ -39,7 +38,6 @@ export class Pool implements Leaser {
   #cancelWake: CancelTimer | undefined;
 
   constructor(driver: GuestDriver, options: PoolOptions, clock: Clock, log: Log) {
-    this.#driver = driver;
     this.#options = options;
     this.#clock = clock;
     this.events = new Emitter((error) => {
@@ -70,6 +68,13 @@ export class Pool implements Leaser {
     this.#settle();
   }
 
+  /** From now on these limits hold, and guests are made by this driver; those of another generation drain. */
+  configure(options: PoolOptions, driver: GuestDriver): void {
+    this.#options = options;
+    this.#herd.configure(driver, options.bootTimeoutMs);
+    this.#settle();
+  }
+
   /** Not `async`: see `WaitQueue.add`. */
   lease(request: LeaseRequest): Promise<Lease> {
     if (request.signal.aborted) return Promise.reject(request.signal.reason as Error);
@@ -82,7 +87,7 @@ export class Pool implements Leaser {
   snapshot(): PoolSnapshot {
     const { guests } = this.#herd;
     return {
-      guests: guests.map((guest) => guest.snapshot(this.#driver, this.#clock.now())),
+      guests: guests.map((guest) => guest.snapshot(this.#clock.now())),
       waiting: this.#waiters.size,
       leases: guests.reduce((sum, guest) => sum + guest.leases, 0),
     };

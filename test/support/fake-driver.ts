@@ -147,6 +147,18 @@ export class FakeDriver implements GuestDriver {
     return Promise.resolve([]);
   }
 
+  /** The same driver, with guests of another image. */
+  ofGeneration(generation: string): GuestDriver {
+    return {
+      name: this.name,
+      ownClock: this.ownClock,
+      manifest: { ...this.manifest, generation },
+      consoleLog: (id) => this.consoleLog(id),
+      boot: (options) => this.boot(options),
+      reap: () => this.reap(),
+    };
+  }
+
   /** The error that a driver gives. */
   bootError(id: string, why: string): DroverError {
     return new DroverError(

@@ -164,13 +164,22 @@ export class NamespaceDriver implements GuestDriver {
     });
   }
 
-  /** Guests die with their supervisor, so only their directories are ever left, and more logs than anybody reads. */
+  /**
+   * Guests die with their supervisor, so only their directories are ever left; and images of other programs, and more
+   * logs than anybody reads.
+   */
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
     const guests = join(this.#options.stateDir, 'guests');
     for (const id of await list(guests)) {
       await removeGuestDir(join(guests, id));
       found.push(`removed the directory of guest ${id}`);
+    }
+    const images = join(this.#options.stateDir, 'images');
+    for (const image of await list(images)) {
+      if (join(images, image) === this.#image.root) continue;
+      await rm(join(images, image), { recursive: true, force: true });
+      found.push(`removed the image ${image}`);
     }
     const logs = await list(join(this.#options.stateDir, 'logs'));
     for (const log of logs.slice(0, -KEPT_LOGS)) await unlink(join(this.#options.stateDir, 'logs', log));

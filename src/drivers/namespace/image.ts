@@ -3,7 +3,6 @@ import {
   constants,
   copyFile,
   mkdir,
-  readdir,
   readFile,
   realpath,
   rename,
@@ -88,16 +87,13 @@ export interface ImageSources {
 
 /**
  * Makes the root of the guests below `imagesDir`, or finds it there: busybox, Nix with the libraries it is linked
- * to, drover-guest, and a minimal /etc. Images of other programs are removed; no guest of theirs can be alive.
+ * to, drover-guest, and a minimal /etc.
  */
 export async function makeImage(imagesDir: string, sources: ImageSources): Promise<NamespaceImage> {
   const files = await filesOf(sources);
   const hash = await hashOf(files);
   const root = join(imagesDir, hash);
   await mkdir(imagesDir, { recursive: true, mode: 0o700 });
-  for (const other of await readdir(imagesDir)) {
-    if (other !== hash) await rm(join(imagesDir, other), { recursive: true, force: true });
-  }
   if (await exists(root)) return { root, hash };
   const unfinished = `${root}.tmp`;
   await fill(unfinished, files, sources);

@@ -26,6 +26,7 @@ export class MetricsBench {
   readonly failures: unknown[] = [];
   readonly poolEvents = new Emitter<PoolEvent>((error) => this.failures.push(error));
   readonly frontEvents = new Emitter<FrontEvent>((error) => this.failures.push(error));
+  readonly reloads = new Emitter<'ok' | 'failed'>((error) => this.failures.push(error));
   snapshot: PoolSnapshot = { guests: [], waiting: 0, leases: 0 };
   openBytes: RelayedBytes = { receivedBytes: 0, sentBytes: 0 };
   readonly registry;
@@ -44,6 +45,7 @@ export class MetricsBench {
       nixVersion: '2.30.1',
       driver: 'fake',
       systems,
+      reloads: this.reloads,
     });
   }
 

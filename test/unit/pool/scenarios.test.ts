@@ -7,7 +7,7 @@ import { z } from 'zod';
 
 import { errorMessage } from '../../../src/lib/errors.js';
 import { settled } from '../../support/fake-clock.js';
-import { eventText, Harness } from './harness.js';
+import { DEFAULT_OPTIONS, eventText, Harness } from './harness.js';
 
 const DIRECTORY = join(import.meta.dirname, 'scenarios');
 const behaviour = z.enum(['exit', 'hang', 'reject', 'throw']);
@@ -35,6 +35,13 @@ const stepSchema = z.strictObject({
   /** Guests that die by themselves, and how. */
   die: z.record(z.string(), z.string()).optional(),
   advanceMs: z.number().optional(),
+  /** Another configuration: its options, and whether its guests are of another generation. */
+  configure: z
+    .strictObject({
+      options: z.record(z.string(), z.number()).prefault({}),
+      generation: z.string().optional(),
+    })
+    .optional(),
   drain: z.literal(true).optional(),
   kill: z.literal(true).optional(),
   expect: z
@@ -84,6 +91,10 @@ class Run {
     for (const [name, why] of entries(step.retire)) this.harness.session(name).retire(why);
     for (const name of step.abort ?? []) this.harness.session(name).controller.abort(new Error('gone'));
     for (const [id, how] of entries(step.die)) driver.guestOf(id).die(how);
+    if (step.configure !== undefined) {
+      const { options, generation = driver.manifest.generation } = step.configure;
+      pool.configure({ ...DEFAULT_OPTIONS, ...options }, driver.ofGeneration(generation));
+    }
     if (step.drain !== undefined) void pool.drain().then(() => (this.drained = true));
     if (step.kill !== undefined) void pool.kill().then(() => (this.drained = true));
     await settled();

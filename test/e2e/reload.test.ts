@@ -1,0 +1,51 @@
+import { readFile, writeFile } from 'node:fs/promises';
+
+import { expect, test } from '@jest/globals';
+import { parse, stringify } from 'yaml';
+
+import { startDrover, type Drover } from '../support/drover.js';
+import { nixHost, succeeded } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+import { waitUntil } from '../support/wait.js';
+
+/** Rewrites the configuration that a supervisor was started with. */
+async function change(drover: Drover, sections: Readonly<Record<string, unknown>>): Promise<void> {
+  const config = parse(await readFile(drover.configFile, 'utf8')) as Record<string, unknown>;
+  await writeFile(drover.configFile, stringify({ ...config, ...sections }));
+}
+
+describeE2e('a configuration that changes', [], () => {
+  test('is taken over without a restart: limits at once, guests by new ones', async () => {
+    await using drover = await startDrover();
+    await using host = await nixHost({ drover });
+    succeeded(await host.build(host.derivation('before', 'echo $NIX_BUILD_CORES; echo done > $out')));
+    const { position } = drover.events;
+
+    await change(drover, { pool: { maxGuests: 3 }, guest: { cores: 1 } });
+    await drover.waitForLog('configuration reloaded');
+    await drover.events.waitFor('guest-retired', ({ reason }) => reason === 'stale', { since: position });
+    expect((await drover.status()).maxGuests).toBe(3);
+
+    const { stderr } = succeeded(
+      await host.build(host.derivation('after', 'echo "cores: $NIX_BUILD_CORES"; echo done > $out')),
+    );
+    expect(stderr).toContain('cores: 1\n');
+  });
+
+  test('but is not usable leaves the old one in force, and says why', async () => {
+    await using drover = await startDrover();
+    await writeFile(drover.configFile, 'pool: { maxGusts: 3 }\n');
+    const line = await drover.waitForLog('the new configuration is not usable; the old one stays');
+    expect(line['reason']).toContain('drover.yaml:1:9: pool.maxGusts: unknown key; did you mean maxGuests?');
+    expect((await drover.status()).maxGuests).toBe(2);
+  });
+
+  test('is read again on SIGHUP; what takes a restart is named', async () => {
+    await using drover = await startDrover();
+    await change(drover, { metrics: { listen: '127.0.0.1:0' } });
+    drover.signal('SIGHUP');
+    const line = await drover.waitForLog('these keys take effect when drover is restarted');
+    expect(line['keys']).toContain('metrics.listen.host');
+    expect((await waitUntil('the status', () => drover.status())).metrics).toBeNull();
+  });
+});
