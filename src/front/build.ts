@@ -1,7 +1,7 @@
 import type { Inputs } from '../guest/provision.js';
 import type { Clock } from '../lib/clock.js';
 import type { Emitter } from '../lib/emitter.js';
-import { errorCode, errorMessage } from '../lib/errors.js';
+import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { humanBytes } from '../lib/human.js';
 import { isSuccess, type BuildResult } from '../protocol/build-result.js';
@@ -92,9 +92,16 @@ export async function forwardBuild(
         continue;
       }
       const loss = await howLost(error, context);
-      if (loss === undefined || guest === undefined || bound || ++losses > MAX_REPLAYS) {
-        finish(loss === undefined ? 'Error' : 'Lost');
+      if (loss === undefined || guest === undefined) {
+        finish('Error');
         throw error;
+      }
+      if (bound || ++losses > MAX_REPLAYS) {
+        finish('Lost');
+        // Not `error`, which is only what the loss was noticed by.
+        throw new DroverError('GUEST_LOST', loss, {
+          hint: "Start the build again. If guests go on ending, Drover's log and their console logs may say why.",
+        });
       }
       await backend.dropGuest('lost');
       context.progress.guest = null;
