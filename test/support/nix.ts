@@ -91,10 +91,11 @@ export class NixHost implements AsyncDisposable {
   async run(
     program: string,
     args: readonly string[] = [],
-    options: { input?: string } = {},
+    options: { input?: string; deadlineMs?: number } = {},
   ): Promise<NixResult> {
     const running = this.start(program, args, options);
-    return await within(`the end of ${program}`, running.ended, BUILD_DEADLINE_MS).catch((error: unknown) => {
+    const { deadlineMs = BUILD_DEADLINE_MS } = options;
+    return await within(`the end of ${program}`, running.ended, deadlineMs).catch((error: unknown) => {
       running.signalGroup('SIGKILL');
       throw new Error(`${String(error)}; there was: ${running.stderr}`);
     });

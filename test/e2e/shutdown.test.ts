@@ -1,0 +1,93 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { expect, test } from '@jest/globals';
+
+import { startDrover } from '../support/drover.js';
+import { expectNoRemains, remainsOfGuests } from '../support/guests.js';
+import { nixHost, succeeded } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+import { waitUntil } from '../support/wait.js';
+
+const SOCKETS = ['control.sock', 'doors/nix.sock', 'doors/connect'];
+const ENDLESS = 'echo "it has begun"; sleep 86399';
+
+describeE2e('the end of a supervisor', [], () => {
+  test('SIGKILL in the middle of a build: its guests die with it, and the next start cleans up', async () => {
+    const stateDir = await mkdtemp('/tmp/st-');
+    try {
+      {
+        await using drover = await startDrover({ stateDir });
+        await using host = await nixHost({ drover });
+        const client = host.startBuild(host.derivation('endless', ENDLESS));
+        await client.waitForOutput('it has begun');
+        drover.signal('SIGKILL');
+        await drover.exited;
+        expect((await client.ended).exitCode).not.toBe(0);
+        await waitUntil('the end of everything but directories', async () =>
+          (await remainsOfGuests(stateDir)).every((what) => what.startsWith('directory')),
+        );
+      }
+      await using drover = await startDrover({ stateDir });
+      expect(await drover.waitForLog('cleaned up after an earlier run')).toMatchObject({
+        found: 'removed the directory of guest g1',
+      });
+      expect(await remainsOfGuests(stateDir)).toEqual([]);
+      await using host = await nixHost({ drover });
+      succeeded(await host.build(host.derivation('next', 'echo next > $out')));
+    } finally {
+      await rm(stateDir, { recursive: true, force: true });
+    }
+  });
+
+  test('SIGTERM while nothing is built: it ends at once, without a trace', async () => {
+    await using drover = await startDrover({ config: { pool: { warmGuests: 1 } } });
+    await waitUntil('a warm guest', async () => (await drover.status()).guests[0]?.state === 'ready');
+    expect(await drover.stop()).toEqual({ exitCode: 0, signal: null });
+    expect(await remainsOfGuests(drover.stateDir)).toEqual([]);
+    for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
+  });
+
+  test('SIGTERM in the middle of a build: it is finished, and new ones are refused', async () => {
+    await using drover = await startDrover();
+    await using host = await nixHost({ drover });
+    const client = host.startBuild(
+      host.derivation('finishes', 'echo "it has begun"; sleep 3; echo done > $out'),
+    );
+    await client.waitForOutput('it has begun');
+    drover.signal('SIGTERM');
+    await waitUntil('draining', async () => (await drover.status()).state === 'draining');
+
+    const refused = await host.build(host.derivation('refused', 'echo > $out'));
+    expect(refused.exitCode).not.toBe(0);
+    expect(refused.stderr).toContain('Drover is shutting down');
+    expect(client.stderr).not.toContain('error');
+
+    const { stdout } = succeeded(await client.ended);
+    expect(await readFile(stdout.trim(), 'utf8')).toBe('done\n');
+    expect(await drover.exited).toEqual({ exitCode: 0, signal: null });
+    await expectNoRemains(drover.stateDir);
+    for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
+  });
+
+  test.each([
+    ['a second SIGTERM', '60s', true],
+    ['the deadline', '1s', false],
+  ] as const)('%s cuts off a build, and the exit status says so', async (_, drainTimeout, again) => {
+    await using drover = await startDrover({ config: { pool: { drainTimeout } } });
+    await using host = await nixHost({ drover });
+    const client = host.startBuild(host.derivation('endless', ENDLESS));
+    await client.waitForOutput('it has begun');
+    drover.signal('SIGTERM');
+    await waitUntil('draining', async () => (await drover.status()).state === 'draining');
+    if (again) drover.signal('SIGTERM');
+
+    const { exitCode, stderr } = await client.ended;
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toContain('error');
+    expect(await drover.exited).toEqual({ exitCode: 1, signal: null });
+    await expectNoRemains(drover.stateDir);
+    for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
+  });
+});
