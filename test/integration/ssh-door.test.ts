@@ -59,7 +59,7 @@ describe('the ssh door', () => {
     expect(sftp.stderr).toContain('there are no subsystems here');
     const local = await bench.ssh(bench.args('listed', ['-W', `127.0.0.1:${bench.door.port}`]));
     expect(local.exitCode).not.toBe(0);
-    expect(local.stderr).toContain('open failed');
+    expect(local.stderr).toContain('forwarding failed');
     const remote = await bench.ssh(
       bench.args('listed', ['-N', '-o', 'ExitOnForwardFailure=yes', '-R', '0:127.0.0.1:1']),
     );

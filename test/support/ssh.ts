@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { execa, type ResultPromise } from 'execa';
+import { execa } from 'execa';
 
 import { loadHostKey } from '../../src/doors/host-key.js';
 import { openSshDoor, type SshDoor, type SshDoorOptions } from '../../src/doors/ssh-door.js';
@@ -53,11 +53,10 @@ export class SshBench implements AsyncDisposable {
     ];
   }
 
-  ssh(
+  async ssh(
     args: readonly string[],
-    input: Uint8Array | string = '',
-  ): ResultPromise<{ reject: false; input: string }> {
-    return execa('ssh', args, { reject: false, input: input as string, encoding: 'latin1' as 'utf8' });
+  ): Promise<{ exitCode?: number | undefined; stdout: string; stderr: string }> {
+    return await execa('ssh', args, { reject: false, input: '' });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
