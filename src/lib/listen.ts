@@ -1,4 +1,4 @@
-import { unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 
 import { DroverError, errorCode } from './errors.js';
@@ -16,7 +16,8 @@ export async function clearStaleSocket(path: string): Promise<void> {
     });
   });
   if (answer === 'ENOENT') return;
-  if (answer === 'ECONNREFUSED') {
+  // A plain file refuses connections too.
+  if (answer === 'ECONNREFUSED' && (await lstat(path)).isSocket()) {
     await unlink(path);
     return;
   }

@@ -1,0 +1,162 @@
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { execa } from 'execa';
+
+import { formatRegistration } from '../../src/guest/registration.js';
+import type { StorePath } from '../../src/protocol/store-path.js';
+import { REPOSITORY } from '../support/drover.js';
+import { pathInfo } from '../support/scripted-daemon.js';
+
+const SCRIPT = join(REPOSITORY, 'guest-config/drover-guest.sh');
+
+let dir = '';
+beforeEach(async () => {
+  dir = await mkdtemp('/tmp/drover-guest-');
+  await mkdir(join(dir, 'bin'));
+  await mkdir(join(dir, 'store'));
+});
+afterEach(async () => {
+  await rm(dir, { recursive: true, force: true });
+});
+
+/** Puts a program before the real one: it notes how it was called, and what it read. */
+async function double(name: string, body = ''): Promise<void> {
+  const file = join(dir, 'bin', name);
+  await writeFile(file, `#!/bin/sh\necho "$0 $*" >> ${dir}/calls\n${body}\n`);
+  await chmod(file, 0o755);
+}
+
+async function calls(): Promise<string> {
+  return await readFile(join(dir, 'calls'), 'utf8').catch(() => '');
+}
+
+async function guest(
+  args: readonly string[],
+  input = '',
+): Promise<{ exitCode?: number; stdout: string; stderr: string }> {
+  return await execa('sh', [SCRIPT, ...args], {
+    reject: false,
+    input,
+    extendEnv: false,
+    env: {
+      PATH: `${dir}/bin:${process.env['PATH'] ?? ''}`,
+      NIX_STORE_DIR: join(dir, 'store'),
+      DROVER_MANIFEST: join(dir, 'manifest.json'),
+    },
+  });
+}
+
+/** A path of that store, there or not, and its registration. */
+const path = (name: string): StorePath => join(dir, 'store', `${'0'.repeat(32)}-${name}`) as StorePath;
+
+describe('drover-guest', () => {
+  test.each([
+    [[]],
+    [['unknown']],
+    [['hello', 'more']],
+    [['register', 'more']],
+    [['stats', 'more']],
+    [['set-clock']],
+    [['set-clock', '']],
+    [['set-clock', '-5']],
+    [['set-clock', '1e9']],
+    [['set-clock', '5', '6']],
+    [['poweroff', 'now']],
+  ])('%j is wrong usage', async (args) => {
+    await double('date');
+    await double('poweroff');
+    const { exitCode, stderr, stdout } = await guest(args);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toContain('usage: drover-guest');
+    expect(await calls()).not.toContain('-s');
+  });
+
+  test('hello prints the manifest', async () => {
+    await writeFile(join(dir, 'manifest.json'), '{"generation":"x"}\n');
+    expect((await guest(['hello'])).stdout).toBe('{"generation":"x"}');
+  });
+
+  test('register remounts the store, and then loads what it was given as it is', async () => {
+    await double('mount');
+    await double('nix-store', `cat > ${dir}/loaded`);
+    const [a, b] = [path('a'), path('b')];
+    await writeFile(a, '');
+    await mkdir(b);
+    const registration = formatRegistration([
+      pathInfo(a),
+      pathInfo(b, { references: [a, b], deriver: path('d.drv') }),
+    ]);
+    const { exitCode, stdout } = await guest(['register'], registration);
+    expect([exitCode, stdout]).toEqual([0, '']);
+    expect(await calls()).toMatch(/mount -o remount .*\/store\n.*nix-store --load-db\n$/);
+    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
+  });
+
+  test('register names what is missing, references that are elsewhere not among it, and registers nothing', async () => {
+    await double('mount');
+    await double('nix-store');
+    const [there, gone, lost, elsewhere] = [path('there'), path('gone'), path('lost'), path('elsewhere')];
+    await writeFile(there, '');
+    const infos = [pathInfo(gone), pathInfo(there, { references: [elsewhere, gone] }), pathInfo(lost)];
+    const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
+    expect([exitCode, stdout.split('\n')]).toEqual([3, [gone, lost]]);
+    expect(await calls()).not.toContain('load-db');
+  });
+
+  test('register copes with ten thousand paths', async () => {
+    await double('mount');
+    await double('nix-store');
+    const infos = Array.from({ length: 10_000 }, (_, i) => pathInfo(path(`p${i}`)));
+    const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
+    expect(exitCode).toBe(3);
+    expect(stdout.split('\n')).toHaveLength(10_000);
+  });
+
+  test('register that fails says why', async () => {
+    await double('mount', 'exit 32');
+    const { exitCode, stderr } = await guest(['register'], '');
+    expect([exitCode, stderr]).toEqual([1, `drover-guest: cannot remount ${dir}/store`]);
+    await double('mount');
+    await double('nix-store', 'echo "error: disk full" >&2; exit 1');
+    await writeFile(path('a'), '');
+    const failed = await guest(['register'], formatRegistration([pathInfo(path('a'))]));
+    expect([failed.exitCode, failed.stderr]).toEqual([1, 'error: disk full']);
+  });
+
+  test('stats are numbers in bytes and seconds', async () => {
+    const { exitCode, stdout } = await guest(['stats']);
+    expect(exitCode).toBe(0);
+    const stats = JSON.parse(stdout) as Record<string, number>;
+    expect(Object.keys(stats)).toEqual([
+      'scratchTotalBytes',
+      'scratchUsedBytes',
+      'scratchFreeBytes',
+      'uptimeSeconds',
+    ]);
+    expect(Object.values(stats).every((value) => Number.isFinite(value))).toBe(true);
+  });
+
+  test('set-clock leaves a clock alone that is less than two seconds off, and sets any other', async () => {
+    await double('date', '[ "$1" = +%s ] && echo 1000');
+    for (const time of ['999', '1000', '1001']) expect((await guest(['set-clock', time])).exitCode).toBe(0);
+    expect(await calls()).not.toContain('-s');
+    for (const time of ['998', '1002', '4102444800']) {
+      await double('date', 'if [ "$1" = +%s ]; then echo 1000; fi');
+      expect((await guest(['set-clock', time])).exitCode).toBe(0);
+      expect(await calls()).toContain(`date -s @${time}`);
+    }
+    await double('date', 'if [ "$1" = +%s ]; then echo 1000; else exit 1; fi');
+    const failed = await guest(['set-clock', '5000']);
+    expect([failed.exitCode, failed.stderr]).toEqual([1, 'drover-guest: cannot set the clock']);
+  });
+
+  test('the scripts of guests pass shellcheck', async () => {
+    const scripts = ['drover-guest.sh', 'namespace-stage1.sh', 'namespace-stage2.sh'];
+    await execa(
+      'shellcheck',
+      scripts.map((name) => join(REPOSITORY, 'guest-config', name)),
+    );
+  });
+});

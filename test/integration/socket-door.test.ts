@@ -1,0 +1,195 @@
+import { spawn } from 'node:child_process';
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { Duplex, Readable } from 'node:stream';
+
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { execa } from 'execa';
+
+import { connectProgram, openSocketDoor } from '../../src/doors/socket-door.js';
+import { WorkerClient } from '../../src/host-store/worker-client.js';
+import { REPOSITORY } from '../support/drover.js';
+import { FrontBench } from '../support/front-bench.js';
+import { VERSION } from '../support/scripted-daemon.js';
+import { within } from '../support/wait.js';
+
+const CONNECT = join(REPOSITORY, 'dist/drover-connect');
+
+let dir = '';
+beforeEach(async () => {
+  dir = await mkdtemp('/tmp/door-');
+});
+afterEach(async () => {
+  await rm(dir, { recursive: true, force: true });
+});
+
+async function listening(server: Server, path: string): Promise<Server> {
+  server.listen(path);
+  await once(server, 'listening');
+  return server;
+}
+
+describe('the socket door', () => {
+  test('is for its owner alone', async () => {
+    const path = join(dir, 'd/nix.sock');
+    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
+    const mode = async (file: string): Promise<number> => (await stat(file)).mode & 0o777;
+    expect(await mode(join(dir, 'd'))).toBe(0o700);
+    expect(await mode(path)).toBe(0o600);
+    expect(await mode(connectProgram(path))).toBe(0o700);
+    await door.close();
+    expect([existsSync(path), existsSync(connectProgram(path))]).toEqual([false, false]);
+  });
+
+  test('refuses a directory that others can enter, and leaves it as it is', async () => {
+    await chmod(dir, 0o755);
+    const opening = openSocketDoor(new FrontBench().front, join(dir, 'nix.sock'), { connect: CONNECT });
+    await expect(opening).rejects.toMatchObject({
+      code: 'DIRECTORY_NOT_PRIVATE',
+      hint: expect.stringContaining('chmod 700'),
+    });
+    expect((await stat(dir)).mode & 0o777).toBe(0o755);
+  });
+
+  test('replaces a socket that nobody listens on, and a program of another mode', async () => {
+    const path = join(dir, 'nix.sock');
+    const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+    await execa(process.execPath, ['-e', script], { reject: false });
+    expect(existsSync(path)).toBe(true);
+    await writeFile(connectProgram(path), 'old', { mode: 0o600 });
+    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
+    expect((await stat(connectProgram(path))).mode & 0o777).toBe(0o700);
+    await door.close();
+  });
+
+  test('refuses a socket that somebody listens on, and what is no socket', async () => {
+    const path = join(dir, 'nix.sock');
+    const other = await listening(createServer(), path);
+    const { front } = new FrontBench();
+    await expect(openSocketDoor(front, path, { connect: CONNECT })).rejects.toMatchObject({
+      code: 'ADDRESS_IN_USE',
+    });
+    other.close();
+    const file = join(dir, 'file');
+    await writeFile(file, 'precious');
+    await expect(openSocketDoor(front, file, { connect: CONNECT })).rejects.toMatchObject({
+      code: 'ADDRESS_IN_USE',
+    });
+    expect(await readFile(file, 'utf8')).toBe('precious');
+  });
+
+  test('can be reached through its program, wherever that is, and closes with clients inside', async () => {
+    const odd = join(dir, `it's "odd" $HOME`);
+    await mkdir(odd, { mode: 0o700 });
+    const path = join(odd, 'nix.sock');
+    const bench = new FrontBench();
+    const door = await openSocketDoor(bench.front, path, { connect: CONNECT });
+    const child = spawn(connectProgram(path), ['--stdio'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const ended = once(child, 'close');
+    const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
+    const client = await WorkerClient.connect(stream, VERSION, 'Drover');
+    expect(client.handshake.daemonNixVersion).toBe('2.8.0');
+    await within('the door to close', door.close());
+    expect(await within('the end of the program', ended)).toEqual([0, null]);
+  });
+});
+
+describe('drover-connect', () => {
+  test('tells by its status and in words what is wrong', async () => {
+    const usage = await execa(CONNECT, [], { reject: false });
+    expect([usage.exitCode, usage.stderr]).toEqual([2, 'usage: drover-connect SOCKET']);
+    const absent = await execa(CONNECT, [join(dir, 'absent')], { reject: false });
+    expect(absent.exitCode).toBe(1);
+    expect(absent.stderr).toContain('(is `drover serve` running?)');
+    const long = await execa(CONNECT, [join(dir, 'x'.repeat(200))], { reject: false });
+    expect([long.exitCode, long.stderr.includes('File name too long')]).toEqual([1, true]);
+  });
+
+  test('passes the end of its input on, and still brings the answer', async () => {
+    const path = join(dir, 's');
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      const parts: Buffer[] = [];
+      socket.on('data', (part: Buffer) => parts.push(part));
+      socket.on('end', () => socket.end(`got ${Buffer.concat(parts).toString()}`));
+    });
+    await listening(server, path);
+    const { stdout, exitCode } = await execa(CONNECT, [path], { input: 'everything' });
+    expect([exitCode, stdout]).toEqual([0, 'got everything']);
+    server.close();
+  });
+
+  test('ends when the socket does, though its input stays open', async () => {
+    const path = join(dir, 's');
+    const server = await listening(
+      createServer((socket) => socket.end('bye')),
+      path,
+    );
+    const child = spawn(CONNECT, [path], { stdio: ['pipe', 'ignore', 'inherit'] });
+    child.stdin.on('error', () => undefined);
+    expect(await within('the end of drover-connect', once(child, 'close'))).toEqual([0, null]);
+    server.close();
+  });
+
+  test('ends when whoever reads its output has gone', async () => {
+    const path = join(dir, 's');
+    const server = createServer((socket: Socket) => {
+      socket.on('error', () => undefined);
+      Readable.from(
+        (function* () {
+          for (;;) yield Buffer.alloc(65_536);
+        })(),
+      ).pipe(socket);
+    });
+    await listening(server, path);
+    const child = spawn(CONNECT, [path], { stdio: ['pipe', 'pipe', 'inherit'] });
+    child.stdin.on('error', () => undefined);
+    child.stdout.destroy();
+    expect(await within('the end of drover-connect', once(child, 'close'))).toEqual([0, null]);
+    server.close();
+  });
+
+  test('carries 100 MB both ways at the same time, through a peer that sends back what it gets', async () => {
+    const path = join(dir, 's');
+    const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
+    await listening(server, path);
+    const block = randomBytes(1024 * 1024);
+    const blocks = 100;
+    const child = spawn(CONNECT, [path], { stdio: ['pipe', 'pipe', 'inherit'] });
+    Readable.from(
+      (function* () {
+        for (let i = 0; i < blocks; i++) yield block;
+      })(),
+    ).pipe(child.stdin);
+    const received = createHash('sha256');
+    const startedAt = performance.now();
+    await within(
+      'the bytes to come back',
+      (async () => {
+        for await (const chunk of child.stdout) received.update(chunk as Buffer);
+      })(),
+    );
+    const expected = createHash('sha256');
+    for (let i = 0; i < blocks; i++) expected.update(block);
+    expect(received.digest('hex')).toBe(expected.digest('hex'));
+    process.stdout.write(
+      `100 MB through drover-connect and back: ${Math.round(performance.now() - startedAt)} ms\n`,
+    );
+    server.close();
+  });
+
+  test('starts in no time', async () => {
+    const path = join(dir, 's');
+    const server = await listening(
+      createServer((socket) => socket.end()),
+      path,
+    );
+    const startedAt = performance.now();
+    for (let i = 0; i < 20; i++) await execa(CONNECT, [path], { stdin: 'ignore' });
+    process.stdout.write(`drover-connect: ${((performance.now() - startedAt) / 20).toFixed(1)} ms each\n`);
+    server.close();
+  });
+});
