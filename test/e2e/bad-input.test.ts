@@ -1,0 +1,121 @@
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { execa } from 'execa';
+import { stringify } from 'yaml';
+
+import { EXIT } from '../../src/cli/exit-codes.js';
+import { REPOSITORY, runDrover, startDrover, type CliResult } from '../support/drover.js';
+import { nixHost, succeeded } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+
+describeE2e('what is wrong is said once, with a hint', [], () => {
+  let dir = '';
+  beforeEach(async () => {
+    dir = await mkdtemp('/tmp/bad-');
+  });
+  afterEach(async () => {
+    await rm(dir, { recursive: true, force: true });
+  });
+
+  async function serve(
+    config: Readonly<Record<string, unknown>>,
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<CliResult> {
+    const file = join(dir, 'drover.yaml');
+    await writeFile(file, stringify({ stateDir: join(dir, 's'), metrics: null, ...config }));
+    return await runDrover(['serve', '--config', file], { env });
+  }
+
+  test.each(['ssh', 'metrics'])('a port that is in use already: %s', async (what) => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const listen = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(dir, 'key')]);
+    const { stdout: key } = await execa('ssh-keygen', ['-y', '-f', join(dir, 'key')]);
+    const { exitCode, stderr } = await serve(
+      what === 'ssh' ? { doors: { ssh: { listen, authorizedKeys: [key] } } } : { metrics: { listen } },
+    );
+    server.close();
+    expect(stderr).toContain(`${listen} is in use already`);
+    expect(stderr).toContain('Choose another one in the configuration');
+    expect(exitCode).toBe(EXIT.inUse);
+  });
+
+  test('a socket path that is too long, and keys that nobody knows', async () => {
+    const long = await serve({ doors: { socket: { path: `/tmp/${'x'.repeat(120)}/nix.sock` } } });
+    expect(long.stderr).toContain('a Unix socket');
+    expect(long.exitCode).toBe(EXIT.configuration);
+    const unknown = await serve({ pool: { maxGuest: 2 }, dors: {} });
+    expect(unknown.stderr).toContain('maxGuests');
+    expect(unknown.stderr).toContain('doors');
+    expect(unknown.exitCode).toBe(EXIT.configuration);
+  });
+
+  test('a socket in a directory that others can enter', async () => {
+    await mkdir(join(dir, 'open'));
+    await chmod(join(dir, 'open'), 0o755);
+    const { exitCode, stderr } = await serve({ doors: { socket: { path: join(dir, 'open/nix.sock') } } });
+    expect(stderr).toContain('Other users can enter');
+    expect(stderr).toContain('chmod 700');
+    expect(exitCode).toBe(EXIT.configuration);
+  });
+
+  test('a user who is not root', async () => {
+    const home = join(dir, 'home');
+    await mkdir(home);
+    await chmod(dir, 0o755);
+    await chmod(home, 0o777);
+    const file = join(dir, 'drover.yaml');
+    await writeFile(file, stringify({ stateDir: join(home, 's'), metrics: null }));
+    const { exitCode, stderr } = await execa(
+      'setpriv',
+      [
+        ...['--reuid', '65534', '--regid', '65534', '--clear-groups', process.execPath],
+        ...[join(REPOSITORY, 'dist/main.js'), 'serve', '--config', file],
+      ],
+      { reject: false, env: { HOME: home } },
+    );
+    expect(stderr).toContain('which needs root');
+    expect(stderr).toContain('sudo');
+    expect(exitCode).toBe(EXIT.notPermitted);
+  });
+
+  test('a host without Nix', async () => {
+    await mkdir(join(dir, 'bin'));
+    for (const program of ['unshare', 'nsenter', 'setpriv', 'busybox', 'ldd']) {
+      const { stdout } = await execa('sh', ['-c', `command -v ${program}`]);
+      await execa('ln', ['-s', stdout, join(dir, 'bin', program)]);
+    }
+    const { exitCode, stderr } = await serve({}, { PATH: join(dir, 'bin') });
+    expect(stderr).toContain('nix-daemon is not on PATH');
+    expect(stderr).toContain('Install Nix');
+    expect(exitCode).toBe(EXIT.unavailable);
+  });
+
+  test('a system that nobody serves, a full scratch and garbage: each is told, and others are served', async () => {
+    await using drover = await startDrover({ config: { guest: { scratchSize: '48MiB' } } });
+    await using host = await nixHost({ drover });
+    const [store = ''] = (await drover.machines('socket')).split(' ');
+
+    const foreign = host.derivation('foreign', 'echo > $out').replace('x86_64-linux', 'mips64-linux');
+    const refused = await host.build(foreign);
+    expect(refused.exitCode).not.toBe(0);
+
+    const big = host.derivation('big', 'dd if=/dev/zero of=$out bs=1M count=200');
+    const full = await host.build(big);
+    expect(full.exitCode).not.toBe(0);
+    expect(full.stderr).toContain('raise guest.scratchSize');
+
+    const connect = join(drover.stateDir, 'doors/connect');
+    const garbage = await execa(connect, [], { input: 'GET / HTTP/1.1\r\n\r\n', reject: false });
+    expect(garbage.exitCode).toBe(0);
+    const damaged = await host.run('nix', ['store', 'ping', '--store', `${store}-x`]);
+    expect(damaged.exitCode).not.toBe(0);
+
+    succeeded(await host.build(host.derivation('fine', 'echo fine > $out')));
+    expect((await drover.status()).leases).toBe(0);
+  });
+});
