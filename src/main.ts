@@ -7,10 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { EXIT } from './cli/exit-codes.js';
 import { runCli } from './cli/index.js';
 import type { Config } from './config/schema.js';
-import { readHostKey } from './doors/host-key.js';
 import { connectProgram } from './doors/socket-door.js';
 import type { GuestDriver } from './drivers/driver.js';
-import { demo } from './demo/demo.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
 import { hostStore } from './host-store/host-store.js';
 import { createLog } from './lib/log.js';
@@ -65,6 +63,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   printError: (text) => process.stderr.write(text),
   serve,
   demo: async (options) => {
+    const { demo } = await import('./demo/demo.js');
     await demo({
       ...options,
       env,
@@ -75,6 +74,9 @@ process.exitCode = await runCli(process.argv.slice(2), {
     return EXIT.ok;
   },
   systems: namespaceSystems,
-  hostKey: async ({ stateDir }) => (await readHostKey(hostKeyFile(stateDir)))?.publicKey,
+  hostKey: async ({ stateDir }) => {
+    const { readHostKey } = await import('./doors/host-key.js');
+    return (await readHostKey(hostKeyFile(stateDir)))?.publicKey;
+  },
   connectProgram: ({ doors }) => connectProgram(doors.socket.path),
 });

@@ -6,9 +6,7 @@ import type { DroverEvent, Status } from './control/api.js';
 import { controlSocket } from './control/client.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
-import { loadHostKey } from './doors/host-key.js';
 import { openSocketDoor } from './doors/socket-door.js';
-import { openSshDoor } from './doors/ssh-door.js';
 import type { GuestDriver } from './drivers/driver.js';
 import { Front } from './front/front.js';
 import { CaseHackDetector } from './guest/case-hack.js';
@@ -137,6 +135,9 @@ export class Supervisor {
     this.#closers.push(() => socket.close());
     const { listen, authorizedKeys } = config.doors.ssh;
     if (authorizedKeys.length > 0) {
+      // Only here, since the ssh library takes 15 MB of memory.
+      const { loadHostKey } = await import('./doors/host-key.js');
+      const { openSshDoor } = await import('./doors/ssh-door.js');
       const hostKey = await loadHostKey(hostKeyFile(config.stateDir));
       const ssh = await openSshDoor(this.#front, { ...listen, authorizedKeys, hostKey, log });
       this.#sshPort = ssh.port;
