@@ -18,7 +18,7 @@ import { DroverError } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import type { HostPrograms } from './programs.js';
 
-const NIX_PROGRAMS = ['nix', 'nix-daemon', 'nix-store'];
+const NIX_PROGRAMS = ['nix', 'nix-daemon', 'nix-store', 'build-remote'];
 const BUILD_USERS = 32;
 /**
  * Not those of the host's build users, 30001 and up: when a build on the host ends, Nix there kills every process of
@@ -149,7 +149,7 @@ async function librariesOf(program: string, { ldd }: HostPrograms): Promise<stri
 }
 
 async function hashOf(files: ImageFiles): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([DIRECTORIES, ACCOUNTS]));
+  const hash = createHash('sha256').update(JSON.stringify([DIRECTORIES, NIX_PROGRAMS, ACCOUNTS]));
   for (const [path, source] of files) {
     const { size, mtimeMs } = await stat(source);
     hash.update(`\0${path}\0${source}\0${size}\0${mtimeMs}`);

@@ -29,6 +29,8 @@ export function guestNixConf(options: NixConfOptions): string {
     ['fsync-metadata', 'false'],
     ['use-case-hack', 'false'],
     ['builders', ''],
+    // A daemon that builds a derivation of its own store asks it first, though there are no builders.
+    ['build-hook', '/usr/bin/build-remote'],
     ...(hasBuildDir(options.nixVersion) ? ([['build-dir', '/build']] as const) : []),
     ...Object.entries(options.extra),
   ]);
