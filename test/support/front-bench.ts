@@ -11,7 +11,7 @@ import type { HostStore } from '../../src/host-store/host-store.js';
 import { WorkerClient } from '../../src/host-store/worker-client.js';
 import { DroverError } from '../../src/lib/errors.js';
 import type { Lease, LeasedGuest, Leaser, LeaseRequest } from '../../src/pool/lease.js';
-import { Channel } from '../../src/protocol/channel.js';
+import type { Channel } from '../../src/protocol/channel.js';
 import { decodeStderrFrame } from '../../src/protocol/stderr.js';
 import { LATEST_VERSION } from '../../src/protocol/version.js';
 import { connectedPair } from './connected-pair.js';

@@ -73,7 +73,7 @@ describe('when the client leaves', () => {
 
   test('while its guest is being reached, the lease is returned and a late connection closed', async () => {
     const guest = guestThat('g1', builds);
-    const late = deferred<void>();
+    const late = deferred<null>();
     guest.openDaemon = async () => {
       await late.promise;
       return guest.daemon.connect();
@@ -86,7 +86,7 @@ describe('when the client leaves', () => {
     stream.destroy();
     await served;
     expect(bench.leaser.held).toBe(0);
-    late.resolve();
+    late.resolve(null);
     await turns();
     expect(guest.daemon.open.size).toBe(0);
   });
@@ -110,8 +110,10 @@ describe('when the client leaves', () => {
 
   test('while another session provisions the guest, it does not wait for its turn', async () => {
     const guest = guestThat('g1', builds);
-    const release = deferred<void>();
-    guest.beforeRegister = () => release.promise;
+    const release = deferred<null>();
+    guest.beforeRegister = async () => {
+      await release.promise;
+    };
     const bench = benchWith(guest, guest);
     const [first, second] = [await bench.client(), await bench.client()];
     await first.channel.write(buildRequest({ inputs: [onHost(bench, 'a')] }));
@@ -122,7 +124,7 @@ describe('when the client leaves', () => {
     second.stream.destroy();
     await second.served;
     expect(bench.leaser.held).toBe(1);
-    release.resolve();
+    release.resolve(null);
     expect(await outcome(first.channel)).toBeUndefined();
     expect(guest.registrations).toHaveLength(1);
   });

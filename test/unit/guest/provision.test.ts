@@ -61,6 +61,10 @@ describe('provisioning', () => {
     expect(await bench.provision(self, b)).toMatchObject({ sharedPaths: 0, copiedPaths: 0 });
     expect(bench.registered).toEqual([[a, b, self]]);
     expect(bench.guest.store.sharesAnyOf([storePath('other'), b])).toBe(true);
+    // Pinned before it is asked about: what was valid a moment ago may be collected at any time.
+    const pinned = bench.hostDaemon.asked.indexOf(Op.AddTempRoot);
+    expect(pinned).toBeLessThan(bench.hostDaemon.asked.indexOf(Op.QueryPathInfo));
+    expect(bench.hostDaemon.asked.filter((op) => op === Op.AddTempRoot)).toHaveLength(6);
   });
 
   test('copies what the guest does not see, and shares the rest', async () => {
