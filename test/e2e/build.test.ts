@@ -37,4 +37,19 @@ describeE2e('a build', ['modern Nix'], () => {
       expect((await drover.status()).totals).toMatchObject({ builds: 2, failedBuilds: 0, copiedPaths: 0 });
     },
   );
+
+  test.each(VERSIONS)(
+    'nix build -L shows the lines of the log with the name in front (%s Nix)',
+    async (version) => {
+      await using drover = await startDrover({ nix: NIX_DIRS[version] });
+      await using host = await nixHost({ version, drover });
+      const derivation = host.derivation('logs', 'echo "a line of the log"; echo "another" >&2; echo > $out');
+      const { stderr } = succeeded(
+        await host.run('nix', ['build', '-L', '--no-link', '--impure', '--expr', derivation]),
+      );
+      expect(stderr).toMatch(/^\S+> a line of the log$/m);
+      expect(stderr).toMatch(/^\S+> another$/m);
+      expect(drover.events.of('log-line').length).toBeGreaterThanOrEqual(2);
+    },
+  );
 });

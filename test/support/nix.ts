@@ -152,7 +152,6 @@ export function nixString(text: string): string {
 /** Sets up a Nix host. Dispose of it: `await using`, or in `afterAll`. */
 export async function nixHost(options: NixHostOptions = {}): Promise<NixHost> {
   const { version = 'debian', door = 'socket', drover } = options;
-  const dir = await mkdtemp('/tmp/nh-');
   const settings = {
     'experimental-features': 'nix-command',
     'build-users-group': '',
@@ -163,14 +162,16 @@ export async function nixHost(options: NixHostOptions = {}): Promise<NixHost> {
       : { 'max-jobs': '0', system: 'aarch64-darwin', builders: await drover.machines(door) }),
     ...options.nixConf,
   };
+  const sshConfig = drover !== undefined && door === 'ssh' ? await drover.sshConfig() : '';
+  // Made last, so that nothing is left of it when a supervisor does not answer.
+  const dir = await mkdtemp('/tmp/nh-');
   await writeFile(
     join(dir, 'nix.conf'),
     Object.entries(settings)
       .map(([name, value]) => `${name} = ${value}\n`)
       .join(''),
   );
-  if (drover !== undefined && door === 'ssh')
-    await writeFile(join(dir, 'ssh_config'), await drover.sshConfig());
+  await writeFile(join(dir, 'ssh_config'), sshConfig);
   return new NixHost(dir, NIX_DIRS[version], {
     PATH: `${NIX_DIRS[version]}:${process.env['PATH'] ?? ''}`,
     HOME: dir,

@@ -42,6 +42,8 @@ export function describeE2e(name: string, needs: readonly Requirement[], tests: 
   if (unmet === undefined) {
     describe(name, tests);
   } else if (!inCi || OPTIONAL.has(unmet.need)) {
+    // Jest does not print the names of tests where all of a file's are skipped.
+    process.stderr.write(`drover: skipped: ${name}: ${unmet.why ?? ''}\n`);
     describe.skip(`${name} (skipped: ${unmet.why ?? ''})`, tests);
   } else {
     test(name, () => {
