@@ -80,19 +80,19 @@ export class Front {
     const session = new Session(channel, { ...this.#options, id, door, log, events: this.events });
     this.#sessions.set(session, channel);
     this.events.emit({ type: 'session-opened', door });
-    const error = await session.run();
+    const failure = await session.run();
     this.#sessions.delete(session);
     const { receivedBytes, sentBytes } = channel;
     this.events.emit({
       type: 'session-closed',
       door,
-      error: error === undefined ? undefined : (errorCode(error) ?? 'UNKNOWN'),
+      error: failure === undefined ? undefined : (errorCode(failure.error) ?? 'UNKNOWN'),
       receivedBytes,
       sentBytes,
     });
-    if (error === undefined) log.debug({ receivedBytes, sentBytes }, 'session closed');
-    else if (channel.gone.aborted) log.info({ reason: errorMessage(error) }, 'client left');
-    else log.warn({ err: error }, 'session failed');
+    if (failure === undefined) log.debug({ receivedBytes, sentBytes }, 'session closed');
+    else if (failure.clientLeft) log.info({ reason: errorMessage(failure.error) }, 'client left');
+    else log.warn({ err: failure.error }, 'session failed');
   }
 
   /** Closes every session, whatever it is doing. */

@@ -43,6 +43,11 @@ export interface SessionOptions extends Omit<BackendOptions, 'version' | 'gone'>
   readonly log: Log;
 }
 
+export interface SessionFailure {
+  readonly error: unknown;
+  readonly clientLeft: boolean;
+}
+
 /**
  * One connection of a Nix client, from handshake to close.
  *
@@ -83,9 +88,9 @@ export class Session {
 
   /**
    * Serves the client until it goes. A failure is told to the client, as Nix tells it, and ends the session.
-   * @returns what went wrong, if something did
+   * @returns what went wrong, if something did, and whether that was the client's leaving
    */
-  async run(): Promise<unknown> {
+  async run(): Promise<SessionFailure | undefined> {
     try {
       await this.#handshake();
       await this.#serveAll();
@@ -94,8 +99,9 @@ export class Session {
       const { interruption, gone } = this.#channel;
       const error = interruption ?? failure;
       // By now the lease has been returned: a client that does not listen holds none.
-      if (!gone.aborted || interruption !== undefined) await this.#tell(error);
-      return error;
+      const clientLeft = gone.aborted && interruption === undefined;
+      if (!clientLeft) await this.#tell(error);
+      return { error, clientLeft };
     } finally {
       this.#channel.close(this.#options.clock);
     }
