@@ -130,10 +130,12 @@ export class NixHost implements AsyncDisposable {
 
   /** Removes its own paths from the store. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const own = (await readdir('/nix/store')).filter(
-      (name) => name.includes(this.id) && !name.endsWith('.lock'),
-    );
-    if (own.length > 0) await this.run('nix-store', ['--delete', ...own.map((name) => `/nix/store/${name}`)]);
+    const own = (await readdir('/nix/store')).filter((name) => name.includes(this.id));
+    const paths = own.filter((name) => !name.endsWith('.lock'));
+    if (paths.length > 0)
+      await this.run('nix-store', ['--delete', ...paths.map((name) => `/nix/store/${name}`)]);
+    // Nix leaves these of builds that failed.
+    for (const name of own) if (name.endsWith('.lock')) await rm(`/nix/store/${name}`, { force: true });
     await rm(this.#dir, { recursive: true, force: true });
   }
 }
