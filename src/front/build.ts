@@ -18,7 +18,7 @@ import { Tap } from './tap.js';
 const MAX_REPLAYS = 2;
 /** How long a guest that misbehaves is given to turn out to be gone, in milliseconds. */
 const LOSS_GRACE_MS = 1_000;
-/** Failures that may come from a guest's end. */
+/** Failures that come from a guest's end, or from one that is no good any more. */
 const LOSS_CODES: ReadonlySet<string> = new Set(['GUEST_GONE', 'GUEST_AGENT_FAILED', 'PROGRAM_FAILED']);
 /** Less free scratch than this makes "no space left" the likely cause of a failure, in bytes. */
 const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
@@ -173,12 +173,15 @@ async function howLost(error: unknown, { backend, clock }: BuildContext): Promis
   const lost = backend.lease?.guest.lost;
   if (lost === undefined) return undefined;
   const hungUp = backend.guest?.channel.gone.aborted === true;
-  if (!lost.aborted && (hungUp || LOSS_CODES.has(errorCode(error) ?? ''))) {
+  const disobedient = LOSS_CODES.has(errorCode(error) ?? '');
+  if (!lost.aborted && (hungUp || disobedient)) {
     // The end of a connection is seen before the end of the guest.
     await abortedWithin(lost, clock, LOSS_GRACE_MS);
   }
   if (lost.aborted) return errorMessage(lost.reason);
-  return hungUp ? `the nix-daemon of the guest ${backend.lease?.guest.id ?? ''} ended` : undefined;
+  const id = backend.lease?.guest.id ?? '';
+  if (disobedient) return `the guest ${id} does not do as it is told: ${errorMessage(error)}`;
+  return hungUp ? `the nix-daemon of the guest ${id} ended` : undefined;
 }
 
 async function abortedWithin(signal: AbortSignal, clock: Clock, timeoutMs: number): Promise<void> {

@@ -192,7 +192,8 @@ export async function namespaceSystems(): Promise<string[]> {
   return [...new Set([...(NATIVE_SYSTEMS[process.arch] ?? []), ...(await emulatedSystems())])];
 }
 
-async function checkHost(): Promise<void> {
+/** @throws DroverError `NOT_ROOT`, `REQUIREMENT_MISSING` */
+export async function checkHost(filesystems?: string): Promise<void> {
   if (process.platform !== 'linux') {
     throw new DroverError('REQUIREMENT_MISSING', 'The namespace driver needs a Linux host');
   }
@@ -201,7 +202,7 @@ async function checkHost(): Promise<void> {
       hint: 'Run drover as root, for example with sudo.',
     });
   }
-  if (!(await kernelHasOverlayfs())) {
+  if (!(await kernelHasOverlayfs(filesystems))) {
     throw new DroverError('REQUIREMENT_MISSING', 'This kernel has no overlayfs', {
       hint: 'Load it (modprobe overlay), or use a kernel that has it.',
     });

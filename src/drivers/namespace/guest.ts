@@ -11,6 +11,9 @@ import type { HostPrograms } from './programs.js';
 /** How long `stop` waits for the guest's own end, in milliseconds. */
 const STOP_TIMEOUT_MS = 2_000;
 
+/** How long a verb of drover-guest may take, in milliseconds: registering a million paths takes less. */
+const EXEC_TIMEOUT_MS = 60_000;
+
 /** Where the guest's nix-daemon listens, in the guest. */
 const DAEMON_SOCKET = 'nix/var/nix/daemon-socket/socket';
 
@@ -144,7 +147,7 @@ export class NamespaceGuest implements RunningGuest {
         '--',
         ...argv,
       ],
-      { input: stdin, env: GUEST_ENV },
+      { input: stdin, env: GUEST_ENV, signal: AbortSignal.timeout(EXEC_TIMEOUT_MS) },
     );
   }
 

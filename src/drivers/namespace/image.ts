@@ -188,10 +188,12 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** Whether the host's kernel can mount overlayfs; it may be a module that is loaded on first use. */
-export async function kernelHasOverlayfs(): Promise<boolean> {
-  const known = await readFile('/proc/filesystems', 'utf8');
-  if (/\boverlay$/m.test(known)) return true;
+/**
+ * Whether the host's kernel can mount overlayfs; it may be a module that is loaded on first use.
+ * @param filesystems where the kernel lists what it can mount
+ */
+export async function kernelHasOverlayfs(filesystems = '/proc/filesystems'): Promise<boolean> {
+  if (/\boverlay$/m.test(await readFile(filesystems, 'utf8'))) return true;
   await run('modprobe', ['overlay']).catch(() => undefined);
-  return /\boverlay$/m.test(await readFile('/proc/filesystems', 'utf8'));
+  return /\boverlay$/m.test(await readFile(filesystems, 'utf8'));
 }

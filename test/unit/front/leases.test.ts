@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 
+import { DroverError } from '../../../src/lib/errors.js';
 import { deferred } from '../../support/deferred.js';
 import { encodeBuildDerivationResponse } from '../../../src/protocol/responses.js';
 import { decodeBuildDerivation, decodeOp, Op } from '../../../src/protocol/operations.js';
@@ -173,6 +174,20 @@ describe('when a guest is lost', () => {
     hanging.lose();
     expect(await outcome(channel)).toBeUndefined();
     expect(bench.events).toContainEqual({ type: 'build-replayed', guest: 'g1' });
+  });
+
+  test('though it lives, in that it does not do as it is told: the build starts again in another one', async () => {
+    const broken = guestThat('g1', builds);
+    const refusal = new DroverError('GUEST_AGENT_FAILED', 'drover-guest register failed in the guest');
+    broken.beforeRegister = () => Promise.reject(refusal);
+    const bench = benchWith(broken, guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest({ inputs: [onHost(bench, 'input')] }));
+    const result = outcome(channel);
+    await turns();
+    await bench.clock.advance(1000);
+    expect(await result).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
   });
 
   test('thrice, the client is told how, and no lease is left', async () => {
