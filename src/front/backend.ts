@@ -1,6 +1,7 @@
 import { lookUpInputs, type Inputs } from '../guest/provision.js';
 import type { CaseHackDetector } from '../guest/case-hack.js';
 import { queryClosure } from '../guest/closure.js';
+import type { HostClient } from '../host-store/host-client.js';
 import type { HostStore } from '../host-store/host-store.js';
 import { WorkerClient } from '../host-store/worker-client.js';
 import type { Emitter } from '../lib/emitter.js';
@@ -50,7 +51,7 @@ interface Held {
  */
 export class Backend implements AsyncDisposable {
   readonly #options: BackendOptions;
-  #host: Promise<WorkerClient> | undefined;
+  #host: Promise<HostClient> | undefined;
   #held: Held | undefined;
   #guest: WorkerClient | undefined;
   /** Another connection to the same guest. */
@@ -71,15 +72,15 @@ export class Backend implements AsyncDisposable {
   };
 
   /** The host's store, connected on first use, since a handshake needs none; and again if its daemon has ended. */
-  async host(): Promise<WorkerClient> {
+  async host(): Promise<HostClient> {
     const connecting = (this.#host ??= this.#connectHost());
     const host = await connecting;
-    if (!host.channel.gone.aborted || this.#options.gone.aborted) return host;
+    if (!host.gone.aborted || this.#options.gone.aborted) return host;
     if (this.#host === connecting) this.#host = this.#connectHost();
     return await this.host();
   }
 
-  async #connectHost(): Promise<WorkerClient> {
+  async #connectHost(): Promise<HostClient> {
     return await unlessAborted(this.#options.gone, this.#options.host.connect(), (late) => {
       void late[Symbol.asyncDispose]();
     });
@@ -111,7 +112,10 @@ export class Backend implements AsyncDisposable {
 
   /** Paths, with all that they refer to, as the host knows them; pinned there until the session ends. */
   async lookUp(paths: Iterable<StorePath>): Promise<Inputs> {
-    return await lookUpInputs(await this.host(), paths, this.#options.caseHack);
+    const roots = [...paths];
+    // What refers to nothing needs no connection to the host's store.
+    if (roots.length === 0) return { infos: new Map(), unshareable: new Set() };
+    return await lookUpInputs(await this.host(), roots, this.#options.caseHack);
   }
 
   /**

@@ -188,6 +188,7 @@ export class Session {
     substitute: boolean,
     backend: Backend,
   ): Promise<StorePath[]> {
+    if (paths.length === 0) return [];
     const onHost = await (await backend.host()).queryValidPaths(paths, substitute);
     const inGuest = (await backend.guest?.queryValidPaths(paths)) ?? [];
     return [...new Set([...onHost, ...inGuest])].sort();

@@ -1,3 +1,4 @@
+import type { HostClient } from '../host-store/host-client.js';
 import type { WorkerClient } from '../host-store/worker-client.js';
 import { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -39,7 +40,7 @@ export class GuestConflictError extends DroverError {
 
 /** Looks up what a session needs. Needs no guest, so it can go on while one boots. */
 export async function lookUpInputs(
-  host: WorkerClient,
+  host: HostClient,
   roots: Iterable<StorePath>,
   caseHack: CaseHackDetector,
 ): Promise<Inputs> {
@@ -95,7 +96,7 @@ export class GuestStore {
    */
   async provision(
     inputs: Inputs,
-    host: WorkerClient,
+    host: HostClient,
     guest: WorkerClient,
     { onConflict = 'throw', signal }: ProvisionOptions = {},
   ): Promise<Provisioned> {
@@ -147,7 +148,7 @@ export class GuestStore {
   async #share(
     missing: ReadonlyMap<StorePath, PathInfo>,
     copy: ReadonlySet<StorePath>,
-    host: WorkerClient,
+    host: HostClient,
     guest: WorkerClient,
   ): Promise<ReadonlySet<StorePath>> {
     let batch: ValidPathInfo[] = [];
@@ -174,7 +175,7 @@ export class GuestStore {
     return await registerBatch();
   }
 
-  async #copy(info: ValidPathInfo, host: WorkerClient, guest: WorkerClient): Promise<void> {
+  async #copy(info: ValidPathInfo, host: HostClient, guest: WorkerClient): Promise<void> {
     try {
       await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info.narSize));
     } catch (cause) {

@@ -5,6 +5,8 @@ import { systemClock, type Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import { spawnStream } from '../lib/process.js';
 import { LATEST_VERSION } from '../protocol/version.js';
+import type { HostClient } from './host-client.js';
+import { SharedConnections } from './shared-client.js';
 import { WorkerClient } from './worker-client.js';
 
 /** A daemon that has not answered the handshake by then does not work, in milliseconds. */
@@ -15,32 +17,61 @@ const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 /** The host's own Nix store, reached through its nix-daemon. */
 export interface HostStore {
   /**
-   * A fresh connection. Never shared or kept: a daemon process remembers path infos, and would go on calling a
-   * path valid after it was collected.
+   * A connection for one session. It never says of a path that it is valid only because it once was.
    * @throws DroverError `HOST_STORE_UNAVAILABLE`
    */
-  connect(): Promise<WorkerClient>;
+  connect(): Promise<HostClient>;
 }
 
 /**
- * The daemon's socket where one listens (`NIX_DAEMON_SOCKET_PATH` is respected), else a `nix-daemon --stdio` child
- * for each connection, as on a single-user installation.
+ * The daemon's socket where one listens (`NIX_DAEMON_SOCKET_PATH` is respected), else a `nix-daemon --stdio` child, as on
+ * a single-user installation. A daemon that listens gives each session a process of its own, which costs little; a
+ * child has to be started, so sessions that overlap share one. It is told not to remember path infos.
+ * @param uid of this process: who is not root may have another store than the system's
  */
-export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
+export function hostStore(
+  env: NodeJS.ProcessEnv,
+  clock: Clock = systemClock,
+  uid: number | undefined = process.getuid?.(),
+): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
+  const storeUri = forgetfulStore(env['NIX_REMOTE'] ?? '', uid);
+  const handshake = async (stream: Duplex): Promise<WorkerClient> => {
+    const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
+    try {
+      return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`);
+    } catch (cause) {
+      throw unavailable(`The host's nix-daemon does not answer`, cause);
+    } finally {
+      cancel();
+    }
+  };
+  const startChild = async (): Promise<WorkerClient> =>
+    await handshake(
+      await startDaemon(
+        { ...env, NIX_REMOTE: storeUri ?? (env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE']) },
+        socketPath,
+      ),
+    );
+  const children = new SharedConnections(startChild, clock);
   return {
     async connect() {
-      const stream = (await connectSocket(socketPath)) ?? (await startDaemon(env, socketPath));
-      const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
-      try {
-        return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`);
-      } catch (cause) {
-        throw unavailable(`The host's nix-daemon does not answer`, cause);
-      } finally {
-        cancel();
-      }
+      const socket = await connectSocket(socketPath);
+      if (socket !== undefined) return await handshake(socket);
+      return storeUri === undefined ? await startChild() : await children.use();
     },
   };
+}
+
+/**
+ * The store of a child, as it would find it itself, but without its memory of path infos. Nothing where it must find it
+ * itself. `daemon` would have it look for the socket again, and forward to itself for ever.
+ */
+function forgetfulStore(nixRemote: string, uid: number | undefined): string | undefined {
+  const uri = nixRemote === '' || nixRemote === 'auto' || nixRemote === 'daemon' ? 'local' : nixRemote;
+  if (uri === 'local' && uid !== 0) return undefined;
+  if (!/^local(\?|$)/.test(uri)) return undefined;
+  return `${uri}${uri.includes('?') ? '&' : '?'}path-info-cache-size=0`;
 }
 
 /** Nothing where no daemon listens: there is no such file, or a stale one. */
@@ -60,10 +91,8 @@ async function connectSocket(path: string): Promise<Duplex | undefined> {
 }
 
 async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<Duplex> {
-  // Nix would look for the socket again, and forward to itself for ever if NIX_REMOTE said `daemon`.
-  const childEnv = { ...env, NIX_REMOTE: env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE'] };
   try {
-    return await spawnStream('nix-daemon', ['--stdio'], childEnv);
+    return await spawnStream('nix-daemon', ['--stdio'], env);
   } catch (cause) {
     if (errorCode(cause) === 'ENOENT') {
       throw unavailable(

@@ -60,6 +60,11 @@ export class WorkerClient implements AsyncDisposable {
     }
   }
 
+  /** Aborts when the daemon has closed the connection. */
+  get gone(): AbortSignal {
+    return this.channel.gone;
+  }
+
   get version(): ProtocolVersion {
     return this.handshake.version;
   }

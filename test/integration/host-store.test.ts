@@ -50,6 +50,27 @@ describe("the host's store", () => {
     });
   });
 
+  test('is one child for sessions that overlap, which forgets what is collected', async () => {
+    const store = hostStore(env);
+    const first = await store.connect();
+    const second = await store.connect();
+    const children = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon']);
+    expect(children.stdout.split('\n')).toHaveLength(1);
+
+    await writeFile(join(dir, 'collected'), `collected from ${dir}`);
+    const added = await execa('nix-store', ['--add', join(dir, 'collected')], { env, extendEnv: false });
+    const collected = added.stdout as StorePath;
+    expect((await first.queryPathInfos([collected]))[0]).toBeDefined();
+    await execa('nix-store', ['--delete', collected], { env, extendEnv: false });
+    expect(await second.queryPathInfos([collected])).toEqual([undefined]);
+    expect(await first.queryValidPaths([collected])).toEqual([]);
+
+    await first[Symbol.asyncDispose]();
+    expect(await second.queryValidPaths([path])).toEqual([path]);
+    await second[Symbol.asyncDispose]();
+    await waitUntil('the end of the child', () => second.gone.aborted);
+  });
+
   test('is the daemon that listens, over a fresh connection each time', async () => {
     const socket = join(dir, 'socket');
     const daemon = spawn('nix-daemon', [], {
