@@ -9,6 +9,8 @@ trap 'exit 0' TERM
 exec 4<&0 # a background command's own standard input is /dev/null
 { cat <&4 > /dev/null; kill -TERM 1; } 3>&- &
 
+# The database is made here, once: connections that come at the same time would each make it, and some fail.
+nix-store --load-db < /dev/null
 nix-daemon 3>&- 4<&- &
 daemon=$!
 until [ -S /nix/var/nix/daemon-socket/socket ]; do

@@ -176,8 +176,12 @@ export class Backend implements AsyncDisposable {
 
   /** Makes those of the paths valid in the guest that the host has and the guest has not. */
   async provisionMentioned(paths: readonly StorePath[]): Promise<void> {
-    if (this.#guest !== undefined && paths.length > 0)
-      await this.#provision(await this.lookUp(paths), this.#guest, 'keep');
+    const [guest, store] = [this.#guest, this.lease?.guest.store];
+    if (guest === undefined || store === undefined || paths.length === 0) return;
+    // What was built or uploaded there is its own; what was shared may be gone from the host, or be another by now.
+    const there = new Set(await guest.queryValidPaths(paths));
+    const wanted = paths.filter((path) => !there.has(path) || store.sharesAnyOf([path]));
+    if (wanted.length > 0) await this.#provision(await this.lookUp(wanted), guest, 'keep');
   }
 
   /** The same while the guest is in the middle of an operation: over another connection. */

@@ -26,16 +26,11 @@ export interface HostStore {
 /**
  * The daemon's socket where one listens (`NIX_DAEMON_SOCKET_PATH` is respected), else a `nix-daemon --stdio` child, as on
  * a single-user installation. A daemon that listens gives each session a process of its own, which costs little; a
- * child has to be started, so sessions that overlap share one. It is told not to remember path infos.
- * @param uid of this process: who is not root may have another store than the system's
+ * child has to be started, so sessions that overlap share one. Neither remembers path infos (`openUncachedStore` in
+ * Nix's daemon.cc).
  */
-export function hostStore(
-  env: NodeJS.ProcessEnv,
-  clock: Clock = systemClock,
-  uid: number | undefined = process.getuid?.(),
-): HostStore {
+export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
-  const storeUri = forgetfulStore(env['NIX_REMOTE'] ?? '', uid);
   const handshake = async (stream: Duplex): Promise<WorkerClient> => {
     const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
     try {
@@ -46,32 +41,16 @@ export function hostStore(
       cancel();
     }
   };
-  const startChild = async (): Promise<WorkerClient> =>
-    await handshake(
-      await startDaemon(
-        { ...env, NIX_REMOTE: storeUri ?? (env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE']) },
-        socketPath,
-      ),
-    );
-  const children = new SharedConnections(startChild, clock);
+  const children = new SharedConnections(
+    async () => await handshake(await startDaemon(env, socketPath)),
+    clock,
+  );
   return {
     async connect() {
       const socket = await connectSocket(socketPath);
-      if (socket !== undefined) return await handshake(socket);
-      return storeUri === undefined ? await startChild() : await children.use();
+      return socket === undefined ? await children.use() : await handshake(socket);
     },
   };
-}
-
-/**
- * The store of a child, as it would find it itself, but without its memory of path infos. Nothing where it must find it
- * itself. `daemon` would have it look for the socket again, and forward to itself for ever.
- */
-function forgetfulStore(nixRemote: string, uid: number | undefined): string | undefined {
-  const uri = nixRemote === '' || nixRemote === 'auto' || nixRemote === 'daemon' ? 'local' : nixRemote;
-  if (uri === 'local' && uid !== 0) return undefined;
-  if (!/^local(\?|$)/.test(uri)) return undefined;
-  return `${uri}${uri.includes('?') ? '&' : '?'}path-info-cache-size=0`;
 }
 
 /** Nothing where no daemon listens: there is no such file, or a stale one. */
@@ -91,8 +70,10 @@ async function connectSocket(path: string): Promise<Duplex | undefined> {
 }
 
 async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<Duplex> {
+  // Nix would look for the socket again, and forward to itself for ever if NIX_REMOTE said `daemon`.
+  const childEnv = { ...env, NIX_REMOTE: env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE'] };
   try {
-    return await spawnStream('nix-daemon', ['--stdio'], env);
+    return await spawnStream('nix-daemon', ['--stdio'], childEnv);
   } catch (cause) {
     if (errorCode(cause) === 'ENOENT') {
       throw unavailable(

@@ -12,8 +12,8 @@ interface Shared {
 }
 
 /**
- * Lets sessions that overlap use one connection, where each connection is a process that has to be started. The daemon
- * behind it must not remember path infos. What takes long, a NAR or a substitution, gets a connection of its own.
+ * Lets sessions that overlap use one connection, where each connection is a process that has to be started. What takes
+ * long, a NAR or a substitution, gets a connection of its own.
  */
 export class SharedConnections {
   readonly #connect: () => Promise<WorkerClient>;
