@@ -194,6 +194,7 @@ export class Backend implements AsyncDisposable {
   }
 
   async #provision(inputs: Inputs, guest: WorkerClient, onConflict: 'throw' | 'keep'): Promise<void> {
+    if (inputs.infos.size === 0) return;
     if (this.#held === undefined) return;
     const { lease, over } = this.#held;
     const { store, id } = lease.guest;
