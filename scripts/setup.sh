@@ -11,7 +11,7 @@ for what in "$@"; do
   case $what in
     run) packages="$packages nix-bin busybox-static util-linux" ;;
     demo) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev" ;;
-    test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server prometheus qemu-user-static shellcheck" ;;
+    test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static shellcheck" ;;
     check) packages="$packages shellcheck" ;;
     bench) packages="$packages openssh-client openssh-server" ;;
     *) echo "setup.sh: unknown: $what" >&2; exit 2 ;;
@@ -32,6 +32,7 @@ is_there() {
     util-linux) command -v nsenter > /dev/null && command -v setpriv > /dev/null ;;
     openssh-client) command -v ssh > /dev/null ;;
     openssh-server) [ -x /usr/sbin/sshd ] ;;
+    procps) command -v pgrep > /dev/null ;;
     *) dpkg-query -W -f '${Status}\n' "$1" 2> /dev/null | grep -q ' installed$' ;;
   esac
 }
