@@ -6,6 +6,9 @@ import type { Front } from '../front/front.js';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
 import { requirePrivateDir } from '../lib/private-dir.js';
 
+/** Bytes of a large output that may be on their way to a client, so that neither side waits for the other. */
+const WRITE_AHEAD_BYTES = 1024 * 1024;
+
 /** A door that accepts connections. */
 export interface Door {
   /** Accepts no more, and cuts the connections that are still open. */
@@ -33,7 +36,7 @@ export async function openSocketDoor(
   );
   await clearStaleSocket(path);
   const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
+  const server = createServer({ highWaterMark: WRITE_AHEAD_BYTES }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     void front.serve(socket, 'socket');

@@ -56,18 +56,11 @@ export async function relayNar(
     await relayBytes(guest, client);
     return false;
   }
-  for (let left = narSize; left > 0;) {
-    const parts = await guest.readSome(left);
-    if (parts.length === 0) {
-      client.destroy();
-      throw new DroverError('GUEST_LOST', 'The guest was lost while it sent a path', {
-        hint: 'Start the build again.',
-      });
-    }
-    left -= parts.reduce((sum, { length }) => sum + length, 0);
-    await writeAll(client, parts);
-  }
-  return true;
+  if ((await guest.relayTo(client, narSize)) === narSize) return true;
+  client.destroy();
+  throw new DroverError('GUEST_LOST', 'The guest was lost while it sent a path', {
+    hint: 'Start the build again.',
+  });
 }
 
 /** Both ways, until either side ends. */

@@ -49,6 +49,8 @@ export class Channel {
   /** Why this side reads no more, though the stream may be fine. */
   #interruption: Error | undefined;
   #wake: (() => void) | undefined;
+  /** Takes what comes, in place of the queue. */
+  #sink: ((chunk: Uint8Array) => void) | undefined;
   #onWritable: (() => void)[] = [];
   /** Bytes received and sent. */
   receivedBytes = 0;
@@ -77,6 +79,10 @@ export class Channel {
   readonly #onData = (chunk: Uint8Array): void => {
     this.receivedBytes += chunk.length;
     if (this.#discarding) return;
+    if (this.#sink !== undefined) {
+      this.#sink(chunk);
+      return;
+    }
     this.#queue.push(chunk);
     if (this.#queue.length >= HIGH_WATER_BYTES) this.stream.pause();
     this.#wake?.();
@@ -161,11 +167,46 @@ export class Channel {
     if (this.#isClosed()) throw this.#cut('closed the connection');
   }
 
-  /** Sends everything that still comes on to `other`, whatever it is, until this side ends. */
-  async relayTo(other: Channel): Promise<void> {
-    while (await this.waitForInput()) {
-      for (const part of this.#take(HIGH_WATER_BYTES)) await other.write(part);
+  /**
+   * Sends what comes on to `other`, whatever it is: up to `maxBytes`, or until this side ends.
+   * @returns how many bytes that were
+   * @throws ProtocolError `PROTOCOL_TRUNCATED` when `other` takes no more
+   */
+  async relayTo(other: Channel, maxBytes = Infinity): Promise<number> {
+    let moved = 0;
+    for (const part of this.#take(maxBytes)) {
+      moved += part.length;
+      await other.write(part);
     }
+    if (moved < maxBytes && !this.#ended) moved += await this.#pour(other, maxBytes - moved);
+    if (moved < maxBytes && this.#interruption !== undefined) throw this.#interruption;
+    return moved;
+  }
+
+  /** The same for what is not here yet. No promise for each chunk: they are what a large output is made of. */
+  async #pour(other: Channel, maxBytes: number): Promise<number> {
+    let moved = 0;
+    await new Promise<void>((resolve) => {
+      this.#wake = () => {
+        if (this.#ended) resolve();
+      };
+      this.#sink = (chunk) => {
+        const part = chunk.subarray(0, Math.min(chunk.length, maxBytes - moved));
+        moved += part.length;
+        if (part.length < chunk.length) this.#queue.push(chunk.subarray(part.length));
+        if (moved === maxBytes || other.#isClosed()) resolve();
+        if (part.length === 0 || other.#isClosed()) return;
+        other.sentBytes += part.length;
+        if (other.stream.write(part)) return;
+        this.stream.pause();
+        other.#onWritable.push(() => this.stream.resume());
+      };
+      this.#resume(true);
+    });
+    this.#sink = undefined;
+    this.#wake = undefined;
+    if (other.#isClosed()) throw other.#cut('closed the connection');
+    return moved;
   }
 
   /** Sends what is still to be sent, and ends this side. */
