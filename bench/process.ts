@@ -62,11 +62,11 @@ export class Service {
   #running = true;
 
   constructor(
-    program: string,
+    command: readonly string[],
     args: readonly string[],
     options: { readonly env: NodeJS.ProcessEnv; readonly cwd: string },
   ) {
-    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', program, ...args], {
+    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command, ...args], {
       ...options,
       detached: true,
       stdio: ['ignore', 'ignore', 'pipe'],

@@ -33,7 +33,7 @@ export class ClassicBuilder {
     const conf = await host.writeNixConf('classic', [`max-jobs = ${JOBS}`, 'trusted-users = root']);
     await writeFile(join(dir, 'sshd_config'), serverConfig(host, dir, port, conf));
     const service = new Service(
-      'unshare',
+      ['unshare'],
       ['--mount', '--propagation', 'private', 'sh', '-euc', OWN_STORE, 'sh', join(dir, 'sshd_config')],
       { env: { PATH: host.env['PATH'] }, cwd: dir },
     );
@@ -42,7 +42,7 @@ export class ClassicBuilder {
     await writeFile(join(dir, 'known_hosts'), `classic ${type ?? ''} ${key ?? ''}\n`);
     await writeFile(join(dir, 'ssh_config'), clientConfig(dir, port));
     const settings = remoteOnly(`ssh-ng://classic - - ${JOBS} 1 - - -`);
-    const contender = await client(host, 'classic', settings, {
+    const contender = await client(host, 'classic', 'client-classic', settings, {
       NIX_SSHOPTS: `-F ${join(dir, 'ssh_config')}`,
     });
     return new ClassicBuilder(contender, service);

@@ -13,14 +13,15 @@ export interface Contender {
 
 export const JOBS = 4;
 
-/** A client that is told nothing but where to build. */
+/** A client that is told nothing but where to build. `confName`: a directory of its own for its configuration. */
 export async function client(
   host: Host,
   name: ContenderName,
+  confName: string,
   settings: readonly string[],
   env: NodeJS.ProcessEnv = {},
 ): Promise<Contender> {
-  const conf = await host.writeNixConf(`client-${name}`, settings);
+  const conf = await host.writeNixConf(confName, settings);
   return {
     name,
     build: async (derivation) =>

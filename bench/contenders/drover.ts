@@ -39,10 +39,9 @@ export class Drover {
     const config = join(dir, 'drover.yaml');
     await writeFile(config, await configuration(host, dir, `${identity}.pub`, options));
     const env = { ...host.env, NODE_ENV: 'production' };
-    const service = new Service(process.execPath, [...nodeArgs, program, 'serve', '--config', config], {
-      env,
-      cwd: dir,
-    });
+    // As it is installed: by the first line of the program, which names the node and its flags.
+    const command = nodeArgs.length === 0 ? [program] : [process.execPath, ...nodeArgs, program];
+    const service = new Service(command, ['serve', '--config', config], { env, cwd: dir });
     await service.ready(() => service.said.includes('drover is ready'));
     const drover = async (...args: string[]): Promise<string> =>
       await runProgram(process.execPath, [program, ...args, '--config', config], env);
@@ -55,8 +54,10 @@ export class Drover {
       return status.guests.length;
     };
     return new Drover(
-      await client(host, 'socket', remoteOnly(socketMachine)),
-      await client(host, 'ssh', remoteOnly(sshMachine), { NIX_SSHOPTS: `-F ${sshConfig}` }),
+      await client(host, 'socket', `client-${name}-socket`, remoteOnly(socketMachine)),
+      await client(host, 'ssh', `client-${name}-ssh`, remoteOnly(sshMachine), {
+        NIX_SSHOPTS: `-F ${sshConfig}`,
+      }),
       service,
       guests,
     );
