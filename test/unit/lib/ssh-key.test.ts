@@ -1,0 +1,17 @@
+import { expect, test } from '@jest/globals';
+
+import { makeSshKeyPair, publicKeyOf } from '../../../src/lib/ssh-key.js';
+
+/** One key in 256 would be unreadable if nobody looked: that all of these are by chance readable has odds of 1 to 3000. */
+const KEYS = 2_000;
+
+test(`${KEYS} keys in a row can be read, and are all different`, () => {
+  const pairs = Array.from({ length: KEYS }, makeSshKeyPair);
+  expect(pairs.every(({ privateKey, publicKey }) => publicKeyOf(privateKey) === publicKey)).toBe(true);
+  expect(new Set(pairs.map(({ publicKey }) => publicKey)).size).toBe(KEYS);
+});
+
+test('what is no private key has no public half', () => {
+  expect(publicKeyOf('')).toBeUndefined();
+  expect(publicKeyOf(makeSshKeyPair().publicKey)).toBeUndefined();
+});
