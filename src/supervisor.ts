@@ -80,6 +80,8 @@ export class Supervisor {
     });
     this.onEvent((event) => {
       this.#totals.count(event);
+      // A large output leaves garbage that an idle process never comes to collect. Without --expose-gc there is no gc.
+      if (event.type === 'guest-state' && event.to === 'stopped' && this.#pool.isEmpty) globalThis.gc?.();
     });
   }
 
