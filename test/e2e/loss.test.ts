@@ -92,7 +92,7 @@ describeE2e('a guest that is lost in the middle of a build', ['modern Nix'], () 
     expect(stderr).toMatch(/drover: The guest g1 was lost: .*; building again in another guest \(1 of 2\)/);
     expect(stderr).toMatch(/drover: The guest g2 was lost: .*; building again in another guest \(2 of 2\)/);
     expect(stderr).toMatch(/error: drover: The guest g3 was lost/);
-    expect(drover.events.of('build-finished')).toMatchObject([{ result: 'Lost' }]);
+    expect(await drover.events.waitFor('build-finished')).toMatchObject({ result: 'Lost' });
     await expectNoRemains(drover.stateDir);
   });
 });
