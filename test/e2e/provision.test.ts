@@ -190,7 +190,7 @@ describeE2e('provisioning a real guest', [], () => {
     );
     const { outputs } = succeeded(await host.build(random));
     const [path = ''] = outputs;
-    const builder = drover.events.of('build-finished', position).at(-1)?.guest;
+    const { guest: builder } = await drover.events.waitFor('build-finished', () => true, { since: position });
     // The host gets its own contents for the same path, as from a cache.
     await waitUntil('the sessions to end', async () => (await drover.status()).sessions === 0);
     await forget(host, path);
