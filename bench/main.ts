@@ -67,7 +67,7 @@ async function bench(options: Options, dir: string): Promise<boolean> {
     const classic = await ClassicBuilder.start(host);
     const drover = await Drover.start(host, { ...common, name: 'warm', idleTimeout: '5m' });
     await runRound(run, { local, classic: classic.contender, drover, cold }, round);
-    if (options.only.includes('idle')) await measureIdle(run, drover);
+    if (options.only.includes('idle')) await measureIdle(run, drover, cold);
     await drover.stop();
     await classic.stop();
     await deleteOwnPaths(dir, nix, [host.busybox]);

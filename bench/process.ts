@@ -18,8 +18,14 @@ export async function runProgram(
   args: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<string> {
-  const { stdout } = await promisify(execFile)(program, args, { env, maxBuffer: 64 * 1024 * 1024 });
-  return stdout;
+  const running = promisify(execFile)(program, args, { env, maxBuffer: 64 * 1024 * 1024 });
+  const kill = (): void => void running.child.kill('SIGTERM');
+  process.once('exit', kill);
+  try {
+    return (await running).stdout;
+  } finally {
+    process.off('exit', kill);
+  }
 }
 
 /** Runs a client, and takes the time of what it says. @throws Error with what it said, if it fails */

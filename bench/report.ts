@@ -16,7 +16,7 @@ export function renderMedians(samples: Samples): string {
 function cell(samples: Samples, measure: Measure, contender: ContenderName): string {
   const value = samples.median(measure, contender);
   if (value === undefined) return '';
-  if (measure === 'idle: resident bytes') return `${(value / 1e6).toFixed(1)} MB`;
+  if (measure.startsWith('idle: resident bytes')) return `${(value / 1e6).toFixed(1)} MB`;
   if (measure === 'idle: processor ms per second') return value.toFixed(1);
   const text = value >= 10_000 ? `${(value / 1000).toFixed(1)} s` : `${value.toFixed(0)} ms`;
   const classic = samples.median(measure, 'classic');

@@ -26,6 +26,8 @@ export interface Contenders {
 
 const IDLE_SETTLE_MS = 3_000;
 const IDLE_MS = 5_000;
+/** V8 gives memory back some seconds after it has collected it. */
+const SHRINK_MS = 10_000;
 
 /** Measures everything once, the contenders in turns: what slows the machine down for a while slows them all. */
 export async function runRound(bench: Bench, contenders: Contenders, round: number): Promise<void> {
@@ -53,9 +55,7 @@ export async function runRound(bench: Bench, contenders: Contenders, round: numb
   }
   if (wanted('output')) {
     for (const contender of all) {
-      const derivation = await host.instantiate('output', {
-        outputMegabytes: String(options.outputBytes / 1e6),
-      });
+      const derivation = await largeOutput(bench);
       const { totalMs, lastLogMs } = await contender.build(derivation);
       samples.add('output', contender.name, totalMs);
       samples.add('output: after the build', contender.name, totalMs - lastLogMs);
@@ -91,14 +91,23 @@ async function measureCold(
   }
 }
 
-/** What the supervisor costs when it has worked and now has nothing to do, with a guest that waits. */
-export async function measureIdle({ samples }: Bench, drover: Drover): Promise<void> {
+/** What a supervisor costs when it has worked and now has nothing to do: with a guest that waits, and with none. */
+export async function measureIdle(bench: Bench, drover: Drover, cold: Drover): Promise<void> {
+  const { samples } = bench;
   await sleep(IDLE_SETTLE_MS);
   const before = await drover.cpuMs();
   await sleep(IDLE_MS);
   const cpuMs = (await drover.cpuMs()) - before;
   samples.add('idle: processor ms per second', 'socket', cpuMs / (IDLE_MS / 1000));
   samples.add('idle: resident bytes', 'socket', await drover.residentBytes());
+  await cold.socket.build(await largeOutput(bench));
+  await until(async () => (await cold.guests()) === 0);
+  await sleep(SHRINK_MS);
+  samples.add('idle: resident bytes, no guest', 'socket', await cold.residentBytes());
+}
+
+async function largeOutput({ host, options }: Bench): Promise<string> {
+  return await host.instantiate('output', { outputMegabytes: String(options.outputBytes / 1e6) });
 }
 
 function rotate<T>(items: readonly T[], by: number): T[] {

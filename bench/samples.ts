@@ -11,6 +11,7 @@ export type Measure =
   | 'first log line, from zero guests'
   | 'first log line'
   | 'idle: resident bytes'
+  | 'idle: resident bytes, no guest'
   | 'idle: processor ms per second';
 
 /** All samples, by measure and contender. */

@@ -9,10 +9,13 @@ import { runProgram } from './process.js';
 export async function deleteOwnPaths(dir: string, nix: string, keep: readonly string[] = []): Promise<void> {
   const file = ownedPathsFile(dir);
   const listed = await readFile(file, 'utf8').catch(() => '');
-  const paths = [...new Set(listed.split('\n'))].filter(
-    (path) => path.includes('-drover-bench-') && !keep.includes(path) && existsSync(path),
+  const owned = [...new Set(listed.split('\n'))].filter(
+    (path) => path.includes('-drover-bench-') && !keep.includes(path),
   );
+  const paths = owned.filter((path) => existsSync(path));
   const env = { PATH: process.env['PATH'], NIX_CONF_DIR: join(dir, 'host'), HOME: join(dir, 'home') };
   if (paths.length > 0) await runProgram(join(nix, 'nix-store'), ['--delete', ...paths], env);
+  // A build that was interrupted leaves its lock.
+  for (const path of owned) await rm(`${path}.lock`, { force: true });
   await rm(file, { force: true });
 }
