@@ -1,5 +1,5 @@
 import { appendFile, copyFile, mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 import { runProgram } from './process.js';
 
@@ -100,6 +100,11 @@ export class Host {
   async #own(paths: readonly string[]): Promise<void> {
     await appendFile(ownedPathsFile(this.dir), paths.map((path) => `${path}\n`).join(''));
   }
+}
+
+/** Part of the names of this run's inputs, by which they are found also when adding one was interrupted. */
+export function runName(dir: string): string {
+  return basename(dir).replace('drover-bench-', '');
 }
 
 /** Where it is written down what is to be deleted from the host's store at the end. */

@@ -2,7 +2,7 @@ import { randomFillSync } from 'node:crypto';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import type { Host } from './host.js';
+import { runName, type Host } from './host.js';
 
 const FILES_PER_DIRECTORY = 100;
 
@@ -17,7 +17,7 @@ export class InputTree {
   }
 
   static async create(host: Host, bytes: number, files: number): Promise<InputTree> {
-    const dir = join(host.dir, `drover-bench-input-${bytes / 1e6}MB`);
+    const dir = join(host.dir, `drover-bench-input-${bytes / 1e6}MB-${runName(host.dir)}`);
     const content = randomFillSync(Buffer.alloc(Math.floor(bytes / files)));
     for (let i = 0; i < files; i++) {
       const directory = join(dir, String(Math.floor(i / FILES_PER_DIRECTORY)));

@@ -1,15 +1,18 @@
 import { existsSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { ownedPathsFile } from './host.js';
+import { ownedPathsFile, runName } from './host.js';
 import { runProgram } from './process.js';
+
+const STORE_DIR = '/nix/store';
 
 /** Deletes from the host's store what the benchmark has put there, and nothing else. */
 export async function deleteOwnPaths(dir: string, nix: string, keep: readonly string[] = []): Promise<void> {
   const file = ownedPathsFile(dir);
   const listed = await readFile(file, 'utf8').catch(() => '');
-  const owned = [...new Set(listed.split('\n'))].filter(
+  const inputs = (await readdir(STORE_DIR)).filter((name) => name.endsWith(`MB-${runName(dir)}`));
+  const owned = [...new Set([...listed.split('\n'), ...inputs.map((name) => join(STORE_DIR, name))])].filter(
     (path) => path.includes('-drover-bench-') && !keep.includes(path),
   );
   const paths = owned.filter((path) => existsSync(path));
