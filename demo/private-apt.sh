@@ -41,6 +41,7 @@ debian_mirror() {
 }
 
 # private_apt_setup STATE SUITE [with-sources]: SUITE's package lists, kept in the directory STATE.
+# PRIVATE_APT_ARCHITECTURE: of the packages, in Debian's words; default: this machine's.
 private_apt_setup() {
   local state=$1 suite=$2 sources=${3:-} mirror
   mirror=$(debian_mirror)
@@ -55,7 +56,7 @@ private_apt_setup() {
 #clear APT::Update;
 #clear DPkg;
 #clear APT::Architectures;
-APT::Architecture "$(dpkg --print-architecture)";
+APT::Architecture "${PRIVATE_APT_ARCHITECTURE:-$(dpkg --print-architecture)}";
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 Acquire::Check-Valid-Until "false";
@@ -87,4 +88,30 @@ private_apt_download() {
   local -a wanted
   mapfile -t wanted < <(tr ' ' '\n')
   [ ${#wanted[@]} -eq 0 ] || "$APT_HELPER" -c "$PRIVATE_APT_CONF" -qq download-file "${wanted[@]}"
+}
+
+# The libraries that packages depend on, directly.
+libraries_of() {
+  private_apt_cache depends --important "$@" |
+    sed -nE 's/^ [ |](Pre)?Depends: (lib[^ ]+|zlib1g)$/\2/p' | grep -v -- '-perl$' | sort -u
+}
+
+# private_apt_unpack STATE DIRECTORY PACKAGE...: unpacks packages with the libraries that they need, into DIRECTORY. Only
+# libraries are followed: what packages need besides (perl, tools to add users) serves their scripts, which do not run.
+private_apt_unpack() {
+  local state=$1 directory=$2 deb
+  shift 2
+  local -a packages=("$@") frontier=("$@")
+  while [ ${#frontier[@]} -gt 0 ]; do
+    mapfile -t frontier < <(libraries_of "${frontier[@]}" | grep -vxF -f <(printf '%s\n' "${packages[@]}") || true)
+    packages+=("${frontier[@]}")
+  done
+  private_apt --print-uris download "${packages[@]}" | uris >"$state/uris"
+  awk '{ size += $3 } END { printf "%d packages, %.1f MB to download\n", NR, size / 1e6 }' "$state/uris"
+  awk -v dir="$state/archives" '{ print $1, dir "/" $2, $4 }' "$state/uris" | private_apt_download
+  mkdir -p "$directory"
+  for deb in "$state"/archives/*.deb; do
+    # not dpkg-deb -x: where the suite links /lib to /usr/lib, packages may still bring the former
+    dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$directory" --keep-directory-symlink --no-same-owner
+  done
 }

@@ -37,26 +37,7 @@ mkdir "$new"
 
 private_apt_setup "$state" "$suite"
 
-# The libraries that the packages named on the command line depend on, directly.
-libraries_of() {
-  private_apt_cache depends --important "$@" |
-    sed -nE 's/^ [ |](Pre)?Depends: (lib[^ ]+)$/\2/p' | grep -v -- '-perl$' | sort -u
-}
-
-# Follow libraries only: what nix-bin needs besides (perl, curl, tools to add users) serves its scripts.
-packages=(nix-bin)
-frontier=(nix-bin)
-while [ ${#frontier[@]} -gt 0 ]; do
-  mapfile -t frontier < <(libraries_of "${frontier[@]}" | grep -vxF -f <(printf '%s\n' "${packages[@]}") || true)
-  packages+=("${frontier[@]}")
-done
-
-private_apt --print-uris download "${packages[@]}" | uris >"$state/uris"
-awk '{ size += $3 } END { printf "%d packages, %.1f MB to download\n", NR, size / 1e6 }' "$state/uris"
-awk -v dir="$state/archives" '{ print $1, dir "/" $2, $4 }' "$state/uris" | private_apt_download
-for deb in "$state"/archives/*.deb; do
-  dpkg-deb -x "$deb" "$new"
-done
+private_apt_unpack "$state" "$new" nix-bin
 
 rm -rf "$new"/usr/share/{bash-completion,doc,fish,info,lintian,locale,man,zsh}
 

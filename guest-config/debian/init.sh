@@ -1,0 +1,114 @@
+#!/bin/busybox sh
+# Process 1 of the Debian image's guests (build.sh puts it in the initrd as /init). What it must do is the image
+# contract: docs/images.md.
+set -u
+export PATH=/usr/bin:/bin:/sbin HOME=/root
+
+# Shown on the console, and so in the error of a boot that fails.
+say() {
+  read -r uptime _ < /proc/uptime
+  echo "drover: $* ($uptime s)" > /dev/console
+}
+die() {
+  say "$*"
+  sync
+  poweroff -f
+}
+must() { "$@" || die "failed: $*"; }
+
+if [ -z "${DROVER_STAGE2-}" ]; then
+  mount -t proc proc /proc
+  mount -t sysfs sysfs /sys
+  mount -t devtmpfs devtmpfs /dev 2> /dev/null
+  say "kernel is up"
+  # The probe of an accelerator asks for no more than this.
+  grep -q drover.probe /proc/cmdline && poweroff -f
+  while read -r module; do insmod "/lib/modules/$module.ko"; done < /lib/modules/list
+  # pivot_root (Nix's sandbox) refuses the kernel's rootfs: an ordinary mount has to cover it.
+  mount -o bind / /mnt
+  for directory in dev proc sys; do mount -o move "/$directory" "/mnt/$directory"; done
+  cd /mnt
+  mount -o move . /
+  export DROVER_STAGE2=1
+  exec chroot . /init
+fi
+
+# Block devices by what the host calls them.
+config_disk='' scratch_disk=''
+for disk in /sys/block/vd*; do
+  read -r serial < "$disk/serial" || continue
+  case $serial in
+    drover-config) config_disk=/dev/${disk##*/} ;;
+    drover-scratch) scratch_disk=/dev/${disk##*/} ;;
+  esac
+done
+[ -n "$config_disk" ] || die "there is no disk drover-config"
+
+must mount -t tmpfs -o mode=0755 tmpfs /run
+mkdir -p /run/drover /run/sshd /run/lower /run/scratch /dev/pts /dev/shm
+must tar -xf "$config_disk" -C /run/drover
+name=guest scratch_bytes=0 network=none share=none
+# shellcheck disable=SC1091 # written by the driver
+. /run/drover/guest.env
+
+# The scratch is a tmpfs; what memory cannot hold goes to the scratch disk, as swap.
+if [ -n "$scratch_disk" ]; then { mkswap "$scratch_disk" > /dev/null && swapon "$scratch_disk"; } & fi
+read -r _ memory_kib _ < /proc/meminfo
+must mount -t tmpfs -o "size=$scratch_bytes,nr_inodes=$((memory_kib / 2)),mode=0755,nodev,nosuid" "drover-$name" /run/scratch
+mkdir -p /run/scratch/upper /run/scratch/work /run/scratch/nix-var/nix /run/scratch/build /run/scratch/tmp
+chown 0:30000 /run/scratch/upper
+chmod 1775 /run/scratch/upper
+chmod 1777 /run/scratch/tmp
+mount -o bind /run/scratch/nix-var /nix/var
+mount -o bind /run/scratch/build /build
+mount -o bind /run/scratch/tmp /tmp
+[ "$share" != virtiofs ] || must mount -t virtiofs -o ro nix-store /run/lower
+must mount -t overlay -o lowerdir=/run/lower,upperdir=/run/scratch/upper,workdir=/run/scratch/work overlay /nix/store
+
+mount -t devpts -o ptmxmode=0666,mode=0620,gid=5 devpts /dev/pts
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ln -s /proc/self/fd /dev/fd
+mkdir -p /etc/nix /etc/drover
+ln -sf /run/drover/nix.conf /etc/nix/nix.conf
+ln -sf /run/drover/manifest.json /etc/drover/manifest.json
+
+NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt TMPDIR=/build nix-daemon &
+daemon=$!
+
+hostname "$name"
+echo "127.0.0.1 localhost $name" > /etc/hosts
+ip link set lo up
+if [ "$network" = host ]; then
+  # What QEMU's user network gives out, without asking for it.
+  ip link set eth0 up
+  ip addr add 10.0.2.15/24 dev eth0
+  ip route add default via 10.0.2.2
+  echo "nameserver 10.0.2.3" > /etc/resolv.conf
+fi
+
+port=''
+for candidate in /sys/class/virtio-ports/*; do
+  read -r label < "$candidate/name" || continue
+  [ "$label" != drover.ssh ] || port=/dev/${candidate##*/}
+done
+[ -n "$port" ] || die "there is no port drover.ssh"
+
+until [ -S /nix/var/nix/daemon-socket/socket ]; do
+  kill -0 "$daemon" || die "nix-daemon has ended"
+  sleep 0.01
+done
+say "guest is up"
+
+# One SSH connection over the port for the whole life of the guest. The host's first line says that it is there: until
+# then reading gives end of file. sshd goes before builds, so that it answers however busy they are.
+{
+  until read -r line && [ "$line" = drover ]; do sleep 0.02; done
+  exec nice -n -10 /usr/sbin/sshd -i -e -f /etc/ssh/sshd_config 2> /dev/console
+} < "$port" > "$port" &
+sshd=$!
+
+# A guest without its daemon or its control is of no use. (`wait -n` also reaps whatever becomes an orphan.)
+while kill -0 "$daemon" && kill -0 "$sshd"; do wait -n; done 2> /dev/null
+kill -0 "$daemon" 2> /dev/null || die "nix-daemon has ended"
+die "the SSH connection has ended"
