@@ -100,7 +100,7 @@ done
 for name in nix-daemon nix-store; do ln -s nix "$root/usr/bin/$name"; done
 # A foreign busybox cannot be asked for its applets.
 for name in '[' ash awk basename cat chgrp chmod chown chroot cp cut date df dirname dmesg echo env false find grep head \
-  hostname id insmod ip kill ln ls lsmod mkdir mkswap mktemp mount mv nice nproc pidof ps pwd readlink rm rmdir sed sh \
+  hostname id insmod ip kill ln ls lsmod mkdir mkswap mktemp mount mv nproc pidof ps pwd readlink renice rm rmdir sed sh \
   sleep sort stat swapon sync tail tar test touch tr true umount uname uniq wc xargs; do
   ln -s busybox "$root/usr/bin/$name"
 done

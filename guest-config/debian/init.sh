@@ -36,7 +36,8 @@ fi
 # Block devices by what the host calls them.
 config_disk='' scratch_disk=''
 for disk in /sys/block/vd*; do
-  read -r serial < "$disk/serial" || continue
+  serial='' # the kernel ends it with no newline
+  read -r serial < "$disk/serial"
   case $serial in
     drover-config) config_disk=/dev/${disk##*/} ;;
     drover-scratch) scratch_disk=/dev/${disk##*/} ;;
@@ -104,9 +105,11 @@ say "guest is up"
 # then reading gives end of file. sshd goes before builds, so that it answers however busy they are.
 {
   until read -r line && [ "$line" = drover ]; do sleep 0.02; done
-  exec nice -n -10 /usr/sbin/sshd -i -e -f /etc/ssh/sshd_config 2> /dev/console
-} < "$port" > "$port" &
+  exec /usr/sbin/sshd -i -e -f /etc/ssh/sshd_config 2> /dev/console
+} <> "$port" >&0 & # a port can be opened only once
 sshd=$!
+# Before builds, so that it answers however busy they are.
+renice -n -10 "$sshd" > /dev/null
 
 # A guest without its daemon or its control is of no use. (`wait -n` also reaps whatever becomes an orphan.)
 while kill -0 "$daemon" && kill -0 "$sshd"; do wait -n; done 2> /dev/null
