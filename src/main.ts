@@ -12,6 +12,7 @@ import type { Config } from './config/schema.js';
 import { connectProgram } from './doors/socket-door.js';
 import type { GuestDriver } from './drivers/driver.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
+import { firstThatWorks, type DriverCandidate } from './drivers/registry.js';
 import { hostStore } from './host-store/host-store.js';
 import { createLog } from './lib/log.js';
 import { serveUntilSignal } from './serve.js';
@@ -25,16 +26,44 @@ const { version } = JSON.parse(readFileSync(join(PACKAGE_DIR, 'package.json'), '
   version: string;
 };
 
-async function createDriver(config: Config): Promise<GuestDriver> {
-  return await NamespaceDriver.create({
+/** Every driver there is, the best first. */
+function drivers(config: Config): readonly DriverCandidate[] {
+  const common = {
     stateDir: config.stateDir,
-    scripts: join(PACKAGE_DIR, 'guest-config'),
     env,
     storeDir: STORE_DIR,
     maxJobs: config.pool.jobsPerGuest,
     features: config.features,
     guest: config.guest,
-  });
+  };
+  return [
+    {
+      name: 'namespace',
+      create: () => NamespaceDriver.create({ ...common, scripts: join(PACKAGE_DIR, 'guest-config') }),
+    },
+    {
+      name: 'qemu',
+      create: async () => {
+        const { QemuDriver } = await import('./drivers/qemu/driver.js');
+        return await QemuDriver.create(common);
+      },
+    },
+  ];
+}
+
+async function createDriver(config: Config): Promise<GuestDriver> {
+  const wanted = drivers(config).filter(({ name }) =>
+    config.driver === 'auto' ? name !== 'qemu' || config.guest.image !== undefined : name === config.driver,
+  );
+  return await firstThatWorks(wanted);
+}
+
+/** What guests could build, without a supervisor to ask. */
+async function systems({ driver, guest }: Config): Promise<readonly string[]> {
+  const inVms = driver === 'qemu' || (driver === 'auto' && process.getuid?.() !== 0);
+  if (!inVms || guest.image === undefined) return await namespaceSystems();
+  const { loadImage } = await import('./drivers/qemu/image.js');
+  return (await loadImage(guest.image)).systems;
 }
 
 async function serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number> {
@@ -75,7 +104,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
     });
     return EXIT.ok;
   },
-  systems: namespaceSystems,
+  systems,
   hostKey: async ({ stateDir }) => {
     const { readHostKey } = await import('./doors/host-key.js');
     return (await readHostKey(hostKeyFile(stateDir)))?.publicKey;

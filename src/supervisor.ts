@@ -105,6 +105,8 @@ export class Supervisor {
       throw error;
     }
     const { nixVersion, systems } = driver.manifest;
+    for (const warning of driver.warnings)
+      log.warn({ driver: driver.name, warning }, 'guests could run better');
     log.info(
       { driver: driver.name, nixVersion, systems, doors: supervisor.status().doors },
       'drover is ready',
@@ -172,6 +174,7 @@ export class Supervisor {
       state: this.#state,
       startedAt: this.#startedAt,
       driver: name,
+      warnings: this.#driver.warnings,
       nixVersion: manifest.nixVersion,
       protocol: formatVersion({ ...manifest.protocol, features: new Set(manifest.protocol.features) }),
       systems: servedSystems(config, this.#driver),

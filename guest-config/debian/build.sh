@@ -134,7 +134,8 @@ UsePAM no
 UseDNS no
 PrintMotd no
 PrintLastLog no
-AllowTcpForwarding no
+# sshd forwards to Unix sockets only where it forwards TCP too
+AllowTcpForwarding local
 AllowAgentForwarding no
 AllowStreamLocalForwarding local
 # as many channels as a guest can have jobs, and more

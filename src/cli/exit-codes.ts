@@ -26,6 +26,8 @@ const EXIT_OF_CODE: Readonly<Record<string, number>> = {
   NOT_RUNNING: EXIT.unavailable,
   REQUIREMENT_MISSING: EXIT.unavailable,
   NIX_UNUSABLE: EXIT.unavailable,
+  IMAGE_UNUSABLE: EXIT.unavailable,
+  NO_SPACE: EXIT.unavailable,
   HOST_STORE_UNAVAILABLE: EXIT.unavailable,
 };
 

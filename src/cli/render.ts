@@ -8,6 +8,7 @@ export function renderStatus(status: Status): string {
   const lines = [
     `drover ${status.version} (pid ${status.pid}, ${status.state}): ${status.driver} guests with Nix ${status.nixVersion}, up to ${status.maxGuests} with ${status.maxJobs} jobs in all`,
     `builds ${status.systems.join(', ')}`,
+    ...status.warnings.map((warning) => `warning: ${warning}`),
     `doors: ${status.doors.socket}${status.doors.ssh === null ? '' : `, ssh ${status.doors.ssh}`}`,
     '',
     ...table([

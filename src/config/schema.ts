@@ -50,6 +50,8 @@ export interface PoolConfig {
 export interface GuestConfig {
   /** Cores of one guest: 0 (all of the host's) to 1024. */
   readonly cores: number;
+  /** Of one VM, in whole MiB: 256 MiB to 1 PiB. Namespace guests use the host's. */
+  readonly memoryBytes: number;
   /** Size of the guest's upper layer: 1 MiB to 1 PiB. */
   readonly scratchSizeBytes: number;
   /** `host`: the host's network. `none`: loopback only. */
@@ -58,6 +60,10 @@ export interface GuestConfig {
   readonly nixConf: Readonly<Record<string, string>>;
   /** Absolute path of a directory with `nix-daemon` and `nix-store`; undefined: the ones on PATH. */
   readonly nix: string | undefined;
+  /** Absolute path of the manifest of a VM's image; undefined: there are no VMs. */
+  readonly image: string | undefined;
+  /** How VMs are run; `auto`: as fast as this host can. */
+  readonly accelerator: 'auto' | 'kvm' | 'hvf' | 'tcg';
 }
 
 /** How Nix reaches Drover. */
@@ -72,7 +78,7 @@ export interface DoorsConfig {
 export interface Config {
   /** Absolute path of the directory that holds everything that Drover writes. */
   readonly stateDir: string;
-  readonly driver: 'auto' | 'namespace';
+  readonly driver: 'auto' | 'namespace' | 'qemu';
   /** Nix systems to offer; undefined: what the driver's guests can build. Never empty. */
   readonly systems: readonly string[] | undefined;
   /** Nix system features to offer. */
@@ -117,10 +123,15 @@ const pool = section({
 
 const guest = section({
   cores: wholeNumber({ min: 0, max: 1024 }).prefault(0),
+  memory: size({ min: 256 * MIB_BYTES, max: PIB_BYTES })
+    .transform((bytes) => Math.ceil(bytes / MIB_BYTES) * MIB_BYTES)
+    .prefault('2GiB'),
   scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).prefault('20GiB'),
   network: choice(['host', 'none']).prefault('host'),
   nixConf: nixConf.prefault({}),
   nix: absolutePath.optional(),
+  image: absolutePath.optional(),
+  accelerator: choice(['auto', 'kvm', 'hvf', 'tcg']).prefault('auto'),
 });
 
 const doors = section({
@@ -135,7 +146,7 @@ const doors = section({
 const rawSchema = (defaultStateDir: string) =>
   section({
     stateDir: absolutePath.prefault(defaultStateDir),
-    driver: choice(['auto', 'namespace']).prefault('auto'),
+    driver: choice(['auto', 'namespace', 'qemu']).prefault('auto'),
     systems: list(
       text(/^[a-z0-9_]+-[a-z0-9_]+$/, 'a Nix system such as x86_64-linux'),
       'Nix systems',
@@ -182,7 +193,7 @@ function hasSocketPath(value: Record<string, unknown>): boolean {
 
 function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
   const { idleTimeout, bootTimeout, drainTimeout, maxAge, ...counts } = raw.pool;
-  const { scratchSize, nix, ...guestRest } = raw.guest;
+  const { scratchSize, memory, nix, image, ...guestRest } = raw.guest;
   return {
     ...raw,
     systems: raw.systems,
@@ -193,7 +204,7 @@ function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
       drainTimeoutMs: drainTimeout,
       maxAgeMs: maxAge,
     },
-    guest: { ...guestRest, scratchSizeBytes: scratchSize, nix },
+    guest: { ...guestRest, memoryBytes: memory, scratchSizeBytes: scratchSize, nix, image },
     doors: { socket: { path: raw.doors.socket.path ?? socketIn(raw.stateDir) }, ssh: raw.doors.ssh },
   };
 }

@@ -20,6 +20,8 @@ export interface Status {
   readonly state: 'running' | 'draining';
   readonly startedAt: string;
   readonly driver: string;
+  /** What works, but not as well as it could on this host. */
+  readonly warnings: readonly string[];
   /** Of the Nix in the guests. */
   readonly nixVersion: string;
   readonly protocol: string;

@@ -45,6 +45,8 @@ export interface GuestDriver {
   readonly manifest: ImageManifest;
   /** Whether a guest has a clock of its own, which `set-clock` may set. */
   readonly ownClock: boolean;
+  /** What works, but not as well as it could on this host: a sentence each, for people. */
+  readonly warnings: readonly string[];
   /** The file with what the guest printed; it outlives a guest that failed. */
   consoleLog(id: string): string;
   /**

@@ -97,6 +97,7 @@ export interface FakeBoot {
 export class FakeDriver implements GuestDriver {
   readonly name = 'fake';
   readonly ownClock = false;
+  readonly warnings = [];
   readonly manifest: ImageManifest = {
     generation: 'fake',
     nixVersion: '2.8.0',

@@ -6,13 +6,14 @@ import { GuestAgent } from '../../guest/agent.js';
 import { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
 import { makePrivateDir } from '../../lib/private-dir.js';
+import { requireProgram } from '../../lib/programs.js';
+import { guestNixConf } from '../nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
 import { emulatedSystems } from './binfmt.js';
 import { NamespaceGuest } from './guest.js';
 import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';
-import { guestNixConf } from './nix-conf.js';
 import { probeNix } from './nix-probe.js';
-import { findPrograms, requireProgram, type HostPrograms } from './programs.js';
+import { findPrograms, type HostPrograms } from './programs.js';
 
 /** Console logs that are kept of guests that failed. */
 const KEPT_LOGS = 20;
@@ -43,6 +44,7 @@ export interface NamespaceDriverOptions {
 export class NamespaceDriver implements GuestDriver {
   readonly name = 'namespace';
   readonly ownClock = false;
+  readonly warnings = [];
   readonly manifest: ImageManifest;
   readonly #options: NamespaceDriverOptions;
   readonly #programs: HostPrograms;

@@ -1,7 +1,7 @@
-import { access, constants, readFile, realpath } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 
 import { DroverError } from '../../lib/errors.js';
+import { findProgram, requireProgram } from '../../lib/programs.js';
 
 /** Host programs that the driver starts, by absolute path. */
 export interface HostPrograms {
@@ -38,26 +38,6 @@ export async function findPrograms(env: NodeJS.ProcessEnv): Promise<HostPrograms
     busybox,
     ldd: await findProgram(env, 'ldd'),
   };
-}
-
-/** The first executable of that name on PATH, its links resolved. */
-export async function findProgram(env: NodeJS.ProcessEnv, name: string): Promise<string | undefined> {
-  for (const directory of (env['PATH'] ?? '').split(':')) {
-    if (!directory.startsWith('/')) continue;
-    try {
-      await access(join(directory, name), constants.X_OK);
-      return await realpath(join(directory, name));
-    } catch {
-      continue;
-    }
-  }
-  return undefined;
-}
-
-export async function requireProgram(env: NodeJS.ProcessEnv, name: string, hint: string): Promise<string> {
-  const path = await findProgram(env, name);
-  if (path !== undefined) return path;
-  throw new DroverError('REQUIREMENT_MISSING', `The program ${name} is not on PATH`, { hint });
 }
 
 /** Whether an ELF program asks for an interpreter (a program header of type PT_INTERP, elf(5); 64 bits only). */

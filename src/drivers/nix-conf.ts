@@ -6,6 +6,8 @@ export interface NixConfOptions {
   /** Beyond the guest's own system. */
   readonly extraPlatforms: readonly string[];
   readonly nixVersion: string;
+  /** The static shell in the guest that builds get as `/bin/sh`; default: its busybox. */
+  readonly shell?: string | undefined;
   /** The user's own lines; they win. */
   readonly extra: Readonly<Record<string, string>>;
 }
@@ -16,7 +18,7 @@ export function guestNixConf(options: NixConfOptions): string {
     ['build-users-group', 'nixbld'],
     ['sandbox', 'true'],
     ['sandbox-fallback', 'false'],
-    ['sandbox-paths', '/bin/sh=/bin/busybox'],
+    ['sandbox-paths', `/bin/sh=${options.shell ?? '/bin/busybox'}`],
     ['trusted-users', 'root'],
     ['substituters', ''],
     ['max-jobs', String(options.maxJobs)],

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# get-qemu.sh PREFIX
+#
+# QEMU (x86_64 and aarch64) and virtiofsd of Debian 13 on an older Debian, whose own lack what the qemu driver needs:
+# unpacked into PREFIX with the libraries that they need, their own C library included. Nothing is installed.
+# Afterwards PREFIX/bin holds qemu-system-x86_64, qemu-system-aarch64 and virtiofsd, to be put on PATH. PREFIX cannot be
+# moved: remove it and run this again. Exits at once where PREFIX already holds them.
+set -euo pipefail
+
+# shellcheck source-path=SCRIPTDIR source=../demo/private-apt.sh disable=SC1091
+. "$(dirname "$0")/../demo/private-apt.sh"
+
+if [ $# -ne 1 ]; then
+  echo "usage: $0 PREFIX    for example: $0 ~/.cache/qemu" >&2
+  exit 2
+fi
+prefix=$(realpath -m "$1")
+stamp=$prefix/.get-qemu
+programs=(usr/bin/qemu-system-x86_64 usr/bin/qemu-system-aarch64 usr/libexec/virtiofsd)
+versions() { for program in "${programs[@]}"; do "$prefix/bin/${program##*/}" --version | sed -n 1p; done; }
+
+if [ -e "$stamp" ] && versions 2>/dev/null; then
+  exit 0
+fi
+if [ -e "$prefix" ] && [ ! -e "$stamp" ] && [ -n "$(ls -A "$prefix")" ]; then
+  echo "$0: $prefix exists and was not made by this script; remove it or choose another place" >&2
+  exit 1
+fi
+private_apt_check
+need patchelf patchelf
+
+mkdir -p "$(dirname "$prefix")"
+new=$prefix.tmp
+state=$(mktemp -d)
+trap 'rm -rf "$state" "$new"' EXIT
+rm -rf "$prefix" "$new"
+private_apt_setup "$state" trixie
+private_apt_unpack "$state" "$new" qemu-system-x86 qemu-system-arm qemu-system-data seabios virtiofsd
+rm -rf "$new"/usr/share/{doc,man,icons,applications,lintian,bug} "$new"/usr/share/qemu/*.fd
+loader=$(cd "$new" && echo usr/lib/*-linux-gnu/ld-linux-*.so.*)
+mkdir "$new/bin"
+for program in "${programs[@]}"; do
+  patchelf --set-interpreter "$prefix/$loader" --force-rpath --set-rpath "$prefix/${loader%/*}" "$new/$program"
+  # Not a link: QEMU finds its firmware by its own place.
+  printf '#!/bin/sh\nexec %s/%s "$@"\n' "$prefix" "$program" >"$new/bin/${program##*/}"
+  chmod 755 "$new/bin/${program##*/}"
+done
+touch "$new/.get-qemu"
+mv "$new" "$prefix"
+versions

@@ -1,0 +1,122 @@
+import type { Architecture } from './image.js';
+
+export type Accelerator = 'kvm' | 'hvf' | 'tcg';
+
+/** File descriptor of the child process at which the guest's SSH port is. */
+export const SSH_FD = 3;
+
+/** Everything that QEMU has to know about one guest. Sizes in bytes, paths absolute. */
+export interface MachineSpec {
+  readonly architecture: Architecture;
+  readonly accelerator: Accelerator;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly commandLine: string;
+}
+
+export interface GuestMachineSpec extends MachineSpec {
+  readonly name: string;
+  readonly configDisk: string;
+  readonly scratchDisk: string;
+  readonly qmpSocket: string;
+  /** Undefined: the host's store is not shared. */
+  readonly virtiofsdSocket: string | undefined;
+  readonly network: 'host' | 'none';
+}
+
+/**
+ * Machine types and CPUs, chosen for the time from QEMU's start to the guest's sshd; docs/drivers.md has the figures.
+ *
+ * - x86_64: q35. microvm is no faster with a PCI device or five, and its guests hang while they calibrate the TSC in
+ *   some boots of a hundred. Under TCG a CPU with few features is faster to emulate than the default; cmpxchg16b is
+ *   taken out, since QEMU 7.2 gets its flags wrong, which newer kernels stumble over.
+ * - aarch64: virt with a GICv3. Under TCG cortex-a72: it has no pointer authentication, which takes `max` long to emulate.
+ */
+const MACHINES: Readonly<Record<Architecture, { machine: string; tcgCpu: string; console: string }>> = {
+  x86_64: { machine: 'q35', tcgCpu: 'Nehalem-v1,-cx16', console: 'ttyS0' },
+  aarch64: { machine: 'virt,gic-version=3', tcgCpu: 'cortex-a72', console: 'ttyAMA0' },
+};
+
+/** What a kernel need not do where it is emulated: it has no speculation to guard against, and its timers need no check. */
+const TCG_COMMAND_LINE: Readonly<Record<Architecture, string>> = {
+  x86_64: 'mitigations=off nokaslr no_timer_check tsc=reliable',
+  aarch64: 'mitigations=off nokaslr',
+};
+
+/** The QEMU program for an architecture. */
+export function qemuProgram(architecture: Architecture): string {
+  return `qemu-system-${architecture}`;
+}
+
+/** A machine that has nothing but a kernel, memory and a console on standard output. */
+export function bareMachineArguments(spec: MachineSpec): string[] {
+  const { machine, tcgCpu, console } = MACHINES[spec.architecture];
+  const tcg = spec.accelerator === 'tcg';
+  const commandLine = [
+    `console=${console}`,
+    spec.commandLine,
+    ...(tcg ? [TCG_COMMAND_LINE[spec.architecture]] : []),
+  ].join(' ');
+  return [
+    ...['-accel', tcg ? 'tcg,thread=multi' : spec.accelerator],
+    ...['-machine', machine, '-cpu', tcg ? tcgCpu : 'host'],
+    ...['-smp', String(spec.cores), '-m', `${spec.memoryBytes / 1024 ** 2}M`],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
+    ...['-kernel', spec.kernel, '-initrd', spec.initrd, '-append', commandLine],
+  ];
+}
+
+/** A guest: the bare machine, with the devices of the image contract. */
+export function guestMachineArguments(spec: GuestMachineSpec): string[] {
+  return [
+    ...['-name', escape(spec.name)],
+    ...bareMachineArguments(spec),
+    ...['-device', 'virtio-rng-pci'],
+    ...['-blockdev', json({ ...DISK, 'node-name': 'config', filename: spec.configDisk, 'read-only': true })],
+    ...['-device', 'virtio-blk-pci,drive=config,serial=drover-config'],
+    ...[
+      '-blockdev',
+      json({
+        ...DISK,
+        'node-name': 'scratch',
+        filename: spec.scratchDisk,
+        discard: 'unmap',
+        // Nothing on it outlives the guest, so nothing of it must reach the disk at any time.
+        cache: { 'no-flush': true },
+      }),
+    ],
+    // A host's disk that is full is an I/O error for the guest, instead of a stop of the whole guest.
+    ...['-device', 'virtio-blk-pci,drive=scratch,serial=drover-scratch,werror=report'],
+    ...['-device', 'virtio-serial-pci'],
+    ...['-chardev', `socket,id=ssh,fd=${SSH_FD}`, '-device', 'virtserialport,chardev=ssh,name=drover.ssh'],
+    ...['-qmp', `unix:${escape(spec.qmpSocket)},server=on,wait=off`],
+    ...(spec.virtiofsdSocket === undefined ? [] : sharedStore(spec.virtiofsdSocket, spec.memoryBytes)),
+    ...(spec.network === 'none'
+      ? []
+      : ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile=']),
+  ];
+}
+
+const DISK = { driver: 'file', aio: 'threads' };
+
+/** virtiofsd reads and writes the guest's memory itself, so it has to be a file that both map. */
+function sharedStore(socket: string, memoryBytes: number): string[] {
+  return [
+    ...['-object', `memory-backend-memfd,id=memory,size=${memoryBytes},share=on`],
+    ...['-machine', 'memory-backend=memory'],
+    ...['-chardev', `socket,id=store,path=${escape(socket)}`],
+    ...['-device', 'vhost-user-fs-pci,chardev=store,tag=nix-store'],
+  ];
+}
+
+/** A value in a QEMU option: a comma is doubled. */
+function escape(value: string): string {
+  return value.replaceAll(',', ',,');
+}
+
+function json(value: object): string {
+  return JSON.stringify(value);
+}

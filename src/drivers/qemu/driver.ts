@@ -1,0 +1,271 @@
+import { createHash } from 'node:crypto';
+import { open, readdir, readFile, rm, statfs, unlink, writeFile } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
+import { join } from 'node:path';
+
+import { GuestAgent } from '../../guest/agent.js';
+import { ConsoleLog } from '../../lib/console-log.js';
+import { DroverError, errorMessage } from '../../lib/errors.js';
+import { humanBytes } from '../../lib/human.js';
+import { makePrivateDir } from '../../lib/private-dir.js';
+import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import { guestNixConf } from '../nix-conf.js';
+import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
+import type { Accelerator } from './arguments.js';
+import { configDisk } from './config-disk.js';
+import { QemuGuest } from './guest.js';
+import { loadImage, type GuestImage } from './image.js';
+import { makeGuestKeys, type GuestKeys } from './keys.js';
+import { findQemuPrograms, type QemuPrograms } from './programs.js';
+import { endLeftOver } from './reap.js';
+
+/** Console logs that are kept of guests that failed. */
+const KEPT_LOGS = 20;
+/** A Unix socket's path on macOS; Linux allows 4 more. */
+const MAX_SOCKET_PATH_BYTES = 103;
+
+export interface QemuDriverOptions {
+  readonly stateDir: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly storeDir: string;
+  readonly maxJobs: number;
+  readonly features: readonly string[];
+  readonly guest: {
+    readonly cores: number;
+    readonly memoryBytes: number;
+    readonly scratchSizeBytes: number;
+    readonly network: 'host' | 'none';
+    readonly nixConf: Readonly<Record<string, string>>;
+    /** Path of a manifest. */
+    readonly image: string | undefined;
+    readonly accelerator: Accelerator | 'auto';
+  };
+}
+
+/** Guests that are machines of their own: a QEMU each, with the host's store by VirtioFS. */
+export class QemuDriver implements GuestDriver {
+  readonly name = 'qemu';
+  readonly ownClock = true;
+  readonly manifest: ImageManifest;
+  readonly warnings: readonly string[];
+  readonly #options: QemuDriverOptions;
+  readonly #image: GuestImage;
+  readonly #programs: QemuPrograms;
+  readonly #accelerator: Accelerator;
+  readonly #nixConf: string;
+  /** Ids begin anew with each supervisor; names of logs do not. */
+  readonly #startedAt = new Date().toISOString().replaceAll(/[:.]/g, '-');
+
+  private constructor(
+    options: QemuDriverOptions,
+    image: GuestImage,
+    programs: QemuPrograms,
+    { accelerator, warning }: PickedAccelerator,
+  ) {
+    this.#options = options;
+    this.#image = image;
+    this.#programs = programs;
+    this.#accelerator = accelerator;
+    this.warnings = [warning, programs.warning].filter((text) => text !== undefined);
+    const { guest } = options;
+    const { nixVersion, protocol, systems } = image;
+    this.#nixConf = guestNixConf({
+      cores: guest.cores,
+      maxJobs: options.maxJobs,
+      features: options.features,
+      extraPlatforms: systems.slice(1),
+      nixVersion,
+      shell: image.shell,
+      extra: guest.nixConf,
+    });
+    const generation = createHash('sha256').update(JSON.stringify([image.generation, this.#nixConf, guest]));
+    this.manifest = { generation: generation.digest('hex').slice(0, 16), nixVersion, protocol, systems };
+  }
+
+  /**
+   * Checks that this host can run the image, and how fast.
+   * @throws DroverError `IMAGE_UNUSABLE`, `REQUIREMENT_MISSING`, `CONFIG_INVALID`, `NO_SPACE`
+   */
+  static async create(options: QemuDriverOptions): Promise<QemuDriver> {
+    const { guest, env, stateDir } = options;
+    if (guest.image === undefined) {
+      throw new DroverError('CONFIG_INVALID', 'The qemu driver needs an image: guest.image is not set', {
+        hint: "Set guest.image to the path of an image's manifest.json; guest-config/debian/build.sh makes one.",
+      });
+    }
+    const image = await loadImage(guest.image);
+    const programs = await findQemuPrograms(env, image.architecture);
+    if (guest.memoryBytes > totalmem()) {
+      throw new DroverError(
+        'CONFIG_INVALID',
+        `guest.memory is ${humanBytes(guest.memoryBytes)}, and this host has ${humanBytes(totalmem())}`,
+        { hint: 'Lower guest.memory.' },
+      );
+    }
+    const longest = join(stateDir, 'guests/g999999', 'virtiofsd.sock');
+    if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) {
+      throw new DroverError('CONFIG_INVALID', `stateDir is too long: ${longest} cannot be a socket's path`, {
+        hint: `Choose one with at most ${MAX_SOCKET_PATH_BYTES - (longest.length - stateDir.length)} bytes.`,
+      });
+    }
+    await makePrivateDir(stateDir);
+    await requireSpace(stateDir, guest.scratchSizeBytes);
+    const picked = await pickAccelerator({
+      qemu: programs.qemu,
+      setpriv: programs.setpriv,
+      image,
+      wanted: guest.accelerator,
+      memoryFile: join(stateDir, 'accelerator.json'),
+    });
+    return new QemuDriver(options, image, programs, picked);
+  }
+
+  consoleLog(id: string): string {
+    return join(this.#options.stateDir, 'logs', `${this.#startedAt}-${id}.log`);
+  }
+
+  async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+    const { stateDir, guest } = this.#options;
+    const dir = this.#guestDir(id);
+    let consoleLog: ConsoleLog | undefined;
+    try {
+      await requireSpace(stateDir, guest.scratchSizeBytes);
+      await makePrivateDir(dir);
+      await makePrivateDir(join(stateDir, 'logs'));
+      const log = (consoleLog = new ConsoleLog(this.consoleLog(id)));
+      const running = await this.#start(id, dir, log, signal);
+      void running.exited.then(async () => {
+        if (running.stopped) await rm(log.path, { force: true });
+      });
+      await this.#greet(running);
+      return running;
+    } catch (cause) {
+      await rm(dir, { recursive: true, force: true });
+      const tail = consoleLog?.tail() ?? '';
+      throw new DroverError(
+        'BOOT_FAILED',
+        `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${this.consoleLog(id)})`,
+        {
+          cause,
+          hint: cause instanceof DroverError ? cause.hint : undefined,
+          context: { guest: id, consoleLog: this.consoleLog(id) },
+        },
+      );
+    }
+  }
+
+  async #start(id: string, dir: string, consoleLog: ConsoleLog, signal: AbortSignal): Promise<QemuGuest> {
+    const { guest, storeDir } = this.#options;
+    const { qemu, virtiofsd, setpriv } = this.#programs;
+    const { architecture, kernel, initrd, commandLine } = this.#image;
+    const keys = makeGuestKeys();
+    const machine = {
+      name: `drover-${id}`,
+      architecture,
+      accelerator: this.#accelerator,
+      cores: guest.cores === 0 ? availableParallelism() : guest.cores,
+      memoryBytes: guest.memoryBytes,
+      kernel,
+      initrd,
+      commandLine,
+      configDisk: join(dir, 'config.tar'),
+      scratchDisk: join(dir, 'scratch'),
+      qmpSocket: join(dir, 'qmp.sock'),
+      virtiofsdSocket: virtiofsd === undefined ? undefined : join(dir, 'virtiofsd.sock'),
+      network: guest.network,
+    };
+    await writeFile(machine.configDisk, this.#configDisk(id, keys), { mode: 0o600 });
+    await makeSparseFile(machine.scratchDisk, guest.scratchSizeBytes);
+    const running = await QemuGuest.start(
+      {
+        id,
+        qemu,
+        setpriv,
+        machine,
+        virtiofsd: virtiofsd === undefined ? undefined : { program: virtiofsd, directory: storeDir },
+        keys,
+        consoleLog,
+        cleanUp: () => rm(dir, { recursive: true, force: true }),
+      },
+      signal,
+    );
+    await writeFile(join(dir, 'pid'), `${running.pid ?? ''}\n`, { mode: 0o600 });
+    return running;
+  }
+
+  #configDisk(id: string, keys: GuestKeys): Buffer {
+    const { scratchSizeBytes, network } = this.#options.guest;
+    const share = this.#programs.virtiofsd === undefined ? 'none' : 'virtiofs';
+    const facts = { name: id, scratch_bytes: scratchSizeBytes, network, share };
+    return configDisk([
+      {
+        name: 'guest.env',
+        content: Object.entries(facts)
+          .map(([name, value]) => `${name}=${value}\n`)
+          .join(''),
+        mode: 0o644,
+      },
+      { name: 'nix.conf', content: this.#nixConf, mode: 0o644 },
+      { name: 'manifest.json', content: `${JSON.stringify(this.manifest)}\n`, mode: 0o644 },
+      { name: 'host_key', content: keys.host.privateKey, mode: 0o600 },
+      {
+        name: 'authorized_keys',
+        content: `restrict,port-forwarding ${keys.client.publicKey}\n`,
+        mode: 0o600,
+      },
+    ]);
+  }
+
+  async #greet(running: QemuGuest): Promise<void> {
+    try {
+      const agent = new GuestAgent(running);
+      const [{ generation }] = await Promise.all([agent.hello(), agent.setClock(Date.now() / 1000)]);
+      if (generation === this.manifest.generation) return;
+    } catch (error) {
+      await running.kill();
+      throw error;
+    }
+    await running.kill();
+    throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
+  }
+
+  /** Guests die with their supervisor where the kernel can be told so; where it cannot, their pid is in their directory. */
+  async reap(): Promise<readonly string[]> {
+    const found: string[] = [];
+    const { stateDir } = this.#options;
+    for (const id of await list(join(stateDir, 'guests'))) {
+      const dir = this.#guestDir(id);
+      const pid = Number(await readFile(join(dir, 'pid'), 'utf8').catch(() => ''));
+      if (await endLeftOver(pid, dir)) found.push(`ended the QEMU of guest ${id} (pid ${pid})`);
+      await rm(dir, { recursive: true, force: true });
+      found.push(`removed the directory of guest ${id}`);
+    }
+    const logs = await list(join(stateDir, 'logs'));
+    for (const log of logs.slice(0, -KEPT_LOGS)) await unlink(join(stateDir, 'logs', log));
+    return found;
+  }
+
+  #guestDir(id: string): string {
+    return join(this.#options.stateDir, 'guests', id);
+  }
+}
+
+/** It takes no room before it is written to: but it must be possible to fill it. */
+async function requireSpace(directory: string, bytes: number): Promise<void> {
+  const { bavail, bsize } = await statfs(directory);
+  if (bavail * bsize >= bytes) return;
+  throw new DroverError(
+    'NO_SPACE',
+    `There is no room for a guest's scratch disk: guest.scratchSize is ${humanBytes(bytes)}, and ${directory} has ${humanBytes(bavail * bsize)} free`,
+    { hint: 'Make room there, choose another stateDir, or lower guest.scratchSize.' },
+  );
+}
+
+async function makeSparseFile(path: string, bytes: number): Promise<void> {
+  await using file = await open(path, 'wx', 0o600);
+  await file.truncate(bytes);
+}
+
+async function list(directory: string): Promise<string[]> {
+  return (await readdir(directory).catch(() => [])).sort();
+}

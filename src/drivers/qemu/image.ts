@@ -1,0 +1,152 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+
+import { z } from 'zod';
+
+import { manifestSchema } from '../../guest/agent.js';
+import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
+import type { ImageManifest } from '../driver.js';
+
+export type Architecture = 'x86_64' | 'aarch64';
+
+/** A guest image as a driver of VMs boots it. docs/images.md has the file's format and what a guest must do. */
+export interface GuestImage extends ImageManifest {
+  readonly architecture: Architecture;
+  /** Absolute paths. */
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly commandLine: string;
+  /** The static shell in the image that builds get as `/bin/sh`; undefined: `/bin/busybox`. */
+  readonly shell: string | undefined;
+}
+
+const fileSchema = z.object({
+  path: z.string().min(1),
+  sha256: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .optional(),
+});
+
+const schema = z.object({
+  architecture: z.enum(['x86_64', 'aarch64']),
+  kernel: fileSchema,
+  initrd: fileSchema,
+  commandLine: z.string().regex(/^[^\n]*$/),
+  shell: z.string().startsWith('/').optional(),
+});
+
+const HINT =
+  'Make the image anew (for example with guest-config/debian/build.sh), or correct guest.image in the configuration.';
+/** Longer ones are no manifests. */
+const MAX_MANIFEST_BYTES = 1024 * 1024;
+
+/**
+ * Reads a manifest, and checks that the files which it names are there and are what it says.
+ * @param path of the manifest; the paths in it are relative to its directory
+ * @throws DroverError `IMAGE_UNUSABLE`
+ */
+export async function loadImage(path: string): Promise<GuestImage> {
+  const json = parseJson(path, await readManifest(path));
+  const common = check(path, manifestSchema, json);
+  const { kernel, initrd, shell, ...rest } = check(path, schema, json);
+  const native = `${rest.architecture}-linux`;
+  if (!common.systems.includes(native)) {
+    throw unusable(path, `it is an image for ${rest.architecture}, but its systems lack ${native}`);
+  }
+  const directory = dirname(path);
+  const image = {
+    ...common,
+    ...rest,
+    shell,
+    // Its own system comes first, whatever the order in the file.
+    systems: [native, ...common.systems.filter((system) => system !== native)],
+    kernel: resolve(directory, kernel.path),
+    initrd: resolve(directory, initrd.path),
+  };
+  await Promise.all([
+    checkFile(path, 'kernel', image.kernel, kernel.sha256),
+    checkFile(path, 'initrd', image.initrd, initrd.sha256),
+  ]);
+  const found = await kernelArchitecture(image.kernel);
+  if (found !== undefined && found !== image.architecture) {
+    throw unusable(path, `it says ${image.architecture}, but its kernel ${image.kernel} is for ${found}`);
+  }
+  return image;
+}
+
+async function readManifest(path: string): Promise<string> {
+  try {
+    const text = await readFile(path, 'utf8');
+    if (text.length <= MAX_MANIFEST_BYTES) return text;
+  } catch (cause) {
+    throw unusable(
+      path,
+      errorCode(cause) === 'ENOENT' ? 'there is no such file' : 'it cannot be read',
+      cause,
+    );
+  }
+  throw unusable(path, `it is no manifest: it has more than ${MAX_MANIFEST_BYTES} bytes`);
+}
+
+function parseJson(path: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw unusable(path, 'it is no JSON', cause);
+  }
+}
+
+function check<T>(path: string, type: z.ZodType<T>, json: unknown): T {
+  const result = type.safeParse(json);
+  if (result.success) return result.data;
+  const problems = result.error.issues.map(
+    (issue) => `${issue.path.length === 0 ? 'the manifest' : issue.path.join('.')}: ${issue.message}`,
+  );
+  throw unusable(path, problems.join('; '));
+}
+
+async function checkFile(
+  manifest: string,
+  what: string,
+  path: string,
+  sha256: string | undefined,
+): Promise<void> {
+  const hash = createHash('sha256');
+  try {
+    if (sha256 === undefined) await (await open(path)).close();
+    else await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
+  } catch (cause) {
+    throw unusable(manifest, `its ${what} ${path} cannot be read`, cause);
+  }
+  if (sha256 !== undefined && hash.digest('hex') !== sha256) {
+    throw unusable(manifest, `its ${what} ${path} is damaged: it has not the hash that the manifest gives`);
+  }
+}
+
+/** Of an ELF file, an x86 bzImage or an arm64 Image, by their headers; undefined for what is none of them. */
+async function kernelArchitecture(path: string): Promise<Architecture | undefined> {
+  const EM_X86_64 = 62;
+  const EM_AARCH64 = 183;
+  await using file = await open(path);
+  const header = Buffer.alloc(0x206);
+  await file.read(header, 0, header.length, 0);
+  if (header.toString('latin1', 0, 4) === '\x7fELF') {
+    const machine = header.readUInt16LE(18);
+    return machine === EM_X86_64 ? 'x86_64' : machine === EM_AARCH64 ? 'aarch64' : undefined;
+  }
+  if (header.toString('latin1', 0x202, 0x206) === 'HdrS') return 'x86_64';
+  if (header.toString('latin1', 0x38, 0x3c) === 'ARMd') return 'aarch64';
+  return undefined;
+}
+
+function unusable(path: string, why: string, cause?: unknown): DroverError {
+  return new DroverError(
+    'IMAGE_UNUSABLE',
+    `The guest image ${path} cannot be used: ${why}${cause === undefined ? '' : ` (${errorMessage(cause)})`}`,
+    { cause, hint: HINT, context: { image: path } },
+  );
+}

@@ -1,0 +1,160 @@
+import type { Duplex } from 'node:stream';
+
+import ssh2 from 'ssh2';
+
+import type { ExecResult } from '../drivers/driver.js';
+import { DroverError, errorMessage } from '../lib/errors.js';
+
+/** A guest that answers nothing for three of these is hung: found within 12 s. In milliseconds. */
+const KEEPALIVE_INTERVAL_MS = 4_000;
+const MAX_UNANSWERED_KEEPALIVES = 2;
+/** Bytes kept of each output of a command. */
+const MAX_OUTPUT_BYTES = 1024 * 1024;
+
+export interface SshChannelOptions {
+  /** A byte stream to the guest's sshd. */
+  readonly stream: Duplex;
+  /** The only host key that is accepted: `ssh-ed25519 <base64>`. */
+  readonly hostKey: string;
+  /** In OpenSSH's format. Secret. */
+  readonly clientKey: string;
+  /** Gives up: `connect` then rejects with its reason. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * One SSH connection to a guest, for the whole of its life: commands, and streams to Unix sockets in it, are channels
+ * of this connection. Keepalives notice a guest that hangs.
+ */
+export class SshChannel {
+  /** Settles, never rejects, when the connection has ended: why, for people. */
+  readonly closed: Promise<string>;
+  readonly #client: ssh2.Client;
+  readonly #gone: Promise<never>;
+
+  private constructor(client: ssh2.Client) {
+    this.#client = client;
+    this.closed = new Promise((resolve) => {
+      client.on('error', (error) => {
+        resolve(
+          error.level === 'client-timeout' && error.message.startsWith('Keepalive')
+            ? `it has not answered for ${((MAX_UNANSWERED_KEEPALIVES + 1) * KEEPALIVE_INTERVAL_MS) / 1000} s`
+            : `its SSH connection failed: ${errorMessage(error)}`,
+        );
+        // A hung guest does not answer the end of the connection either.
+        client.destroy();
+      });
+      client.once('close', () => {
+        resolve('its SSH connection ended');
+      });
+    });
+    this.#gone = this.closed.then((how) => {
+      throw new DroverError('GUEST_GONE', `The guest is gone: ${how}`);
+    });
+    this.#gone.catch(() => undefined);
+  }
+
+  /**
+   * Waits until the guest's sshd answers and accepts the key, for as long as that takes: `signal` is the bound.
+   * @throws DroverError `GUEST_GONE`, also for another host key; or the signal's reason
+   */
+  static async connect({ stream, hostKey, clientKey, signal }: SshChannelOptions): Promise<SshChannel> {
+    signal.throwIfAborted();
+    const client = new ssh2.Client();
+    const channel = new SshChannel(client);
+    const onAbort = (): void => {
+      client.destroy();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    const ready = new Promise<void>((resolve) => client.once('ready', resolve));
+    try {
+      client.connect({
+        sock: stream,
+        username: 'root',
+        privateKey: clientKey,
+        hostVerifier: (key: Buffer) => `ssh-ed25519 ${key.toString('base64')}` === hostKey,
+        algorithms: { serverHostKey: ['ssh-ed25519'] },
+        keepaliveInterval: KEEPALIVE_INTERVAL_MS,
+        keepaliveCountMax: MAX_UNANSWERED_KEEPALIVES,
+        readyTimeout: 0,
+      });
+      await Promise.race([ready, channel.#gone]);
+      return channel;
+    } catch (error) {
+      client.destroy();
+      signal.throwIfAborted();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Runs a command with these words, whatever is in them. @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED` */
+  async exec(argv: readonly string[], stdin = ''): Promise<ExecResult> {
+    const channel = await this.#open<ssh2.ClientChannel>((done) => {
+      this.#client.exec(argv.map(quote).join(' '), done);
+    });
+    const stdout = collect(channel);
+    const stderr = collect(channel.stderr);
+    const exitCode = new Promise<number | undefined>((resolve) => {
+      channel.once('exit', (code: number | null) => {
+        resolve(code ?? undefined);
+      });
+      channel.once('close', () => {
+        resolve(undefined);
+      });
+    });
+    const closed = new Promise<void>((resolve) => channel.once('close', resolve));
+    // A command may end without reading its input: its exit status says what is to be said.
+    channel.on('error', () => undefined);
+    channel.end(stdin);
+    await Promise.race([closed, this.#gone]);
+    const code = await exitCode;
+    if (code === undefined) {
+      throw new DroverError('GUEST_EXEC_FAILED', `${argv[0] ?? ''} was killed in the guest`, {
+        context: { verb: argv[1] },
+      });
+    }
+    return { exitCode: code, stdout: stdout(), stderr: stderr() };
+  }
+
+  /** A byte stream to a Unix socket in the guest. @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED` */
+  async openSocket(path: string): Promise<Duplex> {
+    return await this.#open<ssh2.ClientChannel>((done) => {
+      this.#client.openssh_forwardOutStreamLocal(path, done);
+    });
+  }
+
+  /** Ends the connection at once. */
+  destroy(): void {
+    this.#client.destroy();
+  }
+
+  async #open<T>(start: (done: (error: Error | undefined, channel: T) => void) => void): Promise<T> {
+    const opened = new Promise<T>((resolve, reject) => {
+      start((error, channel) => {
+        if (error === undefined) resolve(channel);
+        else reject(new DroverError('GUEST_EXEC_FAILED', 'The guest opens no channel', { cause: error }));
+      });
+    });
+    opened.catch(() => undefined);
+    return await Promise.race([this.#gone, opened]);
+  }
+}
+
+/** Reads to the end, and keeps the beginning. Returns what gives it. */
+function collect(stream: NodeJS.ReadableStream): () => string {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  stream.on('data', (chunk: Buffer) => {
+    const kept = chunk.subarray(0, MAX_OUTPUT_BYTES - bytes);
+    bytes += kept.length;
+    if (kept.length > 0) chunks.push(kept);
+  });
+  return () => Buffer.concat(chunks).toString('utf8');
+}
+
+/** One word for a POSIX shell. */
+function quote(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}
