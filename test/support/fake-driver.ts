@@ -153,6 +153,7 @@ export class FakeDriver implements GuestDriver {
     return {
       name: this.name,
       ownClock: this.ownClock,
+      warnings: this.warnings,
       manifest: { ...this.manifest, generation },
       consoleLog: (id) => this.consoleLog(id),
       boot: (options) => this.boot(options),

@@ -61,10 +61,12 @@ export class NixProcess {
   }
 
   /** Waits until it has written this to its standard error. */
-  async waitForOutput(text: string): Promise<void> {
-    await waitUntil(`the output "${text}"`, () => this.stderr.includes(text)).catch((error: unknown) => {
-      throw new Error(`${String(error)}; there was: ${this.stderr}`);
-    });
+  async waitForOutput(text: string, deadlineMs?: number): Promise<void> {
+    await waitUntil(`the output "${text}"`, () => this.stderr.includes(text), deadlineMs).catch(
+      (error: unknown) => {
+        throw new Error(`${String(error)}; there was: ${this.stderr}`);
+      },
+    );
   }
 }
 

@@ -7,8 +7,11 @@ import { REPOSITORY } from './drover.js';
 import { NIX_DIRS } from './nix.js';
 
 export const DEMO_CACHE = join(REPOSITORY, '.cache/demo');
+/** Guest images by architecture, and the programs that run them. */
+export const IMAGES = join(REPOSITORY, '.cache/images');
+export const QEMU_DIR = join(REPOSITORY, '.cache/qemu/bin');
 
-type Requirement = 'root' | 'modern Nix' | 'demo packages' | 'emulation';
+type Requirement = 'root' | 'VMs' | 'modern Nix' | 'demo packages' | 'emulation';
 
 const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
   root: () =>
@@ -17,6 +20,10 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
     existsSync(join(NIX_DIRS.modern, 'nix-daemon')) ? undefined : 'scripts/test-inputs.sh has not been run',
   'demo packages': () =>
     existsSync(join(DEMO_CACHE, 'manifest.json')) ? undefined : 'scripts/test-inputs.sh has not been run',
+  VMs: () =>
+    existsSync(join(IMAGES, 'aarch64/manifest.json')) && existsSync(join(QEMU_DIR, 'virtiofsd'))
+      ? undefined
+      : 'scripts/test-inputs.sh has not been run',
   emulation: () =>
     existsSync('/usr/lib/binfmt.d/qemu-aarch64.conf') && kernelHas('binfmt_misc')
       ? undefined

@@ -1,0 +1,63 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { startDrover, type Drover, type StartOptions } from './drover.js';
+import { processes } from './guests.js';
+import { IMAGES, QEMU_DIR } from './requirements.js';
+import { waitUntil } from './wait.js';
+
+/** How long a boot, and a little work, may take where guests are emulated and builds compete for two cores: milliseconds. */
+export const VM_DEADLINE_MS = 110_000;
+
+/** Guests that are VMs, whatever the host could run faster. */
+export const VM_CONFIG = {
+  driver: 'qemu',
+  guest: { accelerator: 'tcg', memory: '1GiB', scratchSize: '4GiB' },
+  pool: { bootTimeout: '100s', idleTimeout: '10m' },
+} as const;
+
+export function manifestOf(architecture: 'x86_64' | 'aarch64'): string {
+  return join(IMAGES, architecture, 'manifest.json');
+}
+
+export interface StartVmOptions extends Omit<StartOptions, 'config'> {
+  readonly architecture?: 'x86_64' | 'aarch64';
+  readonly guest?: Readonly<Record<string, unknown>>;
+  readonly pool?: Readonly<Record<string, unknown>>;
+}
+
+/** Starts a supervisor whose guests are VMs. */
+export async function startVmDrover(options: StartVmOptions = {}): Promise<Drover> {
+  const { architecture = 'x86_64', guest, pool, env, ...rest } = options;
+  return await startDrover({
+    ...rest,
+    env: { PATH: `${QEMU_DIR}:${process.env['PATH'] ?? ''}`, ...env },
+    config: {
+      ...VM_CONFIG,
+      guest: { ...VM_CONFIG.guest, image: manifestOf(architecture), ...guest },
+      pool: { ...VM_CONFIG.pool, ...pool },
+    },
+  });
+}
+
+/** Settings under which a derivation with `__noChroot` runs as root of the guest, outside of the sandbox. */
+export const ROOT_BUILDS = { nixConf: { sandbox: 'relaxed', 'build-users-group': '' } };
+
+/** The processes of one kind that belong to a guest, those that they have started included. */
+export async function processesOf(
+  stateDir: string,
+  guest: string,
+  program: 'qemu-system' | 'virtiofsd',
+): Promise<number[]> {
+  return await waitUntil(`${program} of ${guest}`, async () => {
+    const found = (await processes())
+      .filter(({ command }) => command.includes(program) && command.includes(`${stateDir}/guests/${guest}/`))
+      .map(({ pid }) => pid);
+    return found.length > 0 ? found : undefined;
+  });
+}
+
+/** How many descriptors a process has open. */
+export async function openDescriptors(pid: number): Promise<number> {
+  return (await readdir(`/proc/${pid}/fd`)).length;
+}
