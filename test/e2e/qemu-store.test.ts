@@ -1,0 +1,143 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
+
+import type { Drover } from '../support/drover.js';
+import { nixHost, succeeded, type NixHost } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+import { openDescriptors, processesOf, ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
+
+const PARALLEL_BUILDS = 64;
+const DIRECTORIES = 100;
+const FILES_PER_DIRECTORY = 1_000;
+/** Descriptors that a virtiofsd may have open when its guest has looked at any number of files. */
+const MAX_DESCRIPTORS = 1_000;
+
+describeE2e("the host's store in a VM", ['VMs'], () => {
+  let drover: Drover;
+  let host: NixHost;
+
+  beforeAll(async () => {
+    drover = await startVmDrover({
+      guest: ROOT_BUILDS,
+      pool: { maxGuests: 1, jobsPerGuest: PARALLEL_BUILDS },
+    });
+    host = await nixHost({ drover });
+  });
+  afterAll(async () => {
+    await host[Symbol.asyncDispose]();
+    await drover[Symbol.asyncDispose]();
+  });
+
+  /** Adds a file or a directory to the host's store, without a guest. */
+  async function add(path: string): Promise<string> {
+    return succeeded(await host.run('nix-store', ['--add', path])).stdout.trim();
+  }
+
+  async function addText(name: string, text: string): Promise<string> {
+    return await add(await host.writeFile(`${host.id}-${name}`, text));
+  }
+
+  /** Builds with a store path as an input: what the script prints into its output. */
+  async function buildWith(input: string, name: string, script: string, attributes = ''): Promise<string> {
+    const expression = host.derivation(name, script, `input = builtins.storePath ${input}; ${attributes}`);
+    const { outputs } = succeeded(await host.build(expression));
+    return await readFile(outputs[0] ?? '', 'utf8');
+  }
+
+  test(
+    'a path that the guest looked up before the host had it is seen after one registration',
+    async () => {
+      const first = await addText('first', 'first');
+      const late = await addText('late', 'late');
+      succeeded(await host.run('nix-store', ['--delete', late]));
+      // As root of the guest, outside of the sandbox: in the mount that all builds get their inputs from.
+      const seen = await buildWith(
+        first,
+        'look',
+        `[ -e ${late} ] && echo there > $out || echo missing > $out`,
+        '__noChroot = true;',
+      );
+      expect(seen).toBe('missing\n');
+      expect(await addText('late', 'late')).toBe(late);
+      expect(await buildWith(late, 'late', 'cat $input > $out')).toBe('late');
+      expect((await drover.status()).totals).toMatchObject({ copiedPaths: 0, guestsBooted: 1 });
+    },
+    VM_DEADLINE_MS,
+  );
+
+  test('a path that the host collected and has again', async () => {
+    const path = await addText('again', 'again');
+    const expression = host.derivation('again-1', 'cat $input > $out', `input = builtins.storePath ${path};`);
+    const { outputs } = succeeded(await host.build(expression));
+    const { stdout } = succeeded(await host.run('nix-store', ['-q', '--deriver', outputs[0] ?? '']));
+    succeeded(await host.run('nix-store', ['--delete', ...outputs, stdout.trim(), path]));
+    expect(existsSync(path)).toBe(false);
+    expect(await addText('again', 'again')).toBe(path);
+    expect(await buildWith(path, 'again-2', 'cat $input > $out')).toBe('again');
+  });
+
+  test('a path with names of the case hack is copied', async () => {
+    const directory = join(await host.writeFile('x', ''), `../${host.id}-case`);
+    await mkdir(directory);
+    await writeFile(join(directory, 'File'), 'upper');
+    await writeFile(join(directory, 'file~nix~case~hack~1'), 'lower');
+    const before = (await drover.status()).totals.copiedPaths;
+    expect(await buildWith(await add(directory), 'case', 'cat $input/File > $out')).toBe('upper');
+    expect((await drover.status()).totals.copiedPaths).toBe(before + 1);
+  });
+
+  test("the host's lock of the output stays what it is", async () => {
+    const client = host.startBuild(
+      host.derivation(
+        'locked',
+        'echo "out: $out"; echo "it has begun"; read -r x < /dev/zero & sleep 1; echo > $out',
+      ),
+    );
+    await client.waitForOutput('it has begun');
+    const output = /^out: (.*)$/m.exec(client.stderr)?.[1] ?? '';
+    expect(existsSync(`${output}.lock`)).toBe(true);
+    succeeded(await client.ended);
+  });
+
+  test(
+    `${PARALLEL_BUILDS} builds at the same time that read the same paths`,
+    async () => {
+      const input = await addText('shared', 'shared');
+      const leaves = Array.from({ length: PARALLEL_BUILDS }, (_, index) =>
+        host.derivation(`leaf-${index}`, 'cat $input > $out', `input = builtins.storePath ${input};`),
+      );
+      const root = host.derivation(
+        'root',
+        'for leaf in $leaves; do cat $leaf; done > $out',
+        `leaves = [ ${leaves.join(' ')} ];`,
+      );
+      const { outputs } = succeeded(await host.build(root));
+      expect(await readFile(outputs[0] ?? '', 'utf8')).toBe('shared'.repeat(PARALLEL_BUILDS));
+      expect((await drover.status()).totals).toMatchObject({ failedBuilds: 0, guestsBooted: 1 });
+    },
+    2 * VM_DEADLINE_MS,
+  );
+
+  test(
+    `a build that reads ${DIRECTORIES * FILES_PER_DIRECTORY} files`,
+    async () => {
+      const directory = join(await host.writeFile('y', ''), `../${host.id}-many`);
+      for (let i = 0; i < DIRECTORIES; i++) {
+        await mkdir(join(directory, String(i)), { recursive: true });
+        for (let j = 0; j < FILES_PER_DIRECTORY; j++) await writeFile(join(directory, `${i}/${j}`), `${j}\n`);
+      }
+      const script =
+        'n=0; for file in $input/*/*; do read -r line < $file; n=$((n + 1)); done; echo $n > $out';
+      expect(await buildWith(await add(directory), 'many', script)).toBe(
+        `${DIRECTORIES * FILES_PER_DIRECTORY}\n`,
+      );
+      for (const pid of await processesOf(drover.stateDir, 'g1', 'virtiofsd')) {
+        expect(await openDescriptors(pid)).toBeLessThan(MAX_DESCRIPTORS);
+      }
+    },
+    2 * VM_DEADLINE_MS,
+  );
+});

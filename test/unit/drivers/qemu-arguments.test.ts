@@ -1,0 +1,79 @@
+import { describe, expect, test } from '@jest/globals';
+
+import {
+  bareMachineArguments,
+  guestMachineArguments,
+  type GuestMachineSpec,
+} from '../../../src/drivers/qemu/arguments.js';
+
+const SPEC: GuestMachineSpec = {
+  name: 'drover-g1',
+  architecture: 'x86_64',
+  accelerator: 'kvm',
+  cores: 4,
+  memoryBytes: 2 * 1024 ** 3,
+  kernel: '/image/kernel',
+  initrd: '/image/initrd',
+  commandLine: 'quiet',
+  configDisk: '/g/config.tar',
+  scratchDisk: '/g/scratch',
+  qmpSocket: '/g/qmp.sock',
+  virtiofsdSocket: '/g/virtiofsd.sock',
+  network: 'none',
+};
+
+/** The values of an option, in order. */
+function valuesOf(args: readonly string[], option: string): string[] {
+  return args.flatMap((arg, index) => (arg === option ? [args[index + 1] ?? ''] : []));
+}
+
+describe('the arguments of QEMU', () => {
+  test.each([
+    ['x86_64', 'kvm', 'kvm', 'q35', 'host', 'console=ttyS0 quiet'],
+    ['x86_64', 'hvf', 'hvf', 'q35', 'host', 'console=ttyS0 quiet'],
+    ['aarch64', 'kvm', 'kvm', 'virt,gic-version=3', 'host', 'console=ttyAMA0 quiet'],
+  ] as const)('%s under %s', (architecture, accelerator, accel, machine, cpu, append) => {
+    const args = bareMachineArguments({ ...SPEC, architecture, accelerator });
+    expect(valuesOf(args, '-accel')).toEqual([accel]);
+    expect(valuesOf(args, '-machine')).toEqual([machine]);
+    expect(valuesOf(args, '-cpu')).toEqual([cpu]);
+    expect(valuesOf(args, '-append')).toEqual([append]);
+    expect(valuesOf(args, '-smp')).toEqual(['4']);
+    expect(valuesOf(args, '-m')).toEqual(['2048M']);
+  });
+
+  test.each([
+    ['x86_64', 'Nehalem-v1,-cx16', /mitigations=off .*tsc=reliable/],
+    ['aarch64', 'cortex-a72', /mitigations=off nokaslr$/],
+  ] as const)(
+    '%s emulated: a CPU that is fast to emulate, a kernel that guards nothing',
+    (architecture, cpu, append) => {
+      const args = bareMachineArguments({ ...SPEC, architecture, accelerator: 'tcg' });
+      expect(valuesOf(args, '-accel')).toEqual(['tcg,thread=multi']);
+      expect(valuesOf(args, '-cpu')).toEqual([cpu]);
+      expect(valuesOf(args, '-append')[0]).toMatch(append);
+    },
+  );
+
+  test('a guest listens at no port and no address', () => {
+    const args = guestMachineArguments({ ...SPEC, network: 'host' }).join('\n');
+    expect(args).not.toMatch(/hostfwd|tcp:|vnc|spice|telnet/);
+    expect(valuesOf(guestMachineArguments({ ...SPEC, network: 'host' }), '-netdev')).toEqual(['user,id=net']);
+  });
+
+  test('without a network there is no network device', () => {
+    expect(guestMachineArguments(SPEC).join(' ')).not.toContain('virtio-net');
+  });
+
+  test('the store is shared through memory of which both sides have a part, or not at all', () => {
+    expect(guestMachineArguments(SPEC)).toContain('memory-backend-memfd,id=memory,size=2147483648,share=on');
+    const args = guestMachineArguments({ ...SPEC, virtiofsdSocket: undefined }).join(' ');
+    expect(args).not.toMatch(/memfd|vhost-user/);
+  });
+
+  test('commas in paths do not end an option', () => {
+    const args = guestMachineArguments({ ...SPEC, virtiofsdSocket: '/a,b/v.sock', qmpSocket: '/a,b/q.sock' });
+    expect(args).toContain('socket,id=store,path=/a,,b/v.sock');
+    expect(args).toContain('unix:/a,,b/q.sock,server=on,wait=off');
+  });
+});

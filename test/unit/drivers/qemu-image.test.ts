@@ -1,0 +1,87 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+
+import { loadImage } from '../../../src/drivers/qemu/image.js';
+
+const KERNEL = Buffer.alloc(0x300);
+KERNEL.write('ARMd', 0x38, 'latin1');
+const sha256 = (content: Buffer | string): string => createHash('sha256').update(content).digest('hex');
+
+const MANIFEST = {
+  generation: 'abc',
+  nixVersion: '2.26.3',
+  protocol: { major: 1, minor: 38, features: [] },
+  systems: ['armv7l-linux', 'aarch64-linux'],
+  architecture: 'aarch64',
+  kernel: { path: 'kernel', sha256: sha256(KERNEL) },
+  initrd: { path: 'initrd' },
+  commandLine: 'quiet',
+};
+
+describe('the manifest of an image', () => {
+  let directory: string;
+  let file: string;
+
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'image-'));
+    file = join(directory, 'manifest.json');
+    await writeFile(join(directory, 'kernel'), KERNEL);
+    await writeFile(join(directory, 'initrd'), 'an initrd');
+  });
+  afterEach(async () => {
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  const load = async (manifest: unknown) => {
+    await writeFile(file, typeof manifest === 'string' ? manifest : JSON.stringify(manifest));
+    return await loadImage(file);
+  };
+  const unusable = (why: string | RegExp) =>
+    expect.objectContaining({ code: 'IMAGE_UNUSABLE', message: expect.stringMatching(why) as unknown });
+
+  test('paths are beside it, and its own system comes first', async () => {
+    expect(await load(MANIFEST)).toMatchObject({
+      kernel: join(directory, 'kernel'),
+      initrd: join(directory, 'initrd'),
+      systems: ['aarch64-linux', 'armv7l-linux'],
+      shell: undefined,
+    });
+  });
+
+  test.each([
+    ['no JSON', '{', /it is no JSON/],
+    ['nothing in it', {}, /generation: .*nixVersion: /],
+    ['an architecture that nobody knows', { ...MANIFEST, architecture: 'vax' }, /architecture: /],
+    [
+      'a system that is not its own',
+      { ...MANIFEST, systems: ['x86_64-linux'] },
+      /its systems lack aarch64-linux/,
+    ],
+    [
+      'a kernel that is not there',
+      { ...MANIFEST, kernel: { path: 'none' } },
+      /its kernel .*none cannot be read/,
+    ],
+    [
+      'a damaged initrd',
+      { ...MANIFEST, initrd: { path: 'initrd', sha256: sha256('another') } },
+      /its initrd .*is damaged/,
+    ],
+    [
+      'a kernel for another architecture',
+      { ...MANIFEST, architecture: 'x86_64', systems: ['x86_64-linux'] },
+      /it says x86_64, but its kernel .*is for aarch64/,
+    ],
+    ['a command line of two lines', { ...MANIFEST, commandLine: 'a\nb' }, /commandLine: /],
+  ])('with %s cannot be used', async (_, manifest, why) => {
+    await expect(load(manifest)).rejects.toEqual(unusable(why));
+  });
+
+  test('that is not there', async () => {
+    await expect(loadImage(file)).rejects.toEqual(unusable(/there is no such file/));
+  });
+});
