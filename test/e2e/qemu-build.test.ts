@@ -26,7 +26,7 @@ describeE2e('a build in a VM', ['VMs', 'modern Nix'], () => {
         `input = ${input};`,
       );
       const { outputs, stderr } = succeeded(
-        await host.build(`${output.replaceAll('x86_64-linux', `${architecture}-linux`)}`),
+        await host.build(output.replaceAll('x86_64-linux', `${architecture}-linux`)),
       );
 
       expect(stderr).toContain('building the input\n');

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import { SshChannel } from '../../guest/ssh-channel.js';
 import { startChild, type Child } from '../../lib/child.js';
@@ -12,6 +13,8 @@ import { startVirtiofsd } from './virtiofsd.js';
 
 /** How long `stop` waits for QEMU's own end, in milliseconds. */
 const STOP_TIMEOUT_MS = 2_000;
+/** How long the end of a connection may be seen before that of QEMU, in milliseconds. */
+const QEMU_END_GRACE_MS = 200;
 const DAEMON_SOCKET = '/nix/var/nix/daemon-socket/socket';
 /** Tells the guest that somebody is at the other end of the port: docs/images.md. */
 const PORT_GREETING = 'drover\n';
@@ -63,9 +66,7 @@ export class QemuGuest implements RunningGuest {
     void this.#qemu.exited.then((how) => {
       this.#end(`its QEMU: ${how}${this.#lastWords()}`);
     });
-    void virtiofsd?.exited.then((how) => {
-      this.#end(`its virtiofsd: ${how}`);
-    });
+    void virtiofsd?.exited.then((how) => this.#endUnlessQemuHas(`its virtiofsd: ${how}`));
     this.exited = end.then((how) => this.#dispose(how));
   }
 
@@ -101,11 +102,16 @@ export class QemuGuest implements RunningGuest {
     });
     ended.catch(() => undefined);
     const ssh = (this.#ssh = await Promise.race([connected, ended]));
-    void ssh.closed.then(async (how) => {
-      // The end of QEMU ends the connection too, and says more.
-      await Promise.race([this.#qemu.exited, new Promise((resolve) => setTimeout(resolve, 200).unref())]);
-      this.#end(how);
-    });
+    void ssh.closed.then((how) => this.#endUnlessQemuHas(how));
+  }
+
+  /** QEMU's end is that of its connections too, and says more than they do. */
+  async #endUnlessQemuHas(how: string): Promise<void> {
+    const timer = new AbortController();
+    const grace = delay(QEMU_END_GRACE_MS, undefined, { signal: timer.signal }).catch(() => undefined);
+    await Promise.race([this.#qemu.exited, grace]);
+    timer.abort();
+    this.#end(how);
   }
 
   async exec(argv: readonly string[], stdin = ''): Promise<ExecResult> {

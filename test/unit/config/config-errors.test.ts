@@ -52,6 +52,8 @@ const table: Record<string, [string, string][]> = {
     ['features: [a, 1]', '1:15: features[1]: expected the name of a system feature, got 1'],
     ['metrics: 9419', '1:10: metrics: expected a map (keys: listen), got 9419'],
     ['stateDir: ~/drover', '1:11: stateDir: expected an absolute path, got "~/drover"'],
+    ['guest: { image: manifest.json }', '1:17: guest.image: expected an absolute path, got "manifest.json"'],
+    ['guest: { memory: 1MiB }', '1:18: guest.memory: expected a size from 256MiB to 1024TiB, got "1MiB"'],
     ['guest: { nix: bin }', '1:15: guest.nix: expected an absolute path, got "bin"'],
   ],
   'numbers and units': [
@@ -84,9 +86,9 @@ const table: Record<string, [string, string][]> = {
   words: [
     [
       'driver: namspace',
-      '1:9: driver: expected one of auto, namespace, got "namspace"; did you mean namespace?',
+      '1:9: driver: expected one of auto, namespace, qemu, got "namspace"; did you mean namespace?',
     ],
-    ['driver: qemu', '1:9: driver: expected one of auto, namespace, got "qemu"'],
+    ['driver: vz', '1:9: driver: expected one of auto, namespace, qemu, got "vz"'],
     [
       'log: { level: warning }',
       '1:15: log.level: expected one of fatal, error, warn, info, debug, trace, got "warning"; did you mean warn?',

@@ -29,7 +29,16 @@ describe('defaults', () => {
       maxBuilds: 200,
       maxAgeMs: 86_400_000,
     },
-    guest: { cores: 0, scratchSizeBytes: 20 * 1024 ** 3, network: 'host', nixConf: {}, nix: undefined },
+    guest: {
+      cores: 0,
+      memoryBytes: 2 * 1024 ** 3,
+      scratchSizeBytes: 20 * 1024 ** 3,
+      network: 'host',
+      nixConf: {},
+      nix: undefined,
+      image: undefined,
+      accelerator: 'auto',
+    },
     doors: {
       socket: { path: '/var/lib/drover/doors/nix.sock' },
       ssh: { listen: { host: '127.0.0.1', port: 31122 }, authorizedKeys: [] },
@@ -85,7 +94,10 @@ features: []
 pool: { maxGuests: 8, warmGuests: 8, jobsPerGuest: 1, idleTimeout: 0s, bootTimeout: 1h30m, drainTimeout: 500ms, maxBuilds: 1, maxAge: 24d }
 guest:
   cores: 3
+  memory: 4GiB
   scratchSize: 512MiB
+  image: /images//x86_64/manifest.json
+  accelerator: kvm
   network: none
   nix: /opt/nix/bin
   nixConf: { sandbox: true, max-jobs: 4, extra-platforms: [i686-linux, armv7l-linux], build-users-group: "" }
@@ -113,7 +125,10 @@ log: { level: trace }
       },
       guest: {
         cores: 3,
+        memoryBytes: 4 * 1024 ** 3,
         scratchSizeBytes: 512 * 1024 ** 2,
+        image: '/images/x86_64/manifest.json',
+        accelerator: 'kvm',
         network: 'none',
         nix: '/opt/nix/bin',
         nixConf: {
