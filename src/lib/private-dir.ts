@@ -1,4 +1,4 @@
-import { chmod, mkdir, stat } from 'node:fs/promises';
+import { chmod, mkdir, readdir, stat } from 'node:fs/promises';
 
 import { DroverError } from './errors.js';
 
@@ -25,4 +25,9 @@ export async function requirePrivateDir(path: string, hint: string): Promise<voi
     `Other users can enter ${path} (mode 0${(mode & 0o7777).toString(8)}, owner ${uid})`,
     { hint },
   );
+}
+
+/** The names in a directory, sorted; none where there is no such directory. */
+export async function listDirectory(path: string): Promise<string[]> {
+  return (await readdir(path).catch(() => [])).sort();
 }

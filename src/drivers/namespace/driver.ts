@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
-import { access, mkdir, readdir, rm, rmdir, unlink, writeFile } from 'node:fs/promises';
+import { mkdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { GuestAgent } from '../../guest/agent.js';
-import { ConsoleLog } from '../../lib/console-log.js';
-import { DroverError, errorMessage } from '../../lib/errors.js';
-import { makePrivateDir } from '../../lib/private-dir.js';
+import type { ConsoleLog } from '../../lib/console-log.js';
+import { DroverError } from '../../lib/errors.js';
+import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { requireProgram } from '../../lib/programs.js';
+import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import { guestNixConf } from '../nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
 import { emulatedSystems } from './binfmt.js';
@@ -14,9 +15,6 @@ import { NamespaceGuest } from './guest.js';
 import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';
 import { probeNix } from './nix-probe.js';
 import { findPrograms, type HostPrograms } from './programs.js';
-
-/** Console logs that are kept of guests that failed. */
-const KEPT_LOGS = 20;
 
 const NATIVE_SYSTEMS: Readonly<Record<string, readonly string[]>> = {
   x64: ['x86_64-linux', 'i686-linux'],
@@ -50,8 +48,7 @@ export class NamespaceDriver implements GuestDriver {
   readonly #programs: HostPrograms;
   readonly #image: NamespaceImage;
   readonly #nixConf: string;
-  /** In the names of logs, so that those of an earlier supervisor stay, and sort before these. */
-  readonly #startedAt = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
+  readonly #logs: ConsoleLogs;
 
   private constructor(
     options: NamespaceDriverOptions,
@@ -61,6 +58,7 @@ export class NamespaceDriver implements GuestDriver {
     manifest: ImageManifest,
   ) {
     this.#options = options;
+    this.#logs = new ConsoleLogs(options.stateDir);
     this.#programs = programs;
     this.#image = image;
     this.#nixConf = nixConf;
@@ -112,7 +110,7 @@ export class NamespaceDriver implements GuestDriver {
   }
 
   consoleLog(id: string): string {
-    return join(this.#options.stateDir, 'logs', `${this.#startedAt}-${id}.log`);
+    return this.#logs.path(id);
   }
 
   async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
@@ -121,7 +119,7 @@ export class NamespaceDriver implements GuestDriver {
     let consoleLog: ConsoleLog | undefined;
     try {
       await this.#prepare(dir);
-      const log = (consoleLog = new ConsoleLog(this.consoleLog(id)));
+      const log = (consoleLog = await this.#logs.open(id));
       const guest = await NamespaceGuest.start(
         {
           id,
@@ -146,12 +144,7 @@ export class NamespaceDriver implements GuestDriver {
       throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
     } catch (cause) {
       await removeGuestDir(dir);
-      const tail = consoleLog?.tail() ?? '';
-      throw new DroverError(
-        'BOOT_FAILED',
-        `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${this.consoleLog(id)})`,
-        { cause, context: { guest: id, consoleLog: this.consoleLog(id) } },
-      );
+      throw bootFailed(id, cause, this.consoleLog(id), consoleLog);
     }
   }
 
@@ -159,7 +152,6 @@ export class NamespaceDriver implements GuestDriver {
     await makePrivateDir(join(dir, 'etc/nix'));
     await makePrivateDir(join(dir, 'etc/drover'));
     await mkdir(join(dir, 'root'));
-    await makePrivateDir(join(this.#options.stateDir, 'logs'));
     await writeFile(join(dir, 'etc/nix/nix.conf'), this.#nixConf, { mode: 0o644 });
     await writeFile(join(dir, 'etc/drover/manifest.json'), `${JSON.stringify(this.manifest)}\n`, {
       mode: 0o644,
@@ -173,18 +165,17 @@ export class NamespaceDriver implements GuestDriver {
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
     const guests = join(this.#options.stateDir, 'guests');
-    for (const id of await list(guests)) {
+    for (const id of await listDirectory(guests)) {
       await removeGuestDir(join(guests, id));
       found.push(`removed the directory of guest ${id}`);
     }
     const images = join(this.#options.stateDir, 'images');
-    for (const image of await list(images)) {
+    for (const image of await listDirectory(images)) {
       if (join(images, image) === this.#image.root) continue;
       await rm(join(images, image), { recursive: true, force: true });
       found.push(`removed the image ${image}`);
     }
-    const logs = await list(join(this.#options.stateDir, 'logs'));
-    for (const log of logs.slice(0, -KEPT_LOGS)) await unlink(join(this.#options.stateDir, 'logs', log));
+    await this.#logs.prune();
     return found;
   }
 }
@@ -216,13 +207,4 @@ async function removeGuestDir(dir: string): Promise<void> {
   await rm(join(dir, 'etc'), { recursive: true, force: true });
   await rmdir(join(dir, 'root')).catch(() => undefined);
   await rmdir(dir).catch(() => undefined);
-}
-
-async function list(directory: string): Promise<string[]> {
-  try {
-    await access(directory);
-    return (await readdir(directory)).sort();
-  } catch {
-    return [];
-  }
 }

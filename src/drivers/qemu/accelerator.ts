@@ -120,6 +120,7 @@ async function probe(
         architecture: image.architecture,
         accelerator,
         cores: 2,
+        parallelTcg: true,
         memoryBytes: PROBE_MEMORY_BYTES,
         kernel: image.kernel,
         initrd,

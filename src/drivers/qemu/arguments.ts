@@ -10,6 +10,8 @@ export interface MachineSpec {
   readonly architecture: Architecture;
   readonly accelerator: Accelerator;
   readonly cores: number;
+  /** Whether emulated cores may run at the same time, each in a thread of the host's. */
+  readonly parallelTcg: boolean;
   readonly memoryBytes: number;
   readonly kernel: string;
   readonly initrd: string;
@@ -60,7 +62,7 @@ export function bareMachineArguments(spec: MachineSpec): string[] {
     ...(tcg ? [TCG_COMMAND_LINE[spec.architecture]] : []),
   ].join(' ');
   return [
-    ...['-accel', tcg ? 'tcg,thread=multi' : spec.accelerator],
+    ...['-accel', tcg ? `tcg,thread=${spec.parallelTcg ? 'multi' : 'single'}` : spec.accelerator],
     ...['-machine', machine, '-cpu', tcg ? tcgCpu : 'host'],
     ...['-smp', String(spec.cores), '-m', `${spec.memoryBytes / 1024 ** 2}M`],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],

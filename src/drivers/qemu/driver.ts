@@ -1,26 +1,27 @@
 import { createHash } from 'node:crypto';
-import { open, readdir, readFile, rm, statfs, unlink, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 
 import { GuestAgent } from '../../guest/agent.js';
-import { ConsoleLog } from '../../lib/console-log.js';
-import { DroverError, errorMessage } from '../../lib/errors.js';
+import type { ConsoleLog } from '../../lib/console-log.js';
+import { DroverError } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
-import { makePrivateDir } from '../../lib/private-dir.js';
+import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
+import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
 import { guestNixConf } from '../nix-conf.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
-import { configDisk } from './config-disk.js';
+import { makeScratchDisk, requireSpace, writeConfigDisk } from './guest-disks.js';
 import { QemuGuest } from './guest.js';
 import { loadImage, type GuestImage } from './image.js';
-import { makeGuestKeys, type GuestKeys } from './keys.js';
+import { makeGuestKeys } from './keys.js';
 import { findQemuPrograms, type QemuPrograms } from './programs.js';
 import { endLeftOver } from './reap.js';
 
-/** Console logs that are kept of guests that failed. */
-const KEPT_LOGS = 20;
+const OLD_QEMU_WARNING =
+  'this QEMU is older than 8.0, which emulates several cores at the same time with mistakes: guests share one core of the host';
 /** A Unix socket's path on macOS; Linux allows 4 more. */
 const MAX_SOCKET_PATH_BYTES = 103;
 
@@ -53,8 +54,7 @@ export class QemuDriver implements GuestDriver {
   readonly #programs: QemuPrograms;
   readonly #accelerator: Accelerator;
   readonly #nixConf: string;
-  /** Ids begin anew with each supervisor; names of logs do not. */
-  readonly #startedAt = new Date().toISOString().replaceAll(/[:.]/g, '-');
+  readonly #logs: ConsoleLogs;
 
   private constructor(
     options: QemuDriverOptions,
@@ -63,10 +63,12 @@ export class QemuDriver implements GuestDriver {
     { accelerator, warning }: PickedAccelerator,
   ) {
     this.#options = options;
+    this.#logs = new ConsoleLogs(options.stateDir);
     this.#image = image;
     this.#programs = programs;
     this.#accelerator = accelerator;
-    this.warnings = [warning, programs.warning].filter((text) => text !== undefined);
+    const slow = accelerator === 'tcg' && !programs.parallelTcg ? OLD_QEMU_WARNING : undefined;
+    this.warnings = [warning, slow, programs.warning].filter((text) => text !== undefined);
     const { guest } = options;
     const { nixVersion, protocol, systems } = image;
     this.#nixConf = guestNixConf({
@@ -121,7 +123,7 @@ export class QemuDriver implements GuestDriver {
   }
 
   consoleLog(id: string): string {
-    return join(this.#options.stateDir, 'logs', `${this.#startedAt}-${id}.log`);
+    return this.#logs.path(id);
   }
 
   async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
@@ -131,8 +133,7 @@ export class QemuDriver implements GuestDriver {
     try {
       await requireSpace(stateDir, guest.scratchSizeBytes);
       await makePrivateDir(dir);
-      await makePrivateDir(join(stateDir, 'logs'));
-      const log = (consoleLog = new ConsoleLog(this.consoleLog(id)));
+      const log = (consoleLog = await this.#logs.open(id));
       const running = await this.#start(id, dir, log, signal);
       void running.exited.then(async () => {
         if (running.stopped) await rm(log.path, { force: true });
@@ -141,22 +142,13 @@ export class QemuDriver implements GuestDriver {
       return running;
     } catch (cause) {
       await rm(dir, { recursive: true, force: true });
-      const tail = consoleLog?.tail() ?? '';
-      throw new DroverError(
-        'BOOT_FAILED',
-        `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${this.consoleLog(id)})`,
-        {
-          cause,
-          hint: cause instanceof DroverError ? cause.hint : undefined,
-          context: { guest: id, consoleLog: this.consoleLog(id) },
-        },
-      );
+      throw bootFailed(id, cause, this.consoleLog(id), consoleLog);
     }
   }
 
   async #start(id: string, dir: string, consoleLog: ConsoleLog, signal: AbortSignal): Promise<QemuGuest> {
     const { guest, storeDir } = this.#options;
-    const { qemu, virtiofsd, setpriv } = this.#programs;
+    const { qemu, parallelTcg, virtiofsd, setpriv } = this.#programs;
     const { architecture, kernel, initrd, commandLine } = this.#image;
     const keys = makeGuestKeys();
     const machine = {
@@ -164,6 +156,7 @@ export class QemuDriver implements GuestDriver {
       architecture,
       accelerator: this.#accelerator,
       cores: guest.cores === 0 ? availableParallelism() : guest.cores,
+      parallelTcg,
       memoryBytes: guest.memoryBytes,
       kernel,
       initrd,
@@ -174,8 +167,19 @@ export class QemuDriver implements GuestDriver {
       virtiofsdSocket: virtiofsd === undefined ? undefined : join(dir, 'virtiofsd.sock'),
       network: guest.network,
     };
-    await writeFile(machine.configDisk, this.#configDisk(id, keys), { mode: 0o600 });
-    await makeSparseFile(machine.scratchDisk, guest.scratchSizeBytes);
+    const facts = {
+      name: id,
+      scratch_bytes: guest.scratchSizeBytes,
+      network: guest.network,
+      share: virtiofsd === undefined ? 'none' : 'virtiofs',
+    };
+    await writeConfigDisk(machine.configDisk, {
+      facts,
+      nixConf: this.#nixConf,
+      manifest: this.manifest,
+      keys,
+    });
+    await makeScratchDisk(machine.scratchDisk, guest.scratchSizeBytes);
     const running = await QemuGuest.start(
       {
         id,
@@ -191,29 +195,6 @@ export class QemuDriver implements GuestDriver {
     );
     await writeFile(join(dir, 'pid'), `${running.pid ?? ''}\n`, { mode: 0o600 });
     return running;
-  }
-
-  #configDisk(id: string, keys: GuestKeys): Buffer {
-    const { scratchSizeBytes, network } = this.#options.guest;
-    const share = this.#programs.virtiofsd === undefined ? 'none' : 'virtiofs';
-    const facts = { name: id, scratch_bytes: scratchSizeBytes, network, share };
-    return configDisk([
-      {
-        name: 'guest.env',
-        content: Object.entries(facts)
-          .map(([name, value]) => `${name}=${value}\n`)
-          .join(''),
-        mode: 0o644,
-      },
-      { name: 'nix.conf', content: this.#nixConf, mode: 0o644 },
-      { name: 'manifest.json', content: `${JSON.stringify(this.manifest)}\n`, mode: 0o644 },
-      { name: 'host_key', content: keys.host.privateKey, mode: 0o600 },
-      {
-        name: 'authorized_keys',
-        content: `restrict,port-forwarding ${keys.client.publicKey}\n`,
-        mode: 0o600,
-      },
-    ]);
   }
 
   async #greet(running: QemuGuest): Promise<void> {
@@ -233,39 +214,18 @@ export class QemuDriver implements GuestDriver {
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
     const { stateDir } = this.#options;
-    for (const id of await list(join(stateDir, 'guests'))) {
+    for (const id of await listDirectory(join(stateDir, 'guests'))) {
       const dir = this.#guestDir(id);
       const pid = Number(await readFile(join(dir, 'pid'), 'utf8').catch(() => ''));
       if (await endLeftOver(pid, dir)) found.push(`ended the QEMU of guest ${id} (pid ${pid})`);
       await rm(dir, { recursive: true, force: true });
       found.push(`removed the directory of guest ${id}`);
     }
-    const logs = await list(join(stateDir, 'logs'));
-    for (const log of logs.slice(0, -KEPT_LOGS)) await unlink(join(stateDir, 'logs', log));
+    await this.#logs.prune();
     return found;
   }
 
   #guestDir(id: string): string {
     return join(this.#options.stateDir, 'guests', id);
   }
-}
-
-/** It takes no room before it is written to: but it must be possible to fill it. */
-async function requireSpace(directory: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(directory);
-  if (bavail * bsize >= bytes) return;
-  throw new DroverError(
-    'NO_SPACE',
-    `There is no room for a guest's scratch disk: guest.scratchSize is ${humanBytes(bytes)}, and ${directory} has ${humanBytes(bavail * bsize)} free`,
-    { hint: 'Make room there, choose another stateDir, or lower guest.scratchSize.' },
-  );
-}
-
-async function makeSparseFile(path: string, bytes: number): Promise<void> {
-  await using file = await open(path, 'wx', 0o600);
-  await file.truncate(bytes);
-}
-
-async function list(directory: string): Promise<string[]> {
-  return (await readdir(directory).catch(() => [])).sort();
 }

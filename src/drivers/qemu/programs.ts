@@ -1,4 +1,5 @@
 import { DroverError } from '../../lib/errors.js';
+import { run } from '../../lib/process.js';
 import { findProgram, requireProgram } from '../../lib/programs.js';
 import { qemuProgram } from './arguments.js';
 import type { Architecture } from './image.js';
@@ -7,6 +8,8 @@ import { findVirtiofsd } from './virtiofsd.js';
 /** Host programs that the driver starts, by absolute path. */
 export interface QemuPrograms {
   readonly qemu: string;
+  /** Whether it emulates several cores at the same time without mistakes. */
+  readonly parallelTcg: boolean;
   /** Undefined where there is none for this kind of host: then inputs are copied into guests. */
   readonly virtiofsd: string | undefined;
   /** Undefined where children cannot be made to die with their parent. */
@@ -19,6 +22,8 @@ const DEBIAN_PACKAGES: Readonly<Record<Architecture, string>> = {
   x86_64: 'qemu-system-x86',
   aarch64: 'qemu-system-arm',
 };
+
+const FIRST_PARALLEL_VERSION = 8;
 
 /** @throws DroverError `REQUIREMENT_MISSING` naming what is missing, and how to get it */
 export async function findQemuPrograms(
@@ -36,9 +41,11 @@ export async function findQemuPrograms(
       },
     );
   }
+  const parallelTcg = await emulatesInParallel(qemu, env);
   if (process.platform !== 'linux') {
     return {
       qemu,
+      parallelTcg,
       virtiofsd: undefined,
       setpriv: undefined,
       warning:
@@ -47,8 +54,26 @@ export async function findQemuPrograms(
   }
   return {
     qemu,
+    parallelTcg,
     virtiofsd: await findVirtiofsd(env),
     setpriv: await requireProgram(env, 'setpriv', 'Install util-linux.'),
     warning: undefined,
   };
+}
+
+/**
+ * QEMU 7.2 lets one emulated core run code that another is patching: one boot of twenty ends in a kernel's `int3`.
+ * @throws DroverError `REQUIREMENT_MISSING` for a program that does not say which QEMU it is
+ */
+async function emulatesInParallel(qemu: string, env: NodeJS.ProcessEnv): Promise<boolean> {
+  const { stdout, stderr } = await run(qemu, ['--version'], { env });
+  const major = /version (\d+)\./.exec(stdout)?.[1];
+  if (major !== undefined) return Number(major) >= FIRST_PARALLEL_VERSION;
+  throw new DroverError(
+    'REQUIREMENT_MISSING',
+    `${qemu} --version says ${JSON.stringify((stdout + stderr).trim())}`,
+    {
+      hint: 'Reinstall QEMU.',
+    },
+  );
 }

@@ -11,6 +11,7 @@ const SPEC: GuestMachineSpec = {
   architecture: 'x86_64',
   accelerator: 'kvm',
   cores: 4,
+  parallelTcg: true,
   memoryBytes: 2 * 1024 ** 3,
   kernel: '/image/kernel',
   initrd: '/image/initrd',
@@ -54,6 +55,11 @@ describe('the arguments of QEMU', () => {
       expect(valuesOf(args, '-append')[0]).toMatch(append);
     },
   );
+
+  test('an old QEMU runs emulated cores in turns', () => {
+    const args = bareMachineArguments({ ...SPEC, accelerator: 'tcg', parallelTcg: false });
+    expect(valuesOf(args, '-accel')).toEqual(['tcg,thread=single']);
+  });
 
   test('a guest listens at no port and no address', () => {
     const args = guestMachineArguments({ ...SPEC, network: 'host' }).join('\n');

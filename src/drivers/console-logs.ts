@@ -1,0 +1,54 @@
+import { unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { ConsoleLog } from '../lib/console-log.js';
+import { DroverError, errorMessage } from '../lib/errors.js';
+import { listDirectory, makePrivateDir } from '../lib/private-dir.js';
+
+/** Logs that are kept of guests that failed. */
+const KEPT_LOGS = 20;
+
+/** The console logs of guests, in `<stateDir>/logs`. */
+export class ConsoleLogs {
+  readonly #directory: string;
+  /** Ids begin anew with each supervisor; names of logs do not. */
+  readonly #startedAt = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
+
+  constructor(stateDir: string) {
+    this.#directory = join(stateDir, 'logs');
+  }
+
+  path(id: string): string {
+    return join(this.#directory, `${this.#startedAt}-${id}.log`);
+  }
+
+  async open(id: string): Promise<ConsoleLog> {
+    await makePrivateDir(this.#directory);
+    return new ConsoleLog(this.path(id));
+  }
+
+  /** Removes all but the newest. */
+  async prune(): Promise<void> {
+    const logs = await listDirectory(this.#directory);
+    for (const log of logs.slice(0, -KEPT_LOGS)) await unlink(join(this.#directory, log));
+  }
+}
+
+/** The error of a boot: why, and the last lines that the guest printed. */
+export function bootFailed(
+  id: string,
+  cause: unknown,
+  path: string,
+  consoleLog: ConsoleLog | undefined,
+): DroverError {
+  const tail = consoleLog?.tail() ?? '';
+  return new DroverError(
+    'BOOT_FAILED',
+    `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${path})`,
+    {
+      cause,
+      hint: cause instanceof DroverError ? cause.hint : undefined,
+      context: { guest: id, consoleLog: path },
+    },
+  );
+}
