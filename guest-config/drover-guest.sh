@@ -2,10 +2,11 @@
 # drover-guest: the few things a supervisor asks of a guest, the same file in every kind of guest.
 #
 #   hello               the image's manifest, as JSON
-#   register            make store paths of the lower layer valid here. Standard input: the text form of
+#   register [--again]  make store paths of the lower layer valid here. Standard input: the text form of
 #                       `nix-store --dump-db`, references before referrers. Standard output: the paths of it
 #                       that are not in the store, one a line; if there are any, nothing was registered
-#                       and the exit status is 3.
+#                       and the exit status is 3. With --again, some of them were here before, and the host
+#                       has removed and made them anew since.
 #   stats               scratch use and uptime, as JSON (bytes, seconds)
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
 #   poweroff            end this guest
@@ -22,7 +23,7 @@ fail() {
 }
 
 usage() {
-  echo "usage: drover-guest hello | register | stats | set-clock SECONDS | poweroff" >&2
+  echo "usage: drover-guest hello | register [--again] | stats | set-clock SECONDS | poweroff" >&2
   exit 2
 }
 
@@ -32,6 +33,11 @@ register() {
   cat > "$dump"
   # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
   mount -o remount "$store" || fail "cannot remount $store"
+  # VirtioFS believes for a second what it has looked up, and would open a file that was removed on the host meanwhile
+  # ("stale file handle"): only what is not in the cache is asked for. (Not in namespaces, where the cache is the host's.)
+  if [ "${1-}" = --again ] && grep -q ' virtiofs ' /proc/mounts; then
+    echo 2 > /proc/sys/vm/drop_caches || fail "cannot drop what the kernel remembers of $store"
+  fi
   # A record is: path, NAR hash, NAR size, deriver, number of references, references.
   # shellcheck disable=SC2016 # the inner shell expands them
   missing=$(
@@ -65,7 +71,9 @@ set_clock() {
 
 case ${1-} in
   hello) [ $# = 1 ] || usage; cat "$manifest" ;;
-  register) [ $# = 1 ] || usage; register ;;
+  register)
+    case $#,${2-} in 1, | 2,--again) register "${2-}" ;; *) usage ;; esac
+    ;;
   stats) [ $# = 1 ] || usage; stats ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
   poweroff) [ $# = 1 ] || usage; poweroff ;;

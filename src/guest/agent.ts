@@ -45,10 +45,14 @@ export class GuestAgent {
   /**
    * Makes paths of the lower layer valid in the guest.
    * @param registration in the text form of `nix-store --dump-db`
+   * @param again some of them the guest has seen before, and the host has made anew since
    * @returns the paths that the guest does not see. If there are any, nothing was registered.
    */
-  async register(registration: string): Promise<readonly string[]> {
-    const { exitCode, stdout, stderr } = await this.#guest.exec(['drover-guest', 'register'], registration);
+  async register(registration: string, again = false): Promise<readonly string[]> {
+    const { exitCode, stdout, stderr } = await this.#guest.exec(
+      ['drover-guest', 'register', ...(again ? ['--again'] : [])],
+      registration,
+    );
     if (exitCode === EXIT_MISSING) return stdout.split('\n').filter((line) => line !== '');
     if (exitCode !== 0) throw failed('register', exitCode, stderr);
     return [];

@@ -154,7 +154,10 @@ export class GuestStore {
     let batch: ValidPathInfo[] = [];
     const registerBatch = async (): Promise<ReadonlySet<StorePath>> => {
       if (batch.length === 0) return new Set();
-      const invisible = (await this.#agent.register(formatRegistration(batch))) as readonly StorePath[];
+      const invisible = (await this.#agent.register(
+        formatRegistration(batch),
+        batch.some(({ path }) => this.#shared.has(path)),
+      )) as readonly StorePath[];
       if (invisible.length > 0) return new Set(invisible);
       for (const { path, ...info } of batch) {
         this.#present.set(path, identity(info));

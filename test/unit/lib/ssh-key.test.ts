@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals';
 
 import { makeSshKeyPair, publicKeyOf } from '../../../src/lib/ssh-key.js';
 
-/** One key in 256 would be unreadable if nobody looked: that all of these are by chance readable has odds of 1 to 3000. */
+/** One key in 256 would be unreadable if nobody looked: that all of these are by chance readable has odds of 1 to 2500. */
 const KEYS = 2_000;
 
 test(`${KEYS} keys in a row can be read, and are all different`, () => {
