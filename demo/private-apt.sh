@@ -101,12 +101,12 @@ libraries_of() {
 private_apt_unpack() {
   local state=$1 directory=$2 deb
   shift 2
-  local -a packages=("$@") frontier=("$@")
+  local -a closure=("$@") frontier=("$@")
   while [ ${#frontier[@]} -gt 0 ]; do
-    mapfile -t frontier < <(libraries_of "${frontier[@]}" | grep -vxF -f <(printf '%s\n' "${packages[@]}") || true)
-    packages+=("${frontier[@]}")
+    mapfile -t frontier < <(libraries_of "${frontier[@]}" | grep -vxF -f <(printf '%s\n' "${closure[@]}") || true)
+    closure+=("${frontier[@]}")
   done
-  private_apt --print-uris download "${packages[@]}" | uris >"$state/uris"
+  private_apt --print-uris download "${closure[@]}" | uris >"$state/uris"
   awk '{ size += $3 } END { printf "%d packages, %.1f MB to download\n", NR, size / 1e6 }' "$state/uris"
   awk -v dir="$state/archives" '{ print $1, dir "/" $2, $4 }' "$state/uris" | private_apt_download
   mkdir -p "$directory"

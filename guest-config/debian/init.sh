@@ -1,4 +1,5 @@
 #!/bin/busybox sh
+# shellcheck shell=dash
 # Process 1 of the Debian image's guests (build.sh puts it in the initrd as /init). What it must do is the image
 # contract: docs/images.md.
 set -u
@@ -27,7 +28,7 @@ if [ -z "${DROVER_STAGE2-}" ]; then
   # pivot_root (Nix's sandbox) refuses the kernel's rootfs: an ordinary mount has to cover it.
   mount -o bind / /mnt
   for directory in dev proc sys; do mount -o move "/$directory" "/mnt/$directory"; done
-  cd /mnt
+  cd /mnt || die "there is no /mnt"
   mount -o move . /
   export DROVER_STAGE2=1
   exec chroot . /init
@@ -112,6 +113,7 @@ sshd=$!
 renice -n -10 "$sshd" > /dev/null
 
 # A guest without its daemon or its control is of no use. (`wait -n` also reaps whatever becomes an orphan.)
+# shellcheck disable=SC3045 # busybox has it
 while kill -0 "$daemon" && kill -0 "$sshd"; do wait -n; done 2> /dev/null
 kill -0 "$daemon" 2> /dev/null || die "nix-daemon has ended"
 die "the SSH connection has ended"

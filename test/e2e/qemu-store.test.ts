@@ -134,7 +134,8 @@ describeE2e("the host's store in a VM", ['VMs'], () => {
       const directory = join(await host.writeFile('y', ''), `../${host.id}-many`);
       for (let i = 0; i < DIRECTORIES; i++) {
         await mkdir(join(directory, String(i)), { recursive: true });
-        for (let j = 0; j < FILES_PER_DIRECTORY; j++) await writeFile(join(directory, `${i}/${j}`), `${j}\n`);
+        const files = Array.from({ length: FILES_PER_DIRECTORY }, (_, j) => join(directory, `${i}/${j}`));
+        await Promise.all(files.map((file) => writeFile(file, `${i}\n`)));
       }
       // By ten readers at once: one alone would mostly wait for the host.
       const reader =

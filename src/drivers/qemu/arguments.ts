@@ -58,8 +58,9 @@ export function bareMachineArguments(spec: MachineSpec): string[] {
   const tcg = spec.accelerator === 'tcg';
   const commandLine = [
     `console=${console}`,
-    spec.commandLine,
     ...(tcg ? [TCG_COMMAND_LINE[spec.architecture]] : []),
+    // Last: it may end in `--` and arguments for the first process.
+    spec.commandLine,
   ].join(' ');
   return [
     ...['-accel', tcg ? `tcg,thread=${spec.parallelTcg ? 'multi' : 'single'}` : spec.accelerator],

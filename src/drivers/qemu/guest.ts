@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import { startChild, type Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
-import { DroverError } from '../../lib/errors.js';
+import { DroverError, errorMessage } from '../../lib/errors.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
 import { guestMachineArguments, SSH_FD, type GuestMachineSpec } from './arguments.js';
 import type { GuestKeys } from './keys.js';
@@ -91,16 +91,20 @@ export class QemuGuest implements RunningGuest {
     const port = this.#port();
     port.write(PORT_GREETING);
     const { keys } = this.#spec;
+    const ended = this.exited.then((how) => {
+      throw new DroverError('BOOT_FAILED', how);
+    });
+    ended.catch(() => undefined);
     const connected = SshChannel.connect({
       stream: port,
       hostKey: keys.host.publicKey,
       clientKey: keys.client.privateKey,
       signal,
+    }).catch(async (error: unknown) => {
+      signal.throwIfAborted();
+      await this.#endUnlessQemuHas(errorMessage(error));
+      return await ended;
     });
-    const ended = this.exited.then((how) => {
-      throw new DroverError('BOOT_FAILED', how);
-    });
-    ended.catch(() => undefined);
     const ssh = (this.#ssh = await Promise.race([connected, ended]));
     void ssh.closed.then((how) => this.#endUnlessQemuHas(how));
   }

@@ -44,8 +44,8 @@ describe('the arguments of QEMU', () => {
   });
 
   test.each([
-    ['x86_64', 'Nehalem-v1,-cx16', /mitigations=off .*tsc=reliable/],
-    ['aarch64', 'cortex-a72', /mitigations=off nokaslr$/],
+    ['x86_64', 'Nehalem-v1,-cx16', /mitigations=off .*tsc=reliable quiet$/],
+    ['aarch64', 'cortex-a72', /mitigations=off nokaslr quiet$/],
   ] as const)(
     '%s emulated: a CPU that is fast to emulate, a kernel that guards nothing',
     (architecture, cpu, append) => {
