@@ -62,7 +62,7 @@ async function createDriver(config: Config): Promise<GuestDriver> {
 async function systems({ driver, guest }: Config): Promise<readonly string[]> {
   const inVms = driver === 'qemu' || (driver === 'auto' && process.getuid?.() !== 0);
   if (!inVms || guest.image === undefined) return await namespaceSystems();
-  const { loadImage } = await import('./drivers/qemu/image.js');
+  const { loadImage } = await import('./drivers/image.js');
   return (await loadImage(guest.image)).systems;
 }
 

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 import { startChild } from '../../lib/child.js';
+import type { GuestImage } from '../image.js';
 import { bareMachineArguments, type Accelerator } from './arguments.js';
-import type { GuestImage } from './image.js';
 import { PROBE_EXIT, probeInitrd } from './probe-initrd.js';
 
 /** A kernel gets to its first process in a tenth of this where an accelerator works, in milliseconds. */

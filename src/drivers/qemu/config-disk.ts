@@ -1,18 +1,12 @@
-const BLOCK_BYTES = 512;
+import type { GuestFile } from '../guest-files.js';
 
-/** A file on the disk that tells a guest who it is. */
-export interface ConfigFile {
-  /** At most 100 bytes, no directories. */
-  readonly name: string;
-  readonly content: string;
-  readonly mode: 0o600 | 0o644;
-}
+const BLOCK_BYTES = 512;
 
 /**
  * The contents of the disk `drover-config`: a tar archive (ustar), which any guest can read with no file system and
  * which takes no tool to write. Always the same bytes for the same files.
  */
-export function configDisk(files: readonly ConfigFile[]): Buffer {
+export function configDisk(files: readonly GuestFile[]): Buffer {
   return Buffer.concat([
     ...files.flatMap((file) => {
       const content = Buffer.from(file.content);
@@ -22,7 +16,7 @@ export function configDisk(files: readonly ConfigFile[]): Buffer {
   ]);
 }
 
-function header({ name, mode }: ConfigFile, bytes: number): Buffer {
+function header({ name, mode }: GuestFile, bytes: number): Buffer {
   const block = Buffer.alloc(BLOCK_BYTES);
   const octal = (value: number, offset: number, length: number): void => {
     block.write(value.toString(8).padStart(length - 1, '0'), offset, 'latin1');

@@ -10,13 +10,15 @@ import { humanBytes } from '../../lib/human.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import { guestFiles } from '../guest-files.js';
+import { makeGuestKeys } from '../guest-keys.js';
+import { loadImage, type GuestImage } from '../image.js';
 import { guestNixConf } from '../nix-conf.js';
+import { makeScratchDisk, requireSpace } from '../scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
-import { makeScratchDisk, requireSpace, writeConfigDisk } from './guest-disks.js';
+import { configDisk } from './config-disk.js';
 import { QemuGuest } from './guest.js';
-import { loadImage, type GuestImage } from './image.js';
-import { makeGuestKeys } from './keys.js';
 import { findQemuPrograms, type QemuPrograms } from './programs.js';
 import { endLeftOver } from './reap.js';
 
@@ -167,18 +169,18 @@ export class QemuDriver implements GuestDriver {
       virtiofsdSocket: virtiofsd === undefined ? undefined : join(dir, 'virtiofsd.sock'),
       network: guest.network,
     };
-    const facts = {
-      name: id,
-      scratch_bytes: guest.scratchSizeBytes,
-      network: guest.network,
-      share: virtiofsd === undefined ? 'none' : 'virtiofs',
-    };
-    await writeConfigDisk(machine.configDisk, {
-      facts,
+    const files = guestFiles({
+      facts: {
+        name: id,
+        scratchBytes: guest.scratchSizeBytes,
+        network: guest.network,
+        share: virtiofsd === undefined ? 'none' : 'virtiofs',
+      },
       nixConf: this.#nixConf,
       manifest: this.manifest,
       keys,
     });
+    await writeFile(machine.configDisk, configDisk(files), { mode: 0o600 });
     await makeScratchDisk(machine.scratchDisk, guest.scratchSizeBytes);
     const running = await QemuGuest.start(
       {

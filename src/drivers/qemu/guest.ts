@@ -6,8 +6,8 @@ import { startChild, type Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
+import type { GuestKeys } from '../guest-keys.js';
 import { guestMachineArguments, SSH_FD, type GuestMachineSpec } from './arguments.js';
-import type { GuestKeys } from './keys.js';
 import { quitQemu } from './qmp.js';
 import { startVirtiofsd } from './virtiofsd.js';
 

@@ -1,8 +1,8 @@
 import { DroverError } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import { findProgram, requireProgram } from '../../lib/programs.js';
+import type { Architecture } from '../image.js';
 import { qemuProgram } from './arguments.js';
-import type { Architecture } from './image.js';
 import { findVirtiofsd } from './virtiofsd.js';
 
 /** Host programs that the driver starts, by absolute path. */

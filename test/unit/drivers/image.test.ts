@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
-import { loadImage } from '../../../src/drivers/qemu/image.js';
+import { loadImage } from '../../../src/drivers/image.js';
 
 const KERNEL = Buffer.alloc(0x300);
 KERNEL.write('ARMd', 0x38, 'latin1');

@@ -6,9 +6,9 @@ import { pipeline } from 'node:stream/promises';
 
 import { z } from 'zod';
 
-import { manifestSchema } from '../../guest/agent.js';
-import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
-import type { ImageManifest } from '../driver.js';
+import { manifestSchema } from '../guest/agent.js';
+import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
+import type { ImageManifest } from './driver.js';
 
 export type Architecture = 'x86_64' | 'aarch64';
 

@@ -1,0 +1,42 @@
+import type { ImageManifest } from './driver.js';
+import type { GuestKeys } from './guest-keys.js';
+
+/** A file that tells a guest who it is. */
+export interface GuestFile {
+  /** At most 100 bytes, no directories. */
+  readonly name: string;
+  readonly content: string;
+  readonly mode: 0o600 | 0o644;
+}
+
+export interface GuestFacts {
+  readonly name: string;
+  readonly scratchBytes: number;
+  readonly network: 'host' | 'none';
+  /** How the guest sees the host's store. */
+  readonly share: 'virtiofs' | 'none';
+}
+
+export interface GuestFilesSpec {
+  readonly facts: GuestFacts;
+  readonly nixConf: string;
+  readonly manifest: ImageManifest;
+  readonly keys: GuestKeys;
+}
+
+/** The files of the image contract (docs/images.md): each driver hands them to its guests in its own way. */
+export function guestFiles({ facts, nixConf, manifest, keys }: GuestFilesSpec): readonly GuestFile[] {
+  const { name, scratchBytes, network, share } = facts;
+  const env = [`name=${name}`, `scratch_bytes=${scratchBytes}`, `network=${network}`, `share=${share}`];
+  return [
+    { name: 'guest.env', content: env.map((line) => `${line}\n`).join(''), mode: 0o644 },
+    { name: 'nix.conf', content: nixConf, mode: 0o644 },
+    { name: 'manifest.json', content: `${JSON.stringify(manifest)}\n`, mode: 0o644 },
+    { name: 'host_key', content: keys.host.privateKey, mode: 0o600 },
+    {
+      name: 'authorized_keys',
+      content: `restrict,port-forwarding ${keys.client.publicKey}\n`,
+      mode: 0o600,
+    },
+  ];
+}
