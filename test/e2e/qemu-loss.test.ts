@@ -25,13 +25,22 @@ describeE2e('a VM that is lost in the middle of a build', ['VMs'], () => {
     await drover[Symbol.asyncDispose]();
   });
 
-  /** Starts a build that runs `inGuest` as root in the first guest that it gets, and waits until it does. */
+  /**
+   * Starts a build that runs `inGuest` as root in the first guest that it gets, once its client has seen that it runs:
+   * what the guest said last would else be lost with it.
+   */
   async function startVictim(name: string, inGuest: string): Promise<{ client: NixProcess; guest: string }> {
     const since = drover.events.position;
     const victim = drover.events.of('guest-state').findLast(({ to }) => to === 'ready')?.guest ?? 'g1';
-    const script = `if [ "$(/bin/uname -n)" = ${victim} ]; then echo "it has begun"; ${inGuest}; /bin/sleep 86399; fi; echo survived > $out`;
+    const go = `${host.id}-go-${name}`;
+    const script = `if [ "$(/bin/uname -n)" = ${victim} ]; then
+      echo "it has begun"
+      until /bin/ls /run/lower | /bin/grep -q -- '-${go}$'; do /bin/sleep 0.05; done
+      ${inGuest}; /bin/sleep 86399
+    fi; echo survived > $out`;
     const client = host.startBuild(host.derivation(name, script, '__noChroot = true;'));
     await client.waitForOutput('it has begun', VM_DEADLINE_MS);
+    succeeded(await host.run('nix-store', ['--add', await host.writeFile(go, '')]));
     const { guest } = await drover.events.waitFor('build-started', () => true, { since });
     expect(guest).toBe(victim);
     return { client, guest };
