@@ -1,24 +1,39 @@
-import type { Clock } from '../lib/clock.js';
+import type { CancelTimer, Clock } from '../lib/clock.js';
+import type { PathInfo } from '../protocol/path-info.js';
+import type { StorePath } from '../protocol/store-path.js';
 import type { HostClient } from './host-client.js';
 import type { WorkerClient } from './worker-client.js';
 
 /** A connection is given to sessions that begin within this time, in milliseconds: so its pins end soon after theirs. */
 const SHARE_MS = 10_000;
+/** How long a connection that nobody has used yet is kept for the next session, in milliseconds. */
+const SPARE_MS = 60_000;
 
 interface Shared {
   readonly client: Promise<WorkerClient>;
   readonly openedAt: number;
+  /** What is pinned by this connection: it can neither go nor change, so it need not be asked for again. */
+  readonly pinned: Set<StorePath>;
+  readonly infos: Map<StorePath, PathInfo>;
   users: number;
+}
+
+/** A connection that has never been used: no pin is on it, and nothing is known from it. */
+interface Spare {
+  readonly client: Promise<WorkerClient>;
+  readonly cancelExpiry: CancelTimer;
 }
 
 /**
  * Lets sessions that overlap use one connection, where each connection is a process that has to be started. What takes
- * long, a NAR or a substitution, gets a connection of its own.
+ * long, a NAR or a substitution, gets a connection of its own. When the last session has ended, a fresh connection is
+ * made for the next one, since that takes as long as a small build.
  */
 export class SharedConnections {
   readonly #connect: () => Promise<WorkerClient>;
   readonly #clock: Clock;
   #current: Shared | undefined;
+  #spare: Spare | undefined;
 
   constructor(connect: () => Promise<WorkerClient>, clock: Clock) {
     this.#connect = connect;
@@ -33,8 +48,8 @@ export class SharedConnections {
       if (client.gone.aborted) throw new Error('the connection has just ended');
       return this.#handle(client, shared);
     } catch {
-      this.#release(shared);
       if (this.#current === shared) this.#current = undefined;
+      this.#release(shared);
       // Whatever is wrong with it is told by a connection of one's own.
       return await this.#connect();
     }
@@ -43,23 +58,39 @@ export class SharedConnections {
   #take(): Shared {
     const now = this.#clock.now();
     if (this.#current === undefined || now - this.#current.openedAt >= SHARE_MS) {
-      this.#current = { client: this.#connect(), openedAt: now, users: 0 };
+      const client = this.#takeSpare() ?? this.#connect();
+      this.#current = { client, openedAt: now, pinned: new Set(), infos: new Map(), users: 0 };
     }
     return this.#current;
   }
 
   #handle(client: WorkerClient, shared: Shared): HostClient {
     const connect = this.#connect;
+    const { pinned, infos } = shared;
     let released = false;
     return {
       gone: client.gone,
       async queryValidPaths(paths, substitute = false) {
-        if (!substitute) return await client.queryValidPaths(paths);
-        await using own = await connect();
-        return await own.queryValidPaths(paths, true);
+        const unknown = paths.filter((path) => !infos.has(path));
+        if (unknown.length === 0) return [...paths];
+        const ask = async (asked: WorkerClient): Promise<ReadonlySet<StorePath>> =>
+          new Set(await asked.queryValidPaths(unknown, substitute));
+        await using own = substitute ? await connect() : undefined;
+        const valid = await ask(own ?? client);
+        return paths.filter((path) => infos.has(path) || valid.has(path));
       },
-      queryPathInfos: (paths) => client.queryPathInfos(paths),
-      addTempRoots: (paths) => client.addTempRoots(paths),
+      async queryPathInfos(paths) {
+        const unknown = paths.filter((path) => !infos.has(path));
+        const answers = await client.queryPathInfos(unknown);
+        const found = new Map(unknown.map((path, index) => [path, answers[index]]));
+        for (const [path, info] of found) if (info !== undefined && pinned.has(path)) infos.set(path, info);
+        return paths.map((path) => infos.get(path) ?? found.get(path));
+      },
+      async addTempRoots(paths) {
+        const unpinned = paths.filter((path) => !pinned.has(path));
+        await client.addTempRoots(unpinned);
+        for (const path of unpinned) pinned.add(path);
+      },
       queryDerivationOutputs: (derivations) => client.queryDerivationOutputs(derivations),
       async *narFromPath(path, narSize) {
         await using own = await connect();
@@ -76,10 +107,41 @@ export class SharedConnections {
   #release(shared: Shared): void {
     shared.users -= 1;
     if (shared.users > 0) return;
-    if (this.#current === shared) this.#current = undefined;
-    shared.client.then(
-      (client) => client[Symbol.asyncDispose](),
-      () => undefined,
-    );
+    end(shared.client);
+    if (this.#current !== shared) return;
+    this.#current = undefined;
+    this.#keepSpare();
   }
+
+  #keepSpare(): void {
+    if (this.#spare !== undefined) return;
+    const client = this.#connect();
+    const cancelExpiry = this.#clock.after(SPARE_MS, () => {
+      this.#spare = undefined;
+      end(client);
+    });
+    this.#spare = { client, cancelExpiry };
+    const forget = (): void => {
+      if (this.#spare?.client !== client) return;
+      cancelExpiry();
+      this.#spare = undefined;
+    };
+    client.then(({ gone }) => {
+      gone.addEventListener('abort', forget, { once: true });
+    }, forget);
+  }
+
+  #takeSpare(): Promise<WorkerClient> | undefined {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    spare?.cancelExpiry();
+    return spare?.client;
+  }
+}
+
+function end(client: Promise<WorkerClient>): void {
+  client.then(
+    (open) => open[Symbol.asyncDispose](),
+    () => undefined,
+  );
 }

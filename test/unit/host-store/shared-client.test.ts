@@ -2,17 +2,30 @@ import { expect, test } from '@jest/globals';
 
 import { SharedConnections } from '../../../src/host-store/shared-client.js';
 import type { WorkerClient } from '../../../src/host-store/worker-client.js';
-import { FakeClock } from '../../support/fake-clock.js';
+import type { PathInfo } from '../../../src/protocol/path-info.js';
+import type { StorePath } from '../../../src/protocol/store-path.js';
+import { FakeClock, settled } from '../../support/fake-clock.js';
 
-/** As much of a connection as sharing it takes. */
+/** As much of a connection as sharing it takes. The paths with `valid` in them are valid. */
 class FakeConnection {
   readonly controller = new AbortController();
   readonly gone = this.controller.signal;
-  asked = 0;
+  readonly asked: string[] = [];
 
-  queryValidPaths(): Promise<never[]> {
-    this.asked += 1;
-    return Promise.resolve([]);
+  queryValidPaths(paths: readonly string[]): Promise<string[]> {
+    this.asked.push(...paths.map((path) => `valid? ${path}`));
+    return Promise.resolve(paths.filter((path) => path.includes('valid')));
+  }
+
+  queryPathInfos(paths: readonly string[]): Promise<(PathInfo | undefined)[]> {
+    this.asked.push(...paths.map((path) => `info ${path}`));
+    const infos = paths.map((path) => (path.includes('valid') ? ({ narHash: path } as PathInfo) : undefined));
+    return Promise.resolve(infos);
+  }
+
+  addTempRoots(paths: readonly string[]): Promise<void> {
+    this.asked.push(...paths.map((path) => `pin ${path}`));
+    return Promise.resolve();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -20,6 +33,8 @@ class FakeConnection {
     return Promise.resolve();
   }
 }
+
+const [valid1, valid2, other] = ['valid1', 'valid2', 'other'] as [StorePath, StorePath, StorePath];
 
 function setUp() {
   const opened: FakeConnection[] = [];
@@ -40,9 +55,65 @@ test('sessions that overlap use one connection, which ends with the last of them
   await first[Symbol.asyncDispose]();
   expect(opened[0]?.gone.aborted).toBe(false);
   await second[Symbol.asyncDispose]();
+  await settled();
   expect(opened[0]?.gone.aborted).toBe(true);
+});
+
+test('the next session finds a connection made, which nobody has used before', async () => {
+  const { opened, shared } = setUp();
+  const first = await shared.use();
+  expect(opened).toHaveLength(1);
+  await first[Symbol.asyncDispose]();
+  expect(opened).toHaveLength(2);
   await shared.use();
   expect(opened).toHaveLength(2);
+  expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, false]);
+});
+
+test('a connection kept for the next session ends when none comes', async () => {
+  const { opened, clock, shared } = setUp();
+  await (await shared.use())[Symbol.asyncDispose]();
+  await clock.advance(60_000);
+  expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, true]);
+  expect(clock.pendingTimers).toBe(0);
+  await shared.use();
+  expect(opened).toHaveLength(3);
+});
+
+test('a connection kept for the next session that ends by itself is not given to it', async () => {
+  const { opened, clock, shared } = setUp();
+  await (await shared.use())[Symbol.asyncDispose]();
+  await settled();
+  opened[1]?.controller.abort();
+  expect(clock.pendingTimers).toBe(0);
+  expect((await shared.use()).gone.aborted).toBe(false);
+  expect(opened).toHaveLength(3);
+});
+
+test('what is pinned is asked for once, since it cannot go', async () => {
+  const { opened, shared } = setUp();
+  const [first, second] = await Promise.all([shared.use(), shared.use()]);
+  const asked = opened[0]?.asked ?? [];
+  await first.addTempRoots([valid1, other]);
+  expect(await first.queryPathInfos([other, valid1])).toEqual([undefined, { narHash: 'valid1' }]);
+  asked.length = 0;
+  await second.addTempRoots([valid1, valid2]);
+  expect(await second.queryPathInfos([valid2, valid1, other])).toEqual([
+    { narHash: 'valid2' },
+    { narHash: 'valid1' },
+    undefined,
+  ]);
+  expect(await second.queryValidPaths([other, valid2, valid1])).toEqual([valid2, valid1]);
+  expect(asked).toEqual(['pin valid2', 'info valid2', 'info other', 'valid? other']);
+});
+
+test('what is not pinned is asked for each time, since it may be collected', async () => {
+  const { opened, shared } = setUp();
+  const client = await shared.use();
+  await client.queryPathInfos([valid1]);
+  await client.queryPathInfos([valid1]);
+  await client.queryValidPaths([valid1]);
+  expect(opened[0]?.asked).toEqual(['info valid1', 'info valid1', 'valid? valid1']);
 });
 
 test('pins do not outlive their session for long: later sessions get another connection', async () => {
@@ -52,6 +123,7 @@ test('pins do not outlive their session for long: later sessions get another con
   const second = await shared.use();
   expect(opened).toHaveLength(2);
   await first[Symbol.asyncDispose]();
+  await settled();
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, false]);
   await second[Symbol.asyncDispose]();
 });
@@ -68,7 +140,7 @@ test('a connection that has ended is not given to anybody', async () => {
 test('what takes long has a connection of its own, which ends with it', async () => {
   const { opened, shared } = setUp();
   const client = await shared.use();
-  await client.queryValidPaths([], true);
-  expect(opened.map(({ asked }) => asked)).toEqual([0, 1]);
+  expect(await client.queryValidPaths([valid1, other], true)).toEqual([valid1]);
+  expect(opened.map(({ asked }) => asked.length)).toEqual([0, 2]);
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([false, true]);
 });
