@@ -28,9 +28,19 @@ usage() {
 }
 
 register() {
-  dump=$(mktemp) || fail "no room for the registration"
-  trap 'rm -f "$dump"' EXIT
-  cat > "$dump"
+  work=$(mktemp -d) || fail "no room for the registration"
+  trap 'rm -rf "$work"' EXIT
+  # nix-store starts before its input is known: its start takes longer than all the rest. No input registers nothing.
+  { registrable "$@" && : > "$work/checked"; } | nix-store --load-db
+  [ -e "$work/checked" ] || exit 1
+  [ -s "$work/missing" ] || return 0
+  cat "$work/missing"
+  exit 3
+}
+
+# Passes the registration on if all its paths are there. Others are in $work/missing.
+registrable() {
+  cat > "$work/dump" || fail "no room for the registration"
   # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
   mount -o remount "$store" || fail "cannot remount $store"
   # VirtioFS believes for a second what it has looked up, and would open a file that was removed on the host meanwhile
@@ -40,19 +50,14 @@ register() {
   fi
   # A record is: path, NAR hash, NAR size, deriver, number of references, references.
   # shellcheck disable=SC2016 # the inner shell expands them
-  missing=$(
-    awk '
-      skip > 0 { skip--; next }
-      field == 0 { print }
-      field == 4 { skip = $0 + 0; field = 0; next }
-      { field++ }
-    ' "$dump" | xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh
-  )
-  if [ -n "$missing" ]; then
-    echo "$missing"
-    exit 3
-  fi
-  nix-store --load-db < "$dump"
+  awk '
+    skip > 0 { skip--; next }
+    field == 0 { print }
+    field == 4 { skip = $0 + 0; field = 0; next }
+    { field++ }
+  ' "$work/dump" | xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh > "$work/missing" ||
+    fail "cannot look for the paths"
+  [ -s "$work/missing" ] || cat "$work/dump"
 }
 
 stats() {
@@ -72,7 +77,7 @@ set_clock() {
 case ${1-} in
   hello) [ $# = 1 ] || usage; cat "$manifest" ;;
   register)
-    case $#,${2-} in 1, | 2,--again) register "${2-}" ;; *) usage ;; esac
+    case $#,${2-} in 1, | 2,--again) shift; register "$@" ;; *) usage ;; esac
     ;;
   stats) [ $# = 1 ] || usage; stats ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;

@@ -242,6 +242,7 @@ export class Supervisor {
   async #close(): Promise<void> {
     this.#front.closeAll();
     for (const close of this.#closers.splice(0).reverse()) await close();
+    this.#parts.host.close();
   }
 }
 

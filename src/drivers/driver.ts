@@ -20,8 +20,11 @@ export interface ExecResult {
 
 /** A guest that runs. After `exited` has settled every other call fails. */
 export interface RunningGuest {
-  /** Runs a verb of drover-guest. Rejects when it cannot be run at all; a failure of the verb is its exit code. */
-  exec(argv: readonly string[], stdin?: string): Promise<ExecResult>;
+  /**
+   * Runs a verb of drover-guest. Rejects when it cannot be run at all; a failure of the verb is its exit code. It is
+   * started at once, also when its input is not known yet.
+   */
+  exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult>;
   /** A byte stream to the guest's nix-daemon. */
   openDaemon(): Promise<Duplex>;
   /** Asks the guest to end, and kills it if it does not. Settles when nothing of it is left on the host. */

@@ -18,7 +18,7 @@ import type { FrontEvent } from './events.js';
 const MAX_UNFIT_GUESTS = 8;
 
 export interface BackendOptions {
-  readonly host: HostStore;
+  readonly host: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;
   readonly caseHack: CaseHackDetector;
   readonly events: Emitter<FrontEvent>;

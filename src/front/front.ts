@@ -19,7 +19,7 @@ export interface FrontOptions {
   readonly manifest: ImageManifest;
   /** Nix systems that are built here. */
   readonly systems: readonly string[];
-  readonly host: HostStore;
+  readonly host: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;
   readonly caseHack: CaseHackDetector;
   readonly clock: Clock;

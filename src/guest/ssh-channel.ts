@@ -90,7 +90,7 @@ export class SshChannel {
   }
 
   /** Runs a command with these words, whatever is in them. @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED` */
-  async exec(argv: readonly string[], stdin = ''): Promise<ExecResult> {
+  async exec(argv: readonly string[], stdin: string | Promise<string> = ''): Promise<ExecResult> {
     const channel = await this.#open<ssh2.ClientChannel>((done) => {
       this.#client.exec(argv.map(quote).join(' '), done);
     });
@@ -107,7 +107,7 @@ export class SshChannel {
     const closed = new Promise<void>((resolve) => channel.once('close', resolve));
     // A command may end without reading its input: its exit status says what is to be said.
     channel.on('error', () => undefined);
-    channel.end(stdin);
+    void Promise.resolve(stdin).then((text) => channel.end(text));
     await Promise.race([closed, this.#gone]);
     const code = await exitCode;
     if (code === undefined) {

@@ -21,6 +21,8 @@ export interface HostStore {
    * @throws DroverError `HOST_STORE_UNAVAILABLE`
    */
   connect(): Promise<HostClient>;
+  /** Ends what is kept ready for later sessions: it would keep the process from ending. */
+  close(): void;
 }
 
 /**
@@ -49,6 +51,9 @@ export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): H
     async connect() {
       const socket = await connectSocket(socketPath);
       return socket === undefined ? await children.use() : await handshake(socket);
+    },
+    close: () => {
+      children.close();
     },
   };
 }

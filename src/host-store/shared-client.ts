@@ -34,6 +34,7 @@ export class SharedConnections {
   readonly #clock: Clock;
   #current: Shared | undefined;
   #spare: Spare | undefined;
+  #closed = false;
 
   constructor(connect: () => Promise<WorkerClient>, clock: Clock) {
     this.#connect = connect;
@@ -53,6 +54,13 @@ export class SharedConnections {
       // Whatever is wrong with it is told by a connection of one's own.
       return await this.#connect();
     }
+  }
+
+  /** Keeps no connection for later sessions any more. */
+  close(): void {
+    this.#closed = true;
+    const spare = this.#takeSpare();
+    if (spare !== undefined) end(spare);
   }
 
   #take(): Shared {
@@ -114,7 +122,7 @@ export class SharedConnections {
   }
 
   #keepSpare(): void {
-    if (this.#spare !== undefined) return;
+    if (this.#spare !== undefined || this.#closed) return;
     const client = this.#connect();
     const cancelExpiry = this.#clock.after(SPARE_MS, () => {
       this.#spare = undefined;

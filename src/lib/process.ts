@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { Duplex } from 'node:stream';
+import { Duplex, Readable } from 'node:stream';
 
 import { execa } from 'execa';
 
@@ -21,13 +21,20 @@ export interface RunResult {
 export async function run(
   program: string,
   args: readonly string[],
-  options: { readonly input?: string; readonly env?: NodeJS.ProcessEnv; readonly signal?: AbortSignal } = {},
+  options: {
+    readonly input?: string | Promise<string>;
+    readonly env?: NodeJS.ProcessEnv;
+    readonly signal?: AbortSignal;
+  } = {},
 ): Promise<RunResult> {
+  const { input = '' } = options;
   const result = await execa(program, args, {
     reject: false,
     maxBuffer: MAX_OUTPUT_BYTES,
     stripFinalNewline: false,
-    input: options.input ?? '',
+    // Its handler of signals would end this process on a SIGTERM that another handler means to answer in its own time.
+    cleanup: false,
+    input: typeof input === 'string' ? input : Readable.from(once(input)),
     ...(options.env === undefined ? {} : { env: options.env, extendEnv: false }),
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
   });
@@ -42,6 +49,10 @@ export async function run(
     );
   }
   return { exitCode: result.exitCode, stdout: result.stdout, stderr: result.stderr };
+}
+
+async function* once(text: Promise<string>): AsyncGenerator<string> {
+  yield await text;
 }
 
 /**

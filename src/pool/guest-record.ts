@@ -50,6 +50,7 @@ export class GuestRecord implements GuestView {
     this.idleSince = now;
     this.bootedWall = wallNow;
     const agent = new GuestAgent(running);
+    agent.prepareRegister();
     this.running = running;
     this.leased = {
       id: this.id,

@@ -8,6 +8,7 @@ import { formatRegistration } from '../../src/guest/registration.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { REPOSITORY } from '../support/drover.js';
 import { pathInfo } from '../support/scripted-daemon.js';
+import { waitUntil } from '../support/wait.js';
 
 const SCRIPT = join(REPOSITORY, 'guest-config/drover-guest.sh');
 
@@ -90,24 +91,28 @@ describe('drover-guest', () => {
     ]);
     const { exitCode, stdout } = await guest(['register'], registration);
     expect([exitCode, stdout]).toEqual([0, '']);
-    expect(await calls()).toMatch(/mount -o remount .*\/store\n.*nix-store --load-db\n$/);
+    expect((await calls()).split('\n').sort()).toEqual([
+      '',
+      `${dir}/bin/mount -o remount ${dir}/store`,
+      `${dir}/bin/nix-store --load-db`,
+    ]);
     expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
   });
 
   test('register names what is missing, references that are elsewhere not among it, and registers nothing', async () => {
     await double('mount');
-    await double('nix-store');
+    await double('nix-store', `cat > ${dir}/loaded`);
     const [there, gone, lost, elsewhere] = [path('there'), path('gone'), path('lost'), path('elsewhere')];
     await writeFile(there, '');
     const infos = [pathInfo(gone), pathInfo(there, { references: [elsewhere, gone] }), pathInfo(lost)];
     const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
     expect([exitCode, stdout.split('\n')]).toEqual([3, [gone, lost]]);
-    expect(await calls()).not.toContain('load-db');
+    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe('');
   });
 
   test('register copes with ten thousand paths', async () => {
     await double('mount');
-    await double('nix-store');
+    await double('nix-store', 'cat');
     const infos = Array.from({ length: 10_000 }, (_, i) => pathInfo(path(`p${i}`)));
     const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
     expect(exitCode).toBe(3);
@@ -116,13 +121,30 @@ describe('drover-guest', () => {
 
   test('register that fails says why', async () => {
     await double('mount', 'exit 32');
-    const { exitCode, stderr } = await guest(['register'], '');
+    await double('nix-store', `cat > ${dir}/loaded`);
+    await writeFile(path('a'), '');
+    const { exitCode, stderr } = await guest(['register'], formatRegistration([pathInfo(path('a'))]));
     expect([exitCode, stderr]).toEqual([1, `drover-guest: cannot remount ${dir}/store`]);
+    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe('');
     await double('mount');
     await double('nix-store', 'echo "error: disk full" >&2; exit 1');
-    await writeFile(path('a'), '');
     const failed = await guest(['register'], formatRegistration([pathInfo(path('a'))]));
     expect([failed.exitCode, failed.stderr]).toEqual([1, 'error: disk full']);
+  });
+
+  test('register has started nix-store before its input is known', async () => {
+    await double('mount');
+    await double('nix-store', `cat > ${dir}/loaded`);
+    const running = execa('sh', [SCRIPT, 'register'], {
+      stdin: 'pipe',
+      env: { PATH: `${dir}/bin:${process.env['PATH'] ?? ''}`, NIX_STORE_DIR: join(dir, 'store') },
+    });
+    await waitUntil('nix-store', async () => (await calls()).includes('nix-store --load-db'));
+    await writeFile(path('a'), '');
+    const registration = formatRegistration([pathInfo(path('a'))]);
+    running.stdin.end(registration);
+    await running;
+    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
   });
 
   test('stats are numbers in bytes and seconds', async () => {

@@ -35,7 +35,8 @@ afterAll(async () => {
 
 describe("the host's store", () => {
   test('is a nix-daemon child where no daemon listens, which ends with its connection', async () => {
-    const client = await hostStore(env).connect();
+    const store = hostStore(env);
+    const client = await store.connect();
     expect(await client.queryValidPaths([path])).toEqual([path]);
     const [info] = await client.queryPathInfos([path]);
     const parts: Uint8Array[] = [];
@@ -43,6 +44,7 @@ describe("the host's store", () => {
     expect(Buffer.concat(parts).toString()).toContain(dir);
     const { stdout } = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon']);
     const children = stdout.split('\n');
+    store.close();
     await client[Symbol.asyncDispose]();
     await waitUntil('the end of the nix-daemon child', async () => {
       const left = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon'], { reject: false });
@@ -67,6 +69,7 @@ describe("the host's store", () => {
 
     await first[Symbol.asyncDispose]();
     expect(await second.queryValidPaths([path])).toEqual([path]);
+    store.close();
     await second[Symbol.asyncDispose]();
     await waitUntil('the end of the child', () => second.gone.aborted);
   });

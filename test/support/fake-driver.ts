@@ -32,21 +32,18 @@ export class FakeGuest implements RunningGuest {
     this.#exit = exit;
   }
 
-  exec(argv: readonly string[]): Promise<ExecResult> {
+  async exec(argv: readonly string[], stdin: string | Promise<string> = ''): Promise<ExecResult> {
     const verb = argv[1] ?? '';
+    if (verb === 'register') await stdin;
     this.calls.push(verb);
-    if (this.gone) return Promise.reject(new DroverError('GUEST_GONE', `The guest ${this.id} is gone`));
+    if (this.gone) throw new DroverError('GUEST_GONE', `The guest ${this.id} is gone`);
     const stats = {
       scratchTotalBytes: 1000,
       scratchUsedBytes: 1000 * this.scratchUsedRatio,
       scratchFreeBytes: 1000 * (1 - this.scratchUsedRatio),
       uptimeSeconds: 1,
     };
-    return Promise.resolve({
-      exitCode: 0,
-      stdout: verb === 'stats' ? JSON.stringify(stats) : '',
-      stderr: '',
-    });
+    return { exitCode: 0, stdout: verb === 'stats' ? JSON.stringify(stats) : '', stderr: '' };
   }
 
   openDaemon(): Promise<Duplex> {

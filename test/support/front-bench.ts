@@ -40,10 +40,11 @@ export class BenchGuest implements LeasedGuest {
     this.agent = new GuestAgent({
       exec: async ([, verb], stdin = '') => {
         if (verb !== 'register') return { exitCode: 1, stdout: '', stderr: 'not scripted' };
+        const registration = await stdin;
         await this.beforeRegister();
-        const missing = registeredPaths(stdin).filter((path) => this.invisible.has(path));
+        const missing = registeredPaths(registration).filter((path) => this.invisible.has(path));
         if (missing.length > 0) return { exitCode: 3, stdout: `${missing.join('\n')}\n`, stderr: '' };
-        this.registrations.push(stdin);
+        this.registrations.push(registration);
         return { exitCode: 0, stdout: '', stderr: '' };
       },
     });
@@ -115,7 +116,7 @@ export class FrontBench {
   readonly events: FrontEvent[] = [];
   readonly front: Front;
 
-  constructor(host?: HostStore, leaser?: Leaser) {
+  constructor(host?: Pick<HostStore, 'connect'>, leaser?: Leaser) {
     this.front = new Front({
       manifest: {
         generation: 'test',

@@ -11,7 +11,7 @@ import type { HostPrograms } from './programs.js';
 /** How long `stop` waits for the guest's own end, in milliseconds. */
 const STOP_TIMEOUT_MS = 2_000;
 
-/** How long a verb of drover-guest may take, in milliseconds: registering a million paths takes less. */
+/** How long a verb of drover-guest may take once it has its input, in milliseconds: registering a million paths takes less. */
 const EXEC_TIMEOUT_MS = 60_000;
 
 /** Where the guest's nix-daemon listens, in the guest. */
@@ -133,22 +133,28 @@ export class NamespaceGuest implements RunningGuest {
     throw new DroverError('BOOT_FAILED', await this.exited);
   }
 
-  async exec(argv: readonly string[], stdin = ''): Promise<ExecResult> {
+  async exec(argv: readonly string[], stdin: string | Promise<string> = ''): Promise<ExecResult> {
     const { programs, network } = this.#spec;
     const namespaces = ['--mount', '--pid', '--ipc', '--uts', ...(network === 'none' ? ['--net'] : [])];
-    return await run(
-      programs.setpriv,
-      [
-        `--bounding-set=${DROPPED_CAPABILITIES}`,
-        programs.nsenter,
-        '--target',
-        String(this.#alive()),
-        ...namespaces,
-        '--',
-        ...argv,
-      ],
-      { input: stdin, env: GUEST_ENV, signal: AbortSignal.timeout(EXEC_TIMEOUT_MS) },
-    );
+    const timeout = new AbortController();
+    const timer = Promise.resolve(stdin).then(() => setTimeout(() => { timeout.abort(); }, EXEC_TIMEOUT_MS));
+    try {
+      return await run(
+        programs.setpriv,
+        [
+          `--bounding-set=${DROPPED_CAPABILITIES}`,
+          programs.nsenter,
+          '--target',
+          String(this.#alive()),
+          ...namespaces,
+          '--',
+          ...argv,
+        ],
+        { input: stdin, env: GUEST_ENV, signal: timeout.signal },
+      );
+    } finally {
+      void timer.then(clearTimeout);
+    }
   }
 
   /** Through the guest's root as the host's /proc shows it: there is no socket on the host that others could find. */

@@ -118,7 +118,7 @@ export class QemuGuest implements RunningGuest {
     this.#end(how);
   }
 
-  async exec(argv: readonly string[], stdin = ''): Promise<ExecResult> {
+  async exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult> {
     return await this.#alive().exec(argv, stdin);
   }
 

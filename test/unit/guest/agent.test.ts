@@ -39,6 +39,40 @@ describe('the verbs of drover-guest', () => {
     });
   });
 
+  test('a register that was prepared is used, and the next one prepared', async () => {
+    const inputs: Promise<string>[] = [];
+    const agent = new GuestAgent({
+      exec: async (_argv, stdin = '') => {
+        inputs.push(Promise.resolve(stdin));
+        await stdin;
+        return { exitCode: 0, stdout: '', stderr: '' };
+      },
+    });
+    agent.prepareRegister();
+    agent.prepareRegister();
+    expect(inputs).toHaveLength(1);
+    await agent.register('first');
+    expect(inputs).toHaveLength(2);
+    await agent.register('second');
+    expect(await Promise.all(inputs.slice(0, 2))).toEqual(['first', 'second']);
+  });
+
+  test('a register that ended before it had its input is not used', async () => {
+    let runs = 0;
+    const agent = new GuestAgent({
+      exec: async (_argv, stdin = '') => {
+        runs += 1;
+        if (runs === 1) throw new Error('killed');
+        await stdin;
+        return { exitCode: 0, stdout: '', stderr: '' };
+      },
+    });
+    agent.prepareRegister();
+    await new Promise(setImmediate);
+    expect(await agent.register('')).toEqual([]);
+    expect(runs).toBe(3);
+  });
+
   test('set-clock is given whole seconds', async () => {
     const { agent, asked } = agentThat({});
     await agent.setClock(1_700_000_000.9);

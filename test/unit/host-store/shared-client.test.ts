@@ -90,6 +90,18 @@ test('a connection kept for the next session that ends by itself is not given to
   expect(opened).toHaveLength(3);
 });
 
+test('nothing is kept for later sessions once it was closed', async () => {
+  const { opened, clock, shared } = setUp();
+  await (await shared.use())[Symbol.asyncDispose]();
+  const last = await shared.use();
+  await (await shared.use())[Symbol.asyncDispose]();
+  shared.close();
+  await last[Symbol.asyncDispose]();
+  await settled();
+  expect(opened.every(({ gone }) => gone.aborted)).toBe(true);
+  expect(clock.pendingTimers).toBe(0);
+});
+
 test('what is pinned is asked for once, since it cannot go', async () => {
   const { opened, shared } = setUp();
   const [first, second] = await Promise.all([shared.use(), shared.use()]);
