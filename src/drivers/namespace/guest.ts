@@ -137,7 +137,11 @@ export class NamespaceGuest implements RunningGuest {
     const { programs, network } = this.#spec;
     const namespaces = ['--mount', '--pid', '--ipc', '--uts', ...(network === 'none' ? ['--net'] : [])];
     const timeout = new AbortController();
-    const timer = Promise.resolve(stdin).then(() => setTimeout(() => { timeout.abort(); }, EXEC_TIMEOUT_MS));
+    const timer = Promise.resolve(stdin).then(() =>
+      setTimeout(() => {
+        timeout.abort();
+      }, EXEC_TIMEOUT_MS),
+    );
     try {
       return await run(
         programs.setpriv,
