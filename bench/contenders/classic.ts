@@ -7,9 +7,9 @@ import { freePort, runProgram, Service } from '../process.js';
 import { client, JOBS, remoteOnly, type Contender } from './contender.js';
 
 /**
- * What every other tool sets up: OpenSSH's server before a Nix with a store of its own. It gets the benefit of the
- * doubt: it has booted, its store is in memory as a guest's is, its user is root, so that no second daemon stands
- * between, and its shell has no profile to read.
+ * What every other tool sets up: OpenSSH's server, a trusted user `builder`, and nix-daemon before a store of its own. It
+ * gets the benefit of the doubt: it has booted, its store is in memory as a guest's is, and its shell has no profile to
+ * read.
  */
 export class ClassicBuilder {
   readonly contender: Contender;
@@ -28,13 +28,15 @@ export class ClassicBuilder {
       await runProgram('rm', ['-f', key, `${key}.pub`], host.env);
       await runProgram('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key], host.env);
     }
-    await writeFile(join(dir, 'authorized_keys'), await readFile(`${identity}.pub`), { mode: 0o600 });
     const port = await freePort();
-    const conf = await host.writeNixConf('classic', [`max-jobs = ${JOBS}`, 'trusted-users = root']);
-    await writeFile(join(dir, 'sshd_config'), serverConfig(host, dir, port, conf));
+    const conf = await host.writeNixConf('classic', [`max-jobs = ${JOBS}`, 'trusted-users = root builder']);
+    await writeFile(join(dir, 'sshd_config'), serverConfig(host, dir, port));
     const service = new Service(
       ['unshare'],
-      ['--mount', '--propagation', 'private', 'sh', '-euc', OWN_STORE, 'sh', join(dir, 'sshd_config')],
+      [
+        ...['--mount', '--propagation', 'private', 'sh', '-euc', OWN_STORE, 'sh'],
+        ...[join(dir, 'sshd_config'), `${identity}.pub`, conf],
+      ],
       { env: { PATH: host.env['PATH'] }, cwd: dir },
     );
     await service.ready(() => answers(port));
@@ -53,25 +55,32 @@ export class ClassicBuilder {
   }
 }
 
-/** In a mount namespace: another /nix, gone with its last process. */
+/** In a mount namespace: another /nix, and a user of its own, gone with its last process. */
 const OWN_STORE = `
   mount -t tmpfs -o size=80% classic /run
-  mkdir -p /run/sshd /run/nix
+  mkdir -p /run/sshd /run/nix /run/conf
+  cp "$2" /run/authorized_keys
+  cp "$3/nix.conf" /run/conf
+  chmod 644 /run/authorized_keys
   mount --bind /run/nix /nix
+  { cat /etc/passwd; echo 'builder:*:1900000:65534:::/bin/sh'; } > /run/passwd
+  mount --bind /run/passwd /etc/passwd
+  NIX_CONF_DIR=/run/conf setpriv --pdeathsig KILL nix-daemon &
+  until [ -S /nix/var/nix/daemon-socket/socket ]; do sleep 0.05; done
   exec /usr/sbin/sshd -D -e -f "$1"
 `;
 
-function serverConfig(host: Host, dir: string, port: number, conf: string): string {
+function serverConfig(host: Host, dir: string, port: number): string {
   return [
     `ListenAddress 127.0.0.1:${port}`,
     `HostKey ${join(dir, 'host_key')}`,
-    `AuthorizedKeysFile ${join(dir, 'authorized_keys')}`,
-    'PermitRootLogin prohibit-password',
+    'AuthorizedKeysFile /run/authorized_keys',
+    'AllowUsers builder',
     'StrictModes no',
     'UsePAM no',
     'PidFile none',
     'MaxStartups 100',
-    `SetEnv PATH=${host.env['PATH'] ?? ''} NIX_CONF_DIR=${conf}`,
+    `SetEnv PATH=${host.env['PATH'] ?? ''} NIX_CONF_DIR=/run/conf`,
     '',
   ].join('\n');
 }
@@ -81,7 +90,7 @@ function clientConfig(dir: string, port: number): string {
     'Host classic',
     '  HostName 127.0.0.1',
     `  Port ${port}`,
-    '  User root',
+    '  User builder',
     `  IdentityFile ${join(dir, 'identity')}`,
     '  IdentitiesOnly yes',
     '  HostKeyAlias classic',

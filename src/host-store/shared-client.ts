@@ -6,6 +6,8 @@ import type { WorkerClient } from './worker-client.js';
 
 /** A connection is given to sessions that begin within this time, in milliseconds: so its pins end soon after theirs. */
 const SHARE_MS = 10_000;
+/** How long one is kept after its last session, in milliseconds: the builds of a graph come one after another. */
+const LINGER_MS = 1_000;
 /** How long a connection that nobody has used yet is kept for the next session, in milliseconds. */
 const SPARE_MS = 60_000;
 
@@ -16,6 +18,7 @@ interface Shared {
   readonly pinned: Set<StorePath>;
   readonly infos: Map<StorePath, PathInfo>;
   users: number;
+  cancelEnd: CancelTimer;
 }
 
 /** A connection that has never been used: no pin is on it, and nothing is known from it. */
@@ -44,6 +47,7 @@ export class SharedConnections {
   async use(): Promise<HostClient> {
     const shared = this.#take();
     shared.users += 1;
+    shared.cancelEnd();
     try {
       const client = await shared.client;
       if (client.gone.aborted) throw new Error('the connection has just ended');
@@ -61,13 +65,23 @@ export class SharedConnections {
     this.#closed = true;
     const spare = this.#takeSpare();
     if (spare !== undefined) end(spare);
+    if (this.#current?.users !== 0) return;
+    this.#current.cancelEnd();
+    end(this.#current.client);
   }
 
   #take(): Shared {
     const now = this.#clock.now();
     if (this.#current === undefined || now - this.#current.openedAt >= SHARE_MS) {
       const client = this.#takeSpare() ?? this.#connect();
-      this.#current = { client, openedAt: now, pinned: new Set(), infos: new Map(), users: 0 };
+      this.#current = {
+        client,
+        openedAt: now,
+        pinned: new Set(),
+        infos: new Map(),
+        users: 0,
+        cancelEnd: () => undefined,
+      };
     }
     return this.#current;
   }
@@ -115,14 +129,20 @@ export class SharedConnections {
   #release(shared: Shared): void {
     shared.users -= 1;
     if (shared.users > 0) return;
-    end(shared.client);
-    if (this.#current !== shared) return;
-    this.#current = undefined;
-    this.#keepSpare();
+    if (this.#current !== shared || this.#closed) {
+      end(shared.client);
+      return;
+    }
+    shared.cancelEnd = this.#clock.after(LINGER_MS, () => {
+      end(shared.client);
+      if (this.#current !== shared) return;
+      this.#current = undefined;
+      this.#keepSpare();
+    });
   }
 
   #keepSpare(): void {
-    if (this.#spare !== undefined || this.#closed) return;
+    if (this.#spare !== undefined) return;
     const client = this.#connect();
     const cancelExpiry = this.#clock.after(SPARE_MS, () => {
       this.#spare = undefined;

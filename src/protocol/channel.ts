@@ -162,9 +162,19 @@ export class Channel {
   async write(bytes: Uint8Array): Promise<void> {
     if (this.#isClosed()) throw this.#cut('closed the connection');
     this.sentBytes += bytes.length;
+    this.#gather();
     if (this.stream.write(bytes)) return;
     await new Promise<void>((resolve) => this.#onWritable.push(resolve));
     if (this.#isClosed()) throw this.#cut('closed the connection');
+  }
+
+  /** What is written in one go is sent in one: each piece that arrives by itself wakes up everybody on its way. */
+  #gather(): void {
+    if (this.stream.writableCorked > 0) return;
+    this.stream.cork();
+    process.nextTick(() => {
+      this.stream.uncork();
+    });
   }
 
   /**

@@ -47,23 +47,34 @@ function setUp() {
   return { opened, clock, shared };
 }
 
-test('sessions that overlap use one connection, which ends with the last of them', async () => {
-  const { opened, shared } = setUp();
+test('sessions that overlap use one connection, which ends soon after the last of them', async () => {
+  const { opened, clock, shared } = setUp();
   const [first, second] = await Promise.all([shared.use(), shared.use()]);
   expect(opened).toHaveLength(1);
   await first[Symbol.asyncDispose]();
   await first[Symbol.asyncDispose]();
   expect(opened[0]?.gone.aborted).toBe(false);
   await second[Symbol.asyncDispose]();
-  await settled();
+  expect(opened[0]?.gone.aborted).toBe(false);
+  await clock.advance(1_000);
   expect(opened[0]?.gone.aborted).toBe(true);
 });
 
+test('a session that comes soon after the last one has its connection', async () => {
+  const { opened, clock, shared } = setUp();
+  for (let i = 0; i < 5; i++) {
+    await (await shared.use())[Symbol.asyncDispose]();
+    await clock.advance(999);
+  }
+  expect(opened.map(({ gone }) => gone.aborted)).toEqual([false]);
+});
+
 test('the next session finds a connection made, which nobody has used before', async () => {
-  const { opened, shared } = setUp();
+  const { opened, clock, shared } = setUp();
   const first = await shared.use();
   expect(opened).toHaveLength(1);
   await first[Symbol.asyncDispose]();
+  await clock.advance(1_000);
   expect(opened).toHaveLength(2);
   await shared.use();
   expect(opened).toHaveLength(2);
@@ -73,6 +84,8 @@ test('the next session finds a connection made, which nobody has used before', a
 test('a connection kept for the next session ends when none comes', async () => {
   const { opened, clock, shared } = setUp();
   await (await shared.use())[Symbol.asyncDispose]();
+  await clock.advance(1_000);
+  expect(opened).toHaveLength(2);
   await clock.advance(60_000);
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, true]);
   expect(clock.pendingTimers).toBe(0);
@@ -83,7 +96,7 @@ test('a connection kept for the next session ends when none comes', async () => 
 test('a connection kept for the next session that ends by itself is not given to it', async () => {
   const { opened, clock, shared } = setUp();
   await (await shared.use())[Symbol.asyncDispose]();
-  await settled();
+  await clock.advance(1_000);
   opened[1]?.controller.abort();
   expect(clock.pendingTimers).toBe(0);
   expect((await shared.use()).gone.aborted).toBe(false);
@@ -93,6 +106,7 @@ test('a connection kept for the next session that ends by itself is not given to
 test('nothing is kept for later sessions once it was closed', async () => {
   const { opened, clock, shared } = setUp();
   await (await shared.use())[Symbol.asyncDispose]();
+  await clock.advance(1_000);
   const last = await shared.use();
   await (await shared.use())[Symbol.asyncDispose]();
   shared.close();
@@ -100,6 +114,18 @@ test('nothing is kept for later sessions once it was closed', async () => {
   await settled();
   expect(opened.every(({ gone }) => gone.aborted)).toBe(true);
   expect(clock.pendingTimers).toBe(0);
+});
+
+test('what lingers or is kept ends when it is closed', async () => {
+  for (const lingering of [999, 1_000]) {
+    const { opened, clock, shared } = setUp();
+    await (await shared.use())[Symbol.asyncDispose]();
+    await clock.advance(lingering);
+    shared.close();
+    await settled();
+    expect(opened.every(({ gone }) => gone.aborted)).toBe(true);
+    expect(clock.pendingTimers).toBe(0);
+  }
 });
 
 test('what is pinned is asked for once, since it cannot go', async () => {
