@@ -7,7 +7,7 @@ import type { WorkerClient } from './worker-client.js';
 /** A connection is given to sessions that begin within this time, in milliseconds: so its pins end soon after theirs. */
 const SHARE_MS = 10_000;
 /** How long one is kept after its last session, in milliseconds: the builds of a graph come one after another. */
-const LINGER_MS = 1_000;
+const LINGER_MS = 250;
 /** How long a connection that nobody has used yet is kept for the next session, in milliseconds. */
 const SPARE_MS = 60_000;
 

@@ -44,7 +44,7 @@ describeE2e('provisioning a real guest', [], () => {
         for (const found of stdout.split('\n')) if (existsSync(found)) all.add(found);
       }
     }
-    succeeded(await from.run('nix-store', ['--delete', ...all]));
+    await from.deletePaths(...all);
   }
 
   /** Builds in a guest with a store path as an input: what the script prints into its output. */
@@ -73,7 +73,7 @@ describeE2e('provisioning a real guest', [], () => {
     // The same text gives the same path, so its name can be learnt before it is there.
     const name = fresh('late');
     const late = await add(name, 'late');
-    succeeded(await host.run('nix-store', ['--delete', late]));
+    await host.deletePaths(late);
     const seen = await inGuest('/bin/stat', late);
     expect(seen.exitCode).toBe(1);
     expect(await add(name, 'late')).toBe(late);

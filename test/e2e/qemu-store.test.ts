@@ -55,7 +55,7 @@ describeE2e("the host's store in a VM", ['VMs'], () => {
     async () => {
       const first = await addText('first', 'first');
       const late = await addText('late', 'late');
-      succeeded(await host.run('nix-store', ['--delete', late]));
+      await host.deletePaths(late);
       // As root of the guest, outside of the sandbox: in the mount that all builds get their inputs from.
       const seen = await buildWith(
         first,
@@ -77,7 +77,7 @@ describeE2e("the host's store in a VM", ['VMs'], () => {
     const expression = host.derivation('again-1', 'cat $input > $out', `input = builtins.storePath ${path};`);
     const { outputs } = succeeded(await host.build(expression));
     const { stdout } = succeeded(await host.run('nix-store', ['-q', '--deriver', outputs[0] ?? '']));
-    succeeded(await host.run('nix-store', ['--delete', ...outputs, stdout.trim(), path]));
+    await host.deletePaths(...outputs, stdout.trim(), path);
     expect(existsSync(path)).toBe(false);
     // Nix tells the second from the first by the time of its registration, which is in whole seconds.
     await waitUntil('the next second', () => Math.floor(Date.now() / 1000) > registered);

@@ -24,7 +24,7 @@ describeE2e('a derivation that has been built', ['modern Nix'], () => {
     await using host = await nixHost({ drover });
     const derivation = host.derivation('again', 'echo again > $out');
     const [path = ''] = succeeded(await host.build(derivation)).outputs;
-    succeeded(await host.run('nix-store', ['--delete', path]));
+    await host.deletePaths(path);
     expect(existsSync(path)).toBe(false);
     succeeded(await host.build(derivation));
     expect(await readFile(path, 'utf8')).toBe('again\n');
@@ -43,7 +43,7 @@ describeE2e('a derivation that has been built', ['modern Nix'], () => {
     const [userPath = ''] = succeeded(await host.build(user)).outputs;
     expect((await drover.status()).totals).toMatchObject({ builds: 1, sharedPaths: 1, copiedPaths: 0 });
 
-    succeeded(await host.run('nix-store', ['--delete', inputPath, userPath]));
+    await host.deletePaths(inputPath, userPath);
     const again = succeeded(await host.build(user));
     expect(again.stderr).toContain('building the input\n');
     expect(await readFile(userPath, 'utf8')).toBe('in\n');
@@ -59,7 +59,7 @@ describeE2e('a derivation that has been built', ['modern Nix'], () => {
       const derivation = host.derivation('two', 'echo 1 > $out; echo 2 > $dev', 'outputs = [ "out" "dev" ];');
       const [out = ''] = succeeded(await host.build(derivation)).outputs;
       const [dev = ''] = succeeded(await host.build(`${derivation}.dev`)).outputs;
-      succeeded(await host.run('nix-store', ['--delete', dev]));
+      await host.deletePaths(dev);
       succeeded(await host.build(`${derivation}.dev`));
       expect(await readFile(out, 'utf8')).toBe('1\n');
       expect(await readFile(dev, 'utf8')).toBe('2\n');

@@ -130,12 +130,23 @@ export class NixHost implements AsyncDisposable {
     return file;
   }
 
+  /** Deletes paths from the store, once nothing pins them: a session's pins end a moment after it. */
+  async deletePaths(...paths: readonly string[]): Promise<void> {
+    let said = '';
+    await waitUntil(`the end of ${paths.join(', ')}`, async () => {
+      const { exitCode, stderr } = await this.run('nix-store', ['--delete', ...paths]);
+      said = stderr;
+      return exitCode === 0;
+    }).catch(() => {
+      throw new Error(said);
+    });
+  }
+
   /** Removes its own paths from the store. */
   async [Symbol.asyncDispose](): Promise<void> {
     const own = (await readdir('/nix/store')).filter((name) => name.includes(this.id));
     const paths = own.filter((name) => !name.endsWith('.lock'));
-    if (paths.length > 0)
-      await this.run('nix-store', ['--delete', ...paths.map((name) => `/nix/store/${name}`)]);
+    if (paths.length > 0) await this.deletePaths(...paths.map((name) => `/nix/store/${name}`));
     // Nix leaves these of builds that failed.
     for (const name of own) if (name.endsWith('.lock')) await rm(`/nix/store/${name}`, { force: true });
     await rm(this.#dir, { recursive: true, force: true });

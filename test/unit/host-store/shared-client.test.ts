@@ -56,7 +56,7 @@ test('sessions that overlap use one connection, which ends soon after the last o
   expect(opened[0]?.gone.aborted).toBe(false);
   await second[Symbol.asyncDispose]();
   expect(opened[0]?.gone.aborted).toBe(false);
-  await clock.advance(1_000);
+  await clock.advance(250);
   expect(opened[0]?.gone.aborted).toBe(true);
 });
 
@@ -64,7 +64,7 @@ test('a session that comes soon after the last one has its connection', async ()
   const { opened, clock, shared } = setUp();
   for (let i = 0; i < 5; i++) {
     await (await shared.use())[Symbol.asyncDispose]();
-    await clock.advance(999);
+    await clock.advance(249);
   }
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([false]);
 });
@@ -74,7 +74,7 @@ test('the next session finds a connection made, which nobody has used before', a
   const first = await shared.use();
   expect(opened).toHaveLength(1);
   await first[Symbol.asyncDispose]();
-  await clock.advance(1_000);
+  await clock.advance(250);
   expect(opened).toHaveLength(2);
   await shared.use();
   expect(opened).toHaveLength(2);
@@ -84,7 +84,7 @@ test('the next session finds a connection made, which nobody has used before', a
 test('a connection kept for the next session ends when none comes', async () => {
   const { opened, clock, shared } = setUp();
   await (await shared.use())[Symbol.asyncDispose]();
-  await clock.advance(1_000);
+  await clock.advance(250);
   expect(opened).toHaveLength(2);
   await clock.advance(60_000);
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, true]);
@@ -96,7 +96,7 @@ test('a connection kept for the next session ends when none comes', async () => 
 test('a connection kept for the next session that ends by itself is not given to it', async () => {
   const { opened, clock, shared } = setUp();
   await (await shared.use())[Symbol.asyncDispose]();
-  await clock.advance(1_000);
+  await clock.advance(250);
   opened[1]?.controller.abort();
   expect(clock.pendingTimers).toBe(0);
   expect((await shared.use()).gone.aborted).toBe(false);
@@ -106,7 +106,7 @@ test('a connection kept for the next session that ends by itself is not given to
 test('nothing is kept for later sessions once it was closed', async () => {
   const { opened, clock, shared } = setUp();
   await (await shared.use())[Symbol.asyncDispose]();
-  await clock.advance(1_000);
+  await clock.advance(250);
   const last = await shared.use();
   await (await shared.use())[Symbol.asyncDispose]();
   shared.close();
@@ -117,7 +117,7 @@ test('nothing is kept for later sessions once it was closed', async () => {
 });
 
 test('what lingers or is kept ends when it is closed', async () => {
-  for (const lingering of [999, 1_000]) {
+  for (const lingering of [249, 250]) {
     const { opened, clock, shared } = setUp();
     await (await shared.use())[Symbol.asyncDispose]();
     await clock.advance(lingering);
