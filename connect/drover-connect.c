@@ -7,7 +7,9 @@
  * Ends when the socket does. The end of standard input is passed on as the end of what is sent.
  * Exit status: 0 done, 1 connection failed or broken (why: standard error), 2 wrong usage.
  */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 256 * 1024 };
+enum { BUFFER_BYTES = 1024 * 1024 };
 
 static char up[BUFFER_BYTES], down[BUFFER_BYTES];
 static int fd;
@@ -80,6 +82,9 @@ int main(int argc, char **argv) {
                                                      : "");
     return 1;
   }
+#ifdef F_SETPIPE_SZ
+  fcntl(STDOUT_FILENO, F_SETPIPE_SZ, 1048576);
+#endif
   /* A thread for each way: one alone would stand still when both ends wait to be read. */
   pthread_t sender;
   if ((errno = pthread_create(&sender, NULL, send_input, NULL)) != 0) return fail("thread");
