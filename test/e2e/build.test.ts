@@ -34,6 +34,7 @@ describeE2e('a build', ['modern Nix'], () => {
       expect(line).toBe('from the input, seen');
       expect((await host.run('nix-store', ['--verify-path', path])).exitCode).toBe(0);
       expect((await host.run('nix-store', ['-q', '--references', path])).stdout.trim()).toBe(inputPath);
+      expect((await host.run('nix-store', ['--read-log', path])).stdout).toContain('building the output\n');
       expect((await drover.status()).totals).toMatchObject({ builds: 2, failedBuilds: 0, copiedPaths: 0 });
     },
   );
