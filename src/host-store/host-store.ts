@@ -1,9 +1,9 @@
-import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 
 import { systemClock, type Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import { spawnStream } from '../lib/process.js';
+import { connectUnixSocket } from '../lib/unix-socket.js';
 import { LATEST_VERSION } from '../protocol/version.js';
 import type { HostClient } from './host-client.js';
 import { SharedConnections } from './shared-client.js';
@@ -60,18 +60,13 @@ export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): H
 
 /** Nothing where no daemon listens: there is no such file, or a stale one. */
 async function connectSocket(path: string): Promise<Duplex | undefined> {
-  return await new Promise((resolve, reject) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.removeAllListeners('error');
-      resolve(socket);
-    });
-    socket.once('error', (error) => {
-      const code = errorCode(error);
-      if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ENOTDIR') resolve(undefined);
-      else reject(unavailable(`The socket of the host's nix-daemon, ${path}, cannot be reached`, error));
-    });
-  });
+  try {
+    return await connectUnixSocket(path);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ENOTDIR') return undefined;
+    throw unavailable(`The socket of the host's nix-daemon, ${path}, cannot be reached`, error);
+  }
 }
 
 async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<Duplex> {

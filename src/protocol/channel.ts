@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import type { Clock } from '../lib/clock.js';
 import { DroverError } from '../lib/errors.js';
+import { reusesItsBuffer } from '../lib/unix-socket.js';
 import { ByteQueue } from './byte-queue.js';
 import { Feeder } from './feeder.js';
 import { ProtocolError } from './protocol-error.js';
@@ -38,6 +39,7 @@ export class Channel {
   readonly stream: Duplex;
   readonly #options: ChannelOptions;
   readonly #queue = new ByteQueue();
+  readonly #reused: boolean;
   readonly #gone = new AbortController();
   #ended = false;
   /** Nothing can be sent any more. */
@@ -59,11 +61,13 @@ export class Channel {
   constructor(stream: Duplex, options: ChannelOptions = {}) {
     this.stream = stream;
     this.#options = options;
+    this.#reused = reusesItsBuffer(stream);
     stream.on('data', this.#onData);
     stream.on('end', this.#onEnd);
     stream.on('drain', this.#wakeWriters);
     stream.on('close', this.#onClose);
     stream.on('error', this.#onError);
+    stream.resume();
   }
 
   /** Aborts when the peer has closed its side, or the stream has failed. */
@@ -83,10 +87,14 @@ export class Channel {
       this.#sink(chunk);
       return;
     }
-    this.#queue.push(chunk);
+    this.#keep(chunk);
     if (this.#queue.length >= HIGH_WATER_BYTES) this.stream.pause();
     this.#wake?.();
   };
+
+  #keep(chunk: Uint8Array): void {
+    this.#queue.push(this.#reused ? Buffer.from(chunk) : chunk);
+  }
 
   readonly #onEnd = (): void => {
     this.#ended = true;
@@ -203,13 +211,24 @@ export class Channel {
       this.#sink = (chunk) => {
         const part = chunk.subarray(0, Math.min(chunk.length, maxBytes - moved));
         moved += part.length;
-        if (part.length < chunk.length) this.#queue.push(chunk.subarray(part.length));
-        if (moved === maxBytes || other.#isClosed()) resolve();
+        if (part.length < chunk.length) this.#keep(chunk.subarray(part.length));
+        if (other.#isClosed()) resolve();
         if (part.length === 0 || other.#isClosed()) return;
         other.sentBytes += part.length;
-        if (other.stream.write(part)) return;
+        // What is still to be written would be overwritten by what is read next.
+        const inFlight = (): boolean => this.#reused && other.stream.writableLength > 0 && !other.#isClosed();
+        const goOn = (): void => {
+          if (inFlight()) return;
+          if (moved === maxBytes) resolve();
+          else this.stream.resume();
+        };
+        const hasRoom = other.stream.write(part, this.#reused ? goOn : undefined);
+        if (hasRoom && !inFlight()) {
+          if (moved === maxBytes) resolve();
+          return;
+        }
         this.stream.pause();
-        other.#onWritable.push(() => this.stream.resume());
+        other.#onWritable.push(goOn);
       };
       this.#resume(true);
     });

@@ -1,10 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { connect } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
+import { connectUnixSocket } from '../../lib/unix-socket.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
 import type { HostPrograms } from './programs.js';
 
@@ -164,14 +164,7 @@ export class NamespaceGuest implements RunningGuest {
   /** Through the guest's root as the host's /proc shows it: there is no socket on the host that others could find. */
   async openDaemon(): Promise<Duplex> {
     const path = `/proc/${this.#alive()}/root/${DAEMON_SOCKET}`;
-    return await new Promise((resolve, reject) => {
-      const socket = connect(path);
-      socket.once('connect', () => {
-        socket.off('error', reject);
-        resolve(socket);
-      });
-      socket.once('error', reject);
-    });
+    return await connectUnixSocket(path);
   }
 
   async stop(): Promise<void> {

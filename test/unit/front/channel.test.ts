@@ -1,9 +1,14 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 
 import { describe, expect, test } from '@jest/globals';
 
 import { errorCode } from '../../../src/lib/errors.js';
+import { connectUnixSocket } from '../../../src/lib/unix-socket.js';
 import { Channel } from '../../../src/protocol/channel.js';
 import { string } from '../../../src/protocol/wire.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
@@ -56,6 +61,40 @@ describe('a channel', () => {
     channel.destroy();
     expect(channel.gone.aborted).toBe(true);
     expect([await read, await blocked]).toEqual([false, 'PROTOCOL_TRUNCATED']);
+  });
+
+  test('relays a stream that is read into one buffer as it is, also to a peer that is slow', async () => {
+    const dir = await mkdtemp('/tmp/drover-channel-');
+    const bytes = randomBytes(8_000_003);
+    const received: Buffer[] = [];
+    const from = createServer((socket) => socket.end(bytes)).listen(join(dir, 'from'));
+    const to = createServer({ highWaterMark: 1024 * 1024 }).listen(join(dir, 'to'));
+    try {
+      await Promise.all([once(from, 'listening'), once(to, 'listening')]);
+      const source = new Channel(await connectUnixSocket(join(dir, 'from')));
+      const peer = connect(join(dir, 'to'));
+      peer.on('data', (chunk) => {
+        received.push(chunk);
+        peer.pause();
+        setImmediate(() => peer.resume());
+      });
+      const [socket] = (await once(to, 'connection')) as [Socket];
+      const sink = new Channel(socket);
+      expect(await source.relayTo(sink, 3_000_001)).toBe(3_000_001);
+      // Some is taken as a message, and kept while more comes.
+      const kept = Buffer.concat(await source.readSome(2_000_000));
+      const rest = bytes.length - 3_000_001 - kept.length;
+      expect(await source.relayTo(sink)).toBe(rest);
+      await sink.write(kept);
+      sink.end();
+      await once(peer, 'end');
+      const expected = Buffer.concat([bytes.subarray(0, 3_000_001), bytes.subarray(-rest), kept]);
+      expect(Buffer.concat(received).equals(expected)).toBe(true);
+    } finally {
+      from.close();
+      to.close();
+      await rm(dir, { recursive: true });
+    }
   });
 
   test('reads no further ahead than it must', async () => {
