@@ -37,14 +37,17 @@ function kernelHas(fileSystem: string): boolean {
   return readFileSync('/proc/filesystems', 'utf8').split(/\s/).includes(fileSystem);
 }
 
-/**
- * Tests with real guests. Where something that they need is missing they are skipped, and the name says why; where
- * `CI` is set they fail, so that no run there is green for having tested nothing.
- */
+/** Tests with real guests. */
 export function describeE2e(name: string, needs: readonly Requirement[], tests: () => void): void {
-  const unmet = (['root', ...needs] as const)
-    .map((need) => ({ need, why: UNMET[need]() }))
-    .find(({ why }) => why !== undefined);
+  describeWith(name, ['root', ...needs], tests);
+}
+
+/**
+ * Tests that need what not every machine has. Where it is missing they are skipped, and the name says why; where `CI`
+ * is set they fail, so that no run there is green for having tested nothing.
+ */
+export function describeWith(name: string, needs: readonly Requirement[], tests: () => void): void {
+  const unmet = needs.map((need) => ({ need, why: UNMET[need]() })).find(({ why }) => why !== undefined);
   const inCi = !['', undefined].includes(process.env['CI']);
   if (unmet === undefined) {
     describe(name, tests);

@@ -1,0 +1,123 @@
+import { describe, expect, test } from '@jest/globals';
+
+import { evaluate } from '../support/nix-eval.js';
+
+/** The configuration that these modules make, with an option set `o` that `options` declares. */
+async function config(options: string, modules: string, more = ''): Promise<unknown> {
+  return await evaluate(
+    'debian',
+    `let lib = import ./test/nix/lib; in with lib;
+     (evalModules { ${more} modules = [ { options.o = { ${options} }; } ${modules} ]; }).config`,
+  );
+}
+
+const A = 'a = mkOption { type = types.listOf types.str; default = [ "default" ]; };';
+const N = 'n = mkOption { type = types.ints.positive; default = 1; };';
+const S = 's = mkOption { type = types.attrsOf types.int; default = { }; };';
+
+describe("the tests' module system merges", () => {
+  test.each([
+    [
+      'lists, in order',
+      A,
+      '{ o.a = mkAfter [ "3" ]; } { o.a = [ "2" ]; } { o.a = mkBefore [ "1" ]; }',
+      { a: ['1', '2', '3'] },
+    ],
+    [
+      'what conditions leave',
+      A,
+      '{ o = mkIf false { a = [ "1" ]; }; } { o.a = [ (mkIf false "2") (mkIf true "3") ]; }',
+      { a: ['3'] },
+    ],
+    ['by priority', N, '{ o.n = mkDefault 2; } { o.n = mkForce 4; } { o.n = 3; }', { n: 4 }],
+    [
+      'sets by attribute',
+      S,
+      '{ o.s.x = 1; } { o.s = { y = mkDefault 2; z = mkIf false 3; }; } { o.s.y = 4; }',
+      { s: { x: 1, y: 4 } },
+    ],
+    ['sets, the forced one alone', S, '{ o.s.x = 1; } { o.s = mkForce { y = 2; }; }', { s: { y: 2 } }],
+    ['several contents', N + A, '{ o = mkMerge [ { n = 2; } (mkIf true { a = [ ]; }) ]; }', { n: 2, a: [] }],
+    [
+      'conditions on other options',
+      N + A,
+      '({ config, ... }: { config = mkIf (config.o.n == 1) { o.a = [ "one" ]; }; })',
+      { n: 1, a: ['one'] },
+    ],
+  ])('%s', async (_, options, modules, expected) => {
+    expect(await config(options, modules)).toEqual({ o: expected });
+  });
+
+  test('submodules, with their names, defaults and free-form settings', async () => {
+    const submodule = `m = mkOption { type = types.attrsOf (types.submodule ({ name, config, ... }: {
+      freeformType = types.attrsOf types.anything;
+      options.id = mkOption { type = types.str; default = name; };
+      options.twice = mkOption { type = types.str; default = config.id + config.id; };
+    })); };`;
+    expect(
+      await config(
+        submodule,
+        '{ o.m.x = { }; } { o.m.y = { id = "z"; more.a = 1; }; } { o.m.y.more.b = 2; }',
+      ),
+    ).toEqual({
+      o: { m: { x: { id: 'x', twice: 'xx' }, y: { id: 'z', twice: 'zz', more: { a: 1, b: 2 } } } },
+    });
+  });
+
+  test('undeclared options where that is allowed, one file once, and arguments of modules', async () => {
+    const modules = `({ who, ... }: { host.list = [ who ]; host.set.a = 1; }) { host.list = [ "b" ]; host.set.b = 2; _module.args.who = "a"; }`;
+    expect(await config(N, modules, 'undeclared = true;')).toEqual({
+      o: { n: 1 },
+      host: { list: ['a', 'b'], set: { a: 1, b: 2 } },
+    });
+  });
+});
+
+describe("the tests' module system refuses", () => {
+  test.each([
+    [
+      'a value of another type',
+      N,
+      '{ _file = "f.nix"; o.n = "x"; }',
+      /`o\.n' is not of type `positive integer, meaning >0'.*In `f\.nix': "x"/s,
+    ],
+    ['a value out of bounds', N, '{ o.n = 0; }', /`o\.n' is not of type/],
+    ['a wrong item of a list', A, '{ o.a = [ 1 ]; }', /`o\.a\.\*' is not of type `string'/],
+    ['a wrong attribute of a set', S, '{ o.s.x = true; }', /`o\.s\.x' is not of type `signed integer'/],
+    ['different values', N, '{ o.n = 1; } { o.n = 2; }', /`o\.n' has conflicting definition values/],
+    [
+      'an option that is not declared',
+      N,
+      '{ _file = "f.nix"; o.m = 1; }',
+      /`o\.m' does not exist\. Defined in `f\.nix'/,
+    ],
+    [
+      'an option without a value',
+      'n = mkOption { type = types.int; };',
+      '',
+      /`o\.n' was accessed but has no value defined/,
+    ],
+    ['an option that is declared twice', N, '{ options.o.n = mkOption { }; }', /`o\.n' is declared twice/],
+    ['a set of options that is none', N, '{ o = 1; }', /`o' is a set of options/],
+    ['an argument that nobody gives', N, '({ nobody, ... }: { o.n = nobody; })', /argument `nobody'/],
+    ['a module that mixes short and long form', N, '{ config = { }; o.n = 1; }', /belongs in `config'/],
+    [
+      'a setting of mkOption that there is not',
+      'n = mkOption { defualt = 1; };',
+      '',
+      /unexpected argument 'defualt'/,
+    ],
+    [
+      'a type that is none',
+      'n = mkOption { type = types.listOf "str"; };',
+      '{ o.n = [ ]; }',
+      /listOf takes a type/,
+    ],
+  ])('%s', async (_, options, modules, expected) => {
+    await expect(config(options, modules)).rejects.toThrow(expected);
+  });
+
+  test('misspelled options of its own, also where undeclared ones are allowed', async () => {
+    await expect(config(N, '{ o.nn = 1; }', 'undeclared = true;')).rejects.toThrow(/`o\.nn' does not exist/);
+  });
+});

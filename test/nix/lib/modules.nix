@@ -1,0 +1,235 @@
+# evalModules, for tests of Drover's modules where there is no nixpkgs. What differs from nixpkgs' own:
+# an option is declared once, option types are not merged; `undeclared = true` accepts definitions of options that no
+# module declares, except beside declared ones (so that a misspelled option of Drover's is an error everywhere).
+{
+  lib,
+  functions,
+  definitions,
+}:
+let
+  inherit (builtins)
+    any
+    attrValues
+    concatMap
+    elem
+    filter
+    foldl'
+    functionArgs
+    hasAttr
+    isAttrs
+    isFunction
+    isString
+    listToAttrs
+    map
+    mapAttrs
+    removeAttrs
+    ;
+  inherit (functions) isPath optional;
+  inherit (definitions)
+    attributes
+    define
+    effective
+    fail
+    optionDefaultPriority
+    ;
+  inherit (lib) types;
+
+  isOption = x: isAttrs x && (x._type or null) == "option";
+  show = builtins.concatStringsSep ".";
+
+  # Applies a module that is a function to those arguments that it names.
+  apply =
+    arguments: module:
+    if !isFunction module then
+      module
+    else
+      let
+        named = functionArgs module;
+      in
+      module (if named == { } then arguments.all else mapAttrs (name: _: arguments.get name) named);
+
+  moduleKeys = [
+    "imports"
+    "options"
+    "config"
+    "freeformType"
+    "disabledModules"
+    "meta"
+    "key"
+    "_file"
+    "_class"
+  ];
+
+  # A module, and all that it imports, as { key, file, options, config, freeformType }.
+  collect =
+    arguments: parentFile: module:
+    let
+      isFile = isPath module || isString module;
+      content = apply arguments (if isFile then import module else module);
+      file = if isFile then toString module else content._file or parentFile;
+      isLong = content ? config || content ? options;
+      strangers = builtins.attrNames (removeAttrs content moduleKeys);
+    in
+    if isLong && strangers != [ ] then
+      throw "Module `${file}' has `config' or `options', and so everything else belongs in `config': ${show strangers}"
+    else
+      concatMap (collect arguments file) (content.imports or [ ])
+      ++ [
+        {
+          inherit file;
+          key = if isFile then file else content.key or null;
+          options = content.options or { };
+          config = if isLong then content.config or { } else removeAttrs content moduleKeys;
+          freeformType = content.freeformType or null;
+        }
+      ];
+
+  # A file that is imported twice counts once.
+  distinct =
+    (foldl'
+      (
+        { seen, modules }:
+        module:
+        if module.key != null && elem module.key seen then
+          { inherit seen modules; }
+        else
+          {
+            seen = seen ++ optional (module.key != null) module.key;
+            modules = modules ++ [ module ];
+          }
+      )
+      {
+        seen = [ ];
+        modules = [ ];
+      }
+    );
+
+  declare =
+    loc: a: b:
+    if isOption a || isOption b then
+      throw "The option `${show loc}' is declared twice"
+    else
+      a
+      // mapAttrs (name: value: if hasAttr name a then declare (loc ++ [ name ]) a.${name} value else value) b;
+
+  evalOption =
+    loc: option: defs:
+    let
+      default = optional (option ? default) (
+        define "its default" (lib.mkOverride optionDefaultPriority option.default)
+      );
+      counted = effective (defs ++ default);
+      given = (effective defs).definitions;
+      type = option.type or types.undeclared;
+      value =
+        if option.readOnly or false && builtins.length given > 1 then
+          fail loc "is read-only, but is set several times" given
+        else if counted.definitions == [ ] then
+          throw "The option `${show loc}' was accessed but has no value defined. Try setting the option."
+        else
+          types.mergeChecked loc type counted.definitions;
+    in
+    option
+    // {
+      inherit loc;
+      isDefined = counted.definitions != [ ];
+      highestPrio = counted.highest;
+      definitions = map (d: d.value) given;
+      files = map (d: d.file) given;
+      value = (option.apply or (x: x)) value;
+    };
+
+  evalModules =
+    {
+      modules,
+      specialArgs ? { },
+      prefix ? [ ],
+      undeclared ? false,
+      class ? null,
+    }:
+    let
+      extra = config._module.args;
+      base = {
+        inherit lib config options;
+      }
+      // specialArgs;
+      arguments = {
+        all = extra // base;
+        get =
+          name:
+          base.${name}
+            or (extra.${name} or (throw "A module asks for the argument `${name}', which nobody gives it"));
+      };
+      internal = {
+        options._module.args = lib.mkOption {
+          type = types.lazyAttrsOf types.raw;
+          default = { };
+        };
+      };
+      collected =
+        (distinct (concatMap (collect arguments "<unknown file>") ([ internal ] ++ modules))).modules;
+      declared = foldl' (a: m: declare prefix a m.options) { } collected;
+      freeform = foldl' (a: m: if m.freeformType == null then a else m.freeformType) null collected;
+
+      # Definitions at places where no option is declared.
+      others =
+        loc: siblings: name: defs:
+        let
+          wrong = throw "The option `${show (loc ++ [ name ])}' does not exist${
+            builtins.concatStringsSep "" (map (d: ". Defined in `${d.file}'") defs)
+          }";
+          held = (effective defs).definitions;
+          place = lib.drop (builtins.length prefix) (loc ++ [ name ]);
+          whole = map (d: d // { value = lib.setAttrByPath place d.value; }) held;
+        in
+        if freeform != null then
+          optional (held != [ ]) (lib.getAttrFromPath place (types.mergeChecked prefix freeform whole))
+        else if undeclared && !any isOption (attrValues (removeAttrs siblings [ "_module" ])) then
+          [ (if held == [ ] then null else types.mergeChecked (loc ++ [ name ]) types.undeclared held) ]
+        else
+          [ wrong ];
+
+      walk =
+        loc: tree: defs:
+        let
+          sets = attributes defs;
+          strays = filter (d: !isAttrs d.value) sets.all;
+          known = mapAttrs (
+            name: node:
+            let
+              place = loc ++ [ name ];
+            in
+            if isOption node then
+              let
+                evaluated = evalOption place node (sets.of name);
+              in
+              {
+                options = evaluated;
+                config = evaluated.value;
+              }
+            else
+              walk place node (sets.of name)
+          ) tree;
+          unknown = filter (name: !hasAttr name tree) sets.names;
+          rest = concatMap (
+            name:
+            map (value: { inherit name value; }) (others loc tree name (sets.of name))
+          ) unknown;
+        in
+        if strays != [ ] then
+          fail loc "is a set of options, and was given something else" strays
+        else
+          {
+            options = mapAttrs (_: node: node.options) known;
+            config = mapAttrs (_: node: node.config) known // listToAttrs rest;
+          };
+      result = walk prefix declared (map (m: define m.file m.config) collected);
+      inherit (result) config options;
+    in
+    {
+      config = removeAttrs config [ "_module" ];
+      options = removeAttrs options [ "_module" ];
+      _module.args = config._module.args;
+    };
+in
+evalModules
