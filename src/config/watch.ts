@@ -1,44 +1,90 @@
-import { readlink } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { lstat, readlink } from 'node:fs/promises';
+import { isAbsolute, join, resolve } from 'node:path';
 
-import { watch } from 'chokidar';
+import { watch, type FSWatcher } from 'chokidar';
 
 /** Changes within this time are one, in milliseconds: an editor or an activation script makes several. */
 const SETTLE_MS = 200;
 
+/** As many links as a kernel follows. */
+const MAX_LINKS = 40;
+
+/** Nothing in it changes, and it has too many entries to be watched. */
+const IMMUTABLE = '/nix/store';
+
 /**
  * Calls `onChange` when the file may have changed. Directories are watched, not the file: editors replace it, and Nix
- * swaps a symbolic link, either of which leaves a watched file behind. Links on the way to the file are followed as
- * they were at the start.
+ * swaps symbolic links, on the file (NixOS) or on a directory on the way to it (`/etc/static` on nix-darwin), either of
+ * which leaves a watched file behind.
  * @returns what ends the watching
  */
 export async function watchConfig(file: string, onChange: () => void): Promise<() => Promise<void>> {
-  const names = new Map<string, Set<string>>();
-  for (const path of await linksTo(resolve(file))) {
-    const siblings = names.get(dirname(path)) ?? new Set();
-    names.set(dirname(path), siblings.add(basename(path)));
-  }
   let timer: NodeJS.Timeout | undefined;
-  const watcher = watch([...names.keys()], { depth: 0, ignoreInitial: true, followSymlinks: false });
-  watcher.on('all', (_event, path) => {
-    if (names.get(dirname(path))?.has(basename(path)) !== true) return;
+  let stopped = false;
+  const changed = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(onChange, SETTLE_MS);
-  });
-  await new Promise<void>((ready) => watcher.once('ready', ready));
+    timer = setTimeout(() => void renew(), SETTLE_MS);
+  };
+  let watcher = await watchPlaces(await placesOn(resolve(file)), changed);
+  /** Links may lead elsewhere now. What changes meanwhile is in what `onChange` reads: it comes after the new watcher. */
+  const renew = async (): Promise<void> => {
+    const next = await watchPlaces(await placesOn(resolve(file)), changed);
+    await watcher.close();
+    watcher = next;
+    if (stopped) await next.close();
+    else onChange();
+  };
   return async () => {
+    stopped = true;
     clearTimeout(timer);
     await watcher.close();
   };
 }
 
-/** The path, and where each link on it leads, one after the other; at most as many as a kernel follows. */
-async function linksTo(path: string): Promise<string[]> {
-  const paths = [path];
-  for (let at = path; paths.length < 40; paths.push(at)) {
-    const target = await readlink(at).catch(() => undefined);
-    if (target === undefined) break;
-    at = resolve(dirname(at), target);
+/** A name in a directory that has no links in its path. */
+interface Place {
+  readonly directory: string;
+  readonly name: string;
+}
+
+/** Settles when changes are noticed. */
+async function watchPlaces(places: readonly Place[], onChange: () => void): Promise<FSWatcher> {
+  const directories = new Set(places.map(({ directory }) => directory));
+  const paths = new Set(places.map(({ directory, name }) => join(directory, name)));
+  const watcher = watch([...directories], {
+    depth: 0,
+    ignoreInitial: true,
+    followSymlinks: false,
+    ignored: (path) => !directories.has(path) && !paths.has(path),
+  });
+  await new Promise<void>((ready) => watcher.once('ready', ready));
+  watcher.on('all', (_event, path) => {
+    if (paths.has(path)) onChange();
+  });
+  return watcher;
+}
+
+/** Where `path` could come to mean another file: each link on the way, and its end, or the first part that is missing. */
+async function placesOn(path: string): Promise<Place[]> {
+  const places: Place[] = [];
+  let directory = '/';
+  const rest = path.split('/');
+  for (let links = 0; rest.length > 0;) {
+    const name = rest.shift() ?? '';
+    const here = join(directory, name);
+    const isMissing = await lstat(here).then(
+      () => false,
+      () => true,
+    );
+    const target = await readlink(here).catch(() => undefined);
+    if (target === undefined && !isMissing && rest.length > 0) {
+      directory = here;
+      continue;
+    }
+    if (directory !== IMMUTABLE && !directory.startsWith(`${IMMUTABLE}/`)) places.push({ directory, name });
+    if (target === undefined || ++links > MAX_LINKS) break;
+    if (isAbsolute(target)) directory = '/';
+    rest.unshift(...target.split('/'));
   }
-  return paths;
+  return places;
 }

@@ -20,13 +20,31 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-/** Begins to watch, then changes something, and waits until that is noticed. */
-async function expectNoticed(file: string, change: () => Promise<void>): Promise<void> {
-  let noticed!: () => void;
-  const notice = new Promise<void>((resolve) => (noticed = resolve));
-  stop = await watchConfig(file, noticed);
-  await change();
-  await within('the change to be noticed', notice);
+/** Begins to watch, then changes something, and waits until that is noticed; and so with each change. */
+async function expectNoticed(file: string, ...changes: (() => Promise<void>)[]): Promise<void> {
+  let noticed = (): void => {
+    throw new Error('noticed, and nothing had changed');
+  };
+  stop = await watchConfig(file, () => {
+    noticed();
+  });
+  for (const change of changes) {
+    const notice = new Promise<void>((resolve) => (noticed = resolve));
+    await change();
+    await within('the change to be noticed', notice);
+  }
+}
+
+/** Makes `link` point to `target`, in the way of `ln -sfn` and of nix-darwin. */
+async function relink(target: string, link: string): Promise<void> {
+  await rm(link, { force: true });
+  await symlink(target, link);
+}
+
+/** Makes `link` point to `target`, in one step, as NixOS does. */
+async function swapLink(target: string, link: string): Promise<void> {
+  await symlink(target, `${link}.new`);
+  await rename(`${link}.new`, link);
 }
 
 test('a file that is written', async () => {
@@ -44,25 +62,58 @@ test('a file that is replaced, as editors do', async () => {
   });
 });
 
-test('a link that is made to point elsewhere, as Nix does', async () => {
+test('a file that is made later, in a directory that is made later', async () => {
+  const file = join(directory, 'etc/drover.yaml');
+  await expectNoticed(
+    file,
+    async () => {
+      await mkdir(join(directory, 'etc'));
+      await writeFile(file, '# one');
+    },
+    () => writeFile(file, '# two'),
+    () => rm(file),
+  );
+});
+
+test('a link that is made to point elsewhere', async () => {
   const file = join(directory, 'drover.yaml');
   for (const name of ['one', 'two']) await writeFile(join(directory, name), `# ${name}`);
   await symlink(join(directory, 'one'), file);
-  await expectNoticed(file, async () => {
-    await symlink(join(directory, 'two'), `${file}.new`);
-    await rename(`${file}.new`, file);
-  });
+  await expectNoticed(
+    file,
+    () => swapLink(join(directory, 'two'), file),
+    () => writeFile(join(directory, 'two'), '# three'),
+    () => relink('one', file),
+  );
 });
 
 test('a link further on that is made to point elsewhere', async () => {
   const file = join(directory, 'drover.yaml');
-  const elsewhere = join(directory, 'static');
-  await mkdir(elsewhere);
+  const current = join(directory, 'static/current');
+  await mkdir(join(directory, 'static'));
   for (const name of ['one', 'two']) await writeFile(join(directory, name), `# ${name}`);
-  await symlink(join(directory, 'one'), join(elsewhere, 'current'));
-  await symlink(join(elsewhere, 'current'), file);
-  await expectNoticed(file, async () => {
-    await symlink(join(directory, 'two'), join(elsewhere, 'new'));
-    await rename(join(elsewhere, 'new'), join(elsewhere, 'current'));
-  });
+  await symlink(join(directory, 'one'), current);
+  await symlink('static/current', file);
+  await expectNoticed(
+    file,
+    () => swapLink(join(directory, 'two'), current),
+    () => relink(join(directory, 'one'), current),
+  );
+});
+
+test('a directory on the way that is another one from then on, as /etc/static of nix-darwin and NixOS', async () => {
+  const etc = join(directory, 'etc');
+  await mkdir(join(etc, 'drover'), { recursive: true });
+  for (const name of ['one', 'two']) {
+    await mkdir(join(directory, name, 'drover'), { recursive: true });
+    await writeFile(join(directory, name, 'drover/drover.yaml'), `# ${name}`);
+  }
+  await symlink(join(directory, 'one'), join(etc, 'static'));
+  await symlink(join(etc, 'static/drover/drover.yaml'), join(etc, 'drover/drover.yaml'));
+  await expectNoticed(
+    join(etc, 'drover/drover.yaml'),
+    () => swapLink(join(directory, 'two'), join(etc, 'static')),
+    () => relink(join(directory, 'one'), join(etc, 'static')),
+    () => swapLink(join(directory, 'two'), join(etc, 'static')),
+  );
 });
