@@ -2,6 +2,7 @@
 // Above: a small young generation keeps an idle supervisor 10 MB smaller, and costs the relay nothing; gc is called
 // when the last guest has gone.
 import { readFileSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,7 +15,7 @@ import type { GuestDriver } from './drivers/driver.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
 import { firstThatWorks, type DriverCandidate } from './drivers/registry.js';
 import { hostStore } from './host-store/host-store.js';
-import { createLog } from './lib/log.js';
+import { openLog } from './lib/log.js';
 import { serveUntilSignal } from './serve.js';
 import { hostKeyFile, Supervisor } from './supervisor.js';
 
@@ -67,16 +68,22 @@ async function systems({ driver, guest }: Config): Promise<readonly string[]> {
 }
 
 async function serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number> {
-  const log = createLog(config.log.level);
+  const serviceLog = openLog(config.log);
   const supervisor = await Supervisor.start({
     config,
     version,
     host: hostStore(env),
     createDriver,
     connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
-    log,
+    log: serviceLog.log,
   });
-  return await serveUntilSignal(supervisor, { config, file, load, log });
+  const pidFile = join(config.stateDir, 'drover.pid');
+  await writeFile(pidFile, `${process.pid}\n`, { mode: 0o600 });
+  try {
+    return await serveUntilSignal(supervisor, { config, file, load, log: serviceLog });
+  } finally {
+    await rm(pidFile, { force: true });
+  }
 }
 
 const print = (text: string): void => {

@@ -3,7 +3,7 @@ import type { Config } from './config/schema.js';
 import { watchConfig } from './config/watch.js';
 import { systemClock } from './lib/clock.js';
 import { errorMessage } from './lib/errors.js';
-import type { Log } from './lib/log.js';
+import type { ServiceLog } from './lib/log.js';
 import { Mutex } from './lib/mutex.js';
 import type { Supervisor } from './supervisor.js';
 
@@ -13,16 +13,16 @@ export interface ServeOptions {
   readonly file: string | undefined;
   /** Reads it again. */
   readonly load: () => Promise<Config>;
-  readonly log: Log;
+  readonly log: ServiceLog;
 }
 
 /**
  * Runs a supervisor until SIGTERM or SIGINT: then builds may end until the deadline; a second signal, or the deadline,
- * ends them. SIGHUP, or a change of the file, has the configuration read again.
+ * ends them. SIGHUP, or a change of the file, has the configuration read again; SIGHUP also has the log file opened anew.
  * @returns the exit status: a failure if builds were cut off
  */
 export async function serveUntilSignal(supervisor: Supervisor, options: ServeOptions): Promise<number> {
-  const { log } = options;
+  const { log } = options.log;
   const stopReloading = await reloadOnChange(supervisor, options);
   await nextSignal();
   await stopReloading();
@@ -51,8 +51,9 @@ export async function serveUntilSignal(supervisor: Supervisor, options: ServeOpt
 /** One reload at a time. An invalid file changes nothing. */
 async function reloadOnChange(
   supervisor: Supervisor,
-  { file, load, log }: ServeOptions,
+  { file, load, log: serviceLog }: ServeOptions,
 ): Promise<() => Promise<void>> {
+  const { log } = serviceLog;
   const mutex = new Mutex();
   const reload = (): void => {
     void mutex.run(async () => {
@@ -70,12 +71,16 @@ async function reloadOnChange(
       }
     });
   };
-  process.on('SIGHUP', reload);
+  const onHangup = (): void => {
+    serviceLog.reopen();
+    reload();
+  };
+  process.on('SIGHUP', onHangup);
   const stopWatching = file === undefined ? undefined : await watchConfig(file, reload);
   // It may have changed between being read and being watched.
   if (file !== undefined) reload();
   return async () => {
-    process.off('SIGHUP', reload);
+    process.off('SIGHUP', onHangup);
     await stopWatching?.();
   };
 }

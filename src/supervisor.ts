@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 
+import { SSH_ALIAS } from './cli/machines.js';
 import { diffConfig, type ConfigChange } from './config/diff.js';
 import type { Config } from './config/schema.js';
 import type { DroverEvent, Status } from './control/api.js';
@@ -35,6 +36,11 @@ export interface SupervisorParts {
 /** Where the ssh door's host key is kept. */
 export function hostKeyFile(stateDir: string): string {
   return join(stateDir, 'ssh/host_ed25519_key');
+}
+
+/** What ssh needs to know of it, for ssh_config on this machine: it can be written before there is a key. */
+function knownHostsFile(stateDir: string): string {
+  return join(stateDir, 'ssh/known_hosts');
 }
 
 /** Everything that `drover serve` runs, put together. */
@@ -140,9 +146,10 @@ export class Supervisor {
     const { listen, authorizedKeys } = config.doors.ssh;
     if (authorizedKeys.length > 0) {
       // Only here, since the ssh library takes 15 MB of memory.
-      const { loadHostKey } = await import('./doors/host-key.js');
+      const { loadHostKey, writeKnownHosts } = await import('./doors/host-key.js');
       const { openSshDoor } = await import('./doors/ssh-door.js');
       const hostKey = await loadHostKey(hostKeyFile(config.stateDir));
+      await writeKnownHosts(knownHostsFile(config.stateDir), SSH_ALIAS, hostKey);
       const ssh = await openSshDoor(this.#front, { ...listen, authorizedKeys, hostKey, log });
       this.#sshPort = ssh.port;
       this.#closers.push(() => ssh.close());
@@ -205,8 +212,12 @@ export class Supervisor {
   async reload(config: Config): Promise<readonly ConfigChange[]> {
     const changes = diffConfig(this.#config, config);
     const kinds = new Set(changes.map(({ kind }) => kind));
-    const { stateDir, driver: driverName, doors, metrics } = this.#config;
-    const next = { ...config, stateDir, driver: driverName, doors, metrics };
+    const { stateDir, driver: driverName, doors, metrics, log } = this.#config;
+    const next = {
+      ...config,
+      ...{ stateDir, driver: driverName, doors, metrics },
+      log: { level: config.log.level, file: log.file },
+    };
     const driver = kinds.has('new guests') ? await this.#parts.createDriver(next) : this.#driver;
     const systems = servedSystems(next, driver);
     this.#config = next;

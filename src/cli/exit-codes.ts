@@ -15,6 +15,7 @@ export const EXIT = {
 const EXIT_OF_CODE: Readonly<Record<string, number>> = {
   CONFIG_INVALID: EXIT.configuration,
   CONFIG_UNREADABLE: EXIT.configuration,
+  LOG_UNUSABLE: EXIT.configuration,
   SYSTEM_NOT_SERVED: EXIT.configuration,
   DIRECTORY_NOT_PRIVATE: EXIT.configuration,
   NOT_ROOT: EXIT.notPermitted,

@@ -73,6 +73,11 @@ function buildProgram(context: CliContext, setExitCode: (code: number) => void):
       setExitCode(await context.serve(await load(options), options.config, () => load(options)));
     },
   );
+  command('check', 'say what is wrong with a configuration, if anything is').action(
+    async (options: { config?: string }) => {
+      await load(options);
+    },
+  );
   command('status', 'show guests, builds and what was shared')
     .option('--json', 'as JSON')
     .action(async (options: { config?: string; json?: true }) => {

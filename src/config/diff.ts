@@ -14,7 +14,7 @@ const KINDS: readonly (readonly [prefix: string, kind: ChangeKind])[] = [
   // The guest's nix.conf has it as max-jobs.
   ['pool.jobsPerGuest', 'new guests'],
   ['pool.', 'live'],
-  ['log.', 'live'],
+  ['log.level', 'live'],
   ['systems', 'live'],
   ['features', 'new guests'],
   ['guest.', 'new guests'],

@@ -74,6 +74,12 @@ export interface DoorsConfig {
   readonly ssh: { readonly listen: ListenAddress; readonly authorizedKeys: readonly string[] };
 }
 
+export interface LogConfig {
+  readonly level: LogLevel;
+  /** Absolute path of the file that is appended to; undefined: standard error. */
+  readonly file: string | undefined;
+}
+
 /** The whole configuration, checked and with every default filled in. */
 export interface Config {
   /** Absolute path of the directory that holds everything that Drover writes. */
@@ -88,7 +94,7 @@ export interface Config {
   readonly doors: DoorsConfig;
   /** null: no metrics endpoint. */
   readonly metrics: { readonly listen: ListenAddress } | null;
-  readonly log: { readonly level: LogLevel };
+  readonly log: LogConfig;
 }
 
 const SECOND_MS = 1_000;
@@ -164,6 +170,7 @@ const rawSchema = (defaultStateDir: string) =>
       .prefault({}),
     log: section({
       level: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).prefault('info'),
+      file: absolutePath.optional(),
     }).prefault({}),
   });
 
@@ -206,5 +213,6 @@ function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
     },
     guest: { ...guestRest, memoryBytes: memory, scratchSizeBytes: scratchSize, nix, image },
     doors: { socket: { path: raw.doors.socket.path ?? socketIn(raw.stateDir) }, ssh: raw.doors.ssh },
+    log: { level: raw.log.level, file: raw.log.file },
   };
 }

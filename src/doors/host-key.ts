@@ -23,6 +23,12 @@ export async function loadHostKey(file: string): Promise<HostKey> {
   return parse(privateKey, file);
 }
 
+/** Writes the known_hosts file with which ssh recognises the door by the name `alias`. */
+export async function writeKnownHosts(file: string, alias: string, { publicKey }: HostKey): Promise<void> {
+  await writeFile(`${file}.tmp`, `${alias} ${publicKey}\n`, { mode: 0o644 });
+  await rename(`${file}.tmp`, file);
+}
+
 /** The key in `file`, or nothing where there is none. */
 export async function readHostKey(file: string): Promise<HostKey | undefined> {
   try {

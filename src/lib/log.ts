@@ -1,14 +1,69 @@
+import { closeSync, openSync } from 'node:fs';
+
 import { pino, type Logger } from 'pino';
 
+import { DroverError, errorMessage } from './errors.js';
+
 export type Log = Logger;
+
+/** The log of a process that runs for long. */
+export interface ServiceLog {
+  readonly log: Log;
+  /** Goes on in a new file of the same name, after the old one was renamed. Nothing, where there is no file. */
+  readonly reopen: () => void;
+}
+
+/** Of a log file that this process makes. */
+const FILE_MODE = 0o640;
 
 /**
  * The process's log: JSON lines on standard error, so that standard output stays the commands' own. Messages are
  * constant, variables go into fields, and no field ever holds a key, a derivation's environment or a build's log.
  */
 export function createLog(level: string): Log {
-  return pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-    pino.destination({ dest: 2, sync: true }),
-  );
+  return logTo(level, pino.destination({ dest: 2, sync: true }));
+}
+
+/**
+ * The same lines, appended to `file` if one is given.
+ * @throws DroverError `LOG_UNUSABLE`
+ */
+export function openLog({
+  level,
+  file,
+}: {
+  readonly level: string;
+  readonly file: string | undefined;
+}): ServiceLog {
+  if (file === undefined) return { log: createLog(level), reopen: () => undefined };
+  try {
+    touch(file);
+  } catch (cause) {
+    throw new DroverError('LOG_UNUSABLE', `The log file ${file} cannot be written: ${errorMessage(cause)}`, {
+      cause,
+      hint: 'Make its directory, choose another log.file, or leave log.file out to log to standard error.',
+    });
+  }
+  const destination = pino.destination({ dest: file, sync: true, append: true, mode: FILE_MODE });
+  const log = logTo(level, destination);
+  return {
+    log,
+    reopen: () => {
+      try {
+        touch(file);
+        destination.reopen();
+      } catch (error) {
+        log.error({ reason: errorMessage(error) }, 'the log file cannot be opened anew; the old one is kept');
+      }
+    },
+  };
+}
+
+/** Throws where the file cannot be opened. The library, which opens it afterwards, would lose track of the old one. */
+function touch(file: string): void {
+  closeSync(openSync(file, 'a', FILE_MODE));
+}
+
+function logTo(level: string, destination: ReturnType<typeof pino.destination>): Log {
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
 }

@@ -54,6 +54,23 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     expect(unknown.exitCode).toBe(EXIT.configuration);
   });
 
+  test('drover check tells it before anything is started, and says nothing of what is well', async () => {
+    const file = join(dir, 'drover.yaml');
+    await writeFile(file, 'pool: { maxGuest: 2 }\n');
+    const wrong = await runDrover(['check', '--config', file]);
+    expect(wrong.stderr).toContain(`${file}:1:9: pool.maxGuest: unknown key; did you mean maxGuests?`);
+    expect(wrong.exitCode).toBe(EXIT.configuration);
+    await writeFile(file, 'pool: { maxGuests: 2 }\n');
+    expect(await runDrover(['check', '--config', file])).toEqual({ exitCode: 0, stdout: '', stderr: '' });
+  });
+
+  test('a log file in a directory that is not there', async () => {
+    const { exitCode, stderr } = await serve({ log: { file: join(dir, 'absent/drover.log') } });
+    expect(stderr).toContain('absent/drover.log cannot be written: ENOENT');
+    expect(stderr).toContain('leave log.file out');
+    expect(exitCode).toBe(EXIT.configuration);
+  });
+
   test('a socket in a directory that others can enter', async () => {
     await mkdir(join(dir, 'open'));
     await chmod(join(dir, 'open'), 0o755);

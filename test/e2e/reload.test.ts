@@ -1,9 +1,12 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
+import { execa } from 'execa';
 import { parse, stringify } from 'yaml';
 
-import { startDrover, type Drover } from '../support/drover.js';
+import { MAIN, startDrover, type Drover } from '../support/drover.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
@@ -38,6 +41,33 @@ describeE2e('a configuration that changes', [], () => {
     const line = await drover.waitForLog('the new configuration is not usable; the old one stays');
     expect(line['reason']).toContain('drover.yaml:1:9: pool.maxGusts: unknown key; did you mean maxGuests?');
     expect((await drover.status()).maxGuests).toBe(2);
+  });
+
+  test('names a log file, which is opened anew on SIGHUP: a log rotator has renamed it', async () => {
+    const dir = await mkdtemp('/tmp/rl-');
+    const [stateDir, file, log] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'drover.log')];
+    await writeFile(file, stringify({ stateDir, metrics: null, log: { file: log } }));
+    const drover = execa(process.execPath, [MAIN, 'serve', '--config', file], { reject: false });
+    try {
+      const logged = async (text: string): Promise<boolean> =>
+        (await readFile(log, 'utf8').catch(() => '')).includes(text);
+      await waitUntil('drover to be ready', () => logged('drover is ready'));
+      const pid = await waitUntil('its pid', () =>
+        readFile(join(stateDir, 'drover.pid'), 'utf8').catch(() => undefined),
+      );
+      await rename(log, `${log}.0`);
+      process.kill(Number(pid), 'SIGHUP');
+      await waitUntil('the new log', () => existsSync(log));
+      await writeFile(file, stringify({ stateDir, metrics: null, log: { file: log, level: 'debug' } }));
+      await waitUntil('a line in it', () => logged('configuration reloaded'));
+      drover.kill('SIGTERM');
+      expect(await drover).toMatchObject({ exitCode: 0, stderr: '' });
+      expect(existsSync(join(stateDir, 'drover.pid'))).toBe(false);
+    } finally {
+      drover.kill('SIGKILL');
+      await drover;
+      await rm(dir, { recursive: true, force: true });
+    }
   });
 
   test('is read again on SIGHUP; what takes a restart is named', async () => {

@@ -13,7 +13,7 @@ import { EventLog } from './event-log.js';
 import { DEADLINE_MS, waitUntil, within } from './wait.js';
 
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
-const MAIN = join(REPOSITORY, 'dist/main.js');
+export const MAIN = join(REPOSITORY, 'dist/main.js');
 
 /** A line of the supervisor's log; see its fields in the tests that look at them. */
 export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string; readonly level: number };

@@ -32,7 +32,7 @@ const table: Record<string, [string, string][]> = {
     ['idleTimeout: 5m', '1:1: idleTimeout: unknown key; did you mean pool.idleTimeout?'],
     ['colour: red', `1:1: colour: unknown key; valid keys here: ${topKeys}`],
     ['__proto__: {}', `1:1: __proto__: unknown key; valid keys here: ${topKeys}`],
-    ['log: { "a\\nb\\e[1m": 1 }', '1:8: log."a\\nb\\u001b[1m": unknown key; valid keys here: level'],
+    ['log: { "a\\nb\\e[1m": 1 }', '1:8: log."a\\nb\\u001b[1m": unknown key; valid keys here: level, file'],
   ],
   'wrong types': [
     ['- driver', `1:1: expected a map (keys: ${topKeys}), got a list`],

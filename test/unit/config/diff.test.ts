@@ -15,6 +15,7 @@ test.each([
   ['pool: { idleTimeout: 1s }', 'pool.idleTimeoutMs', 'live'],
   ['pool: { jobsPerGuest: 7 }', 'pool.jobsPerGuest', 'new guests'],
   ['log: { level: debug }', 'log.level', 'live'],
+  ['log: { file: /var/log/drover.log }', 'log.file', 'restart'],
   ['systems: [x86_64-linux]', 'systems', 'live'],
   ['features: [kvm]', 'features', 'new guests'],
   ['guest: { cores: 1 }', 'guest.cores', 'new guests'],

@@ -44,7 +44,7 @@ describe('defaults', () => {
       ssh: { listen: { host: '127.0.0.1', port: 31122 }, authorizedKeys: [] },
     },
     metrics: { listen: { host: '127.0.0.1', port: 9419 } },
-    log: { level: 'info' },
+    log: { level: 'info', file: undefined },
   };
 
   it('are whole without a file', async () => {
@@ -106,7 +106,7 @@ doors:
     listen: "[::1]:0"
     authorizedKeys: ${JSON.stringify(keys)}
 metrics: null
-log: { level: trace }
+log: { level: trace, file: /var/log/drover.log }
 `;
     expect(parseConfig(text, 'drover.yaml', root)).toStrictEqual({
       stateDir: '/srv/drover',
@@ -143,7 +143,7 @@ log: { level: trace }
         ssh: { listen: { host: '::1', port: 0 }, authorizedKeys: keys },
       },
       metrics: null,
-      log: { level: 'trace' },
+      log: { level: 'trace', file: '/var/log/drover.log' },
     });
   });
 

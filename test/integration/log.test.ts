@@ -1,0 +1,68 @@
+import { mkdir, mkdtemp, readFile, rename, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+
+import { openLog } from '../../src/lib/log.js';
+
+let directory: string;
+let file: string;
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'drover-log-'));
+  file = join(directory, 'drover.log');
+});
+
+afterEach(async () => {
+  await rm(directory, { recursive: true, force: true });
+});
+
+/** The messages in a log file. */
+async function messages(path: string): Promise<string[]> {
+  const text = await readFile(path, 'utf8');
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => (JSON.parse(line) as { msg: string }).msg);
+}
+
+test('a log file is appended to, and not readable to everybody', async () => {
+  openLog({ level: 'info', file }).log.info('one');
+  openLog({ level: 'info', file }).log.info('two');
+  expect(await messages(file)).toEqual(['one', 'two']);
+  expect((await stat(file)).mode & 0o777).toBe(0o640);
+});
+
+test('a log file that was renamed is left, and a new one begun', async () => {
+  const { log, reopen } = openLog({ level: 'info', file });
+  log.info('one');
+  await rename(file, `${file}.0`);
+  log.info('two');
+  reopen();
+  log.info('three');
+  expect(await messages(`${file}.0`)).toEqual(['one', 'two']);
+  expect(await messages(file)).toEqual(['three']);
+});
+
+test('a log file that cannot be begun anew: the old one is kept, and says so', async () => {
+  const { log, reopen } = openLog({ level: 'info', file });
+  await rename(file, `${file}.0`);
+  await mkdir(file);
+  reopen();
+  log.info('one');
+  await rm(file, { recursive: true });
+  reopen();
+  log.info('two');
+  expect(await messages(`${file}.0`)).toEqual([
+    'the log file cannot be opened anew; the old one is kept',
+    'one',
+  ]);
+  expect(await messages(file)).toEqual(['two']);
+});
+
+test('a log file that cannot be begun at all', () => {
+  expect(() => openLog({ level: 'info', file: join(directory, 'absent/drover.log') })).toThrow(
+    /^The log file \S+absent\/drover\.log cannot be written: ENOENT/,
+  );
+});
