@@ -84,8 +84,14 @@ export class NamespaceGuest implements RunningGuest {
           id,
         ],
       ],
-      // A session of its own: Ctrl-C at the supervisor's terminal is the supervisor's to handle.
-      { env: GUEST_ENV, cwd: '/', detached: true, stdio: ['pipe', 'pipe', 'pipe', 'pipe'] },
+      // The image's tools also until it is the root: on NixOS there are none in /bin, and not every busybox's shell finds
+      // its own. A session of its own: Ctrl-C at the supervisor's terminal is the supervisor's to handle.
+      {
+        env: { ...GUEST_ENV, PATH: `${image}/bin:${GUEST_ENV.PATH}` },
+        cwd: '/',
+        detached: true,
+        stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+      },
     );
     for (const stream of [this.#child.stdout, this.#child.stderr])
       if (stream !== null) spec.consoleLog.follow(stream);
