@@ -28,13 +28,17 @@ in
 lib.genAttrs ([ "bash" ] ++ names) (name: package "${name}-1.0" { })
 // {
   inherit lib package;
-  system = system;
-  stdenv.hostPlatform = {
-    inherit system;
-    isLinux = lib.hasSuffix "-linux" system;
-    isDarwin = lib.hasSuffix "-darwin" system;
-    isAarch64 = lib.hasPrefix "aarch64-" system;
-    isx86_64 = lib.hasPrefix "x86_64-" system;
+  inherit system;
+  stdenv = rec {
+    hostPlatform = {
+      inherit system;
+      isLinux = lib.hasSuffix "-linux" system;
+      isDarwin = lib.hasSuffix "-darwin" system;
+      isAarch64 = lib.hasPrefix "aarch64-" system;
+      isx86_64 = lib.hasPrefix "x86_64-" system;
+      canExecute = platform: platform.system == system;
+    };
+    buildPlatform = hostPlatform;
   };
   writeText = file;
   writeScript = file;

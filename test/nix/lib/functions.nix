@@ -164,6 +164,16 @@ rec {
   fixedWidthString =
     width: filler: text:
     if stringLength text >= width then text else fixedWidthString width filler (filler + text);
+  # Printable ASCII and no more, which is what tests have.
+  escapeURL =
+    let
+      plain = stringToCharacters "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~";
+      ascii = stringToCharacters " !\"#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_`abcdefghijklmnopqrstuvwxyz{|}~";
+      hex = stringToCharacters "0123456789ABCDEF";
+      code = i: "%${elemAt hex (i / 16)}${elemAt hex (mod i 16)}";
+      escaped = imap0 (i: c: if elem c plain then c else code (i + 32)) ascii;
+    in
+    replaceStrings ascii escaped;
   isStringLike = x: builtins.isString x || isPath x || x ? outPath || x ? __toString;
 
   # Attribute sets
@@ -196,6 +206,17 @@ rec {
     path: value: if path == [ ] then value else { ${head path} = setAttrByPath (tail path) value; };
   getAttrs = names: set: genAttrs names (name: set.${name});
   catAttrs = builtins.catAttrs;
+  mapAttrsRecursive =
+    f:
+    let
+      recurse =
+        path: set:
+        mapAttrs (
+          name: value:
+          if isAttrs value then recurse (path ++ [ name ]) value else f (path ++ [ name ]) value
+        ) set;
+    in
+    recurse [ ];
   recursiveUpdate =
     a: b:
     a

@@ -216,13 +216,15 @@ let
             map (value: { inherit name value; }) (others loc tree name (sets.of name))
           ) unknown;
         in
-        if strays != [ ] then
-          fail loc "is a set of options, and was given something else" strays
-        else
-          {
-            options = mapAttrs (_: node: node.options) known;
-            config = mapAttrs (_: node: node.config) known // listToAttrs rest;
-          };
+        {
+          # Known without looking at any definition: definitions may depend on which options there are.
+          options = mapAttrs (_: node: node.options) known;
+          config =
+            if strays != [ ] then
+              fail loc "is a set of options, and was given something else" strays
+            else
+              mapAttrs (_: node: node.config) known // listToAttrs rest;
+        };
       result = walk prefix declared (map (m: define m.file m.config) collected);
       inherit (result) config options;
     in

@@ -1,0 +1,55 @@
+# What happens when a system is activated: before anything is changed, looks at what only the Mac itself can tell; then,
+# before the service starts, its directory and the image's root for the garbage collector.
+{ config, lib, ... }:
+let
+  cfg = config.services.drover;
+  gcRoot = "/nix/var/nix/gcroots/drover-guest-image";
+  image = if cfg.enable then dirOf (cfg.settings.guest.image or "") else "";
+  isInStore = lib.hasPrefix "${builtins.storeDir}/" image;
+in
+{
+  config = lib.mkMerge [
+    (lib.mkIf cfg.enable {
+      system.checks.text = lib.mkAfter (
+        ''
+          droverMacOS=$(sw_vers -productVersion)
+          if (( ''${droverMacOS%%.*} < 13 )); then
+            printf >&2 '\e[1;31merror: Drover needs macOS 13 or later, and this is %s, aborting activation\e[0m\n' "$droverMacOS"
+            printf >&2 'Update macOS, or set:\n'
+            printf >&2 '\n'
+            printf >&2 '    services.drover.enable = false;\n'
+            printf >&2 '\n'
+            exit 2
+          fi
+        ''
+        + lib.optionalString cfg.rosetta.enable ''
+          if ! arch -x86_64 /usr/bin/true 2>/dev/null; then
+            printf >&2 '\e[1;33mwarning: Drover is to build x86_64-linux, and Rosetta seems not to be installed\e[0m\n'
+            printf >&2 'Install it:\n'
+            printf >&2 '\n'
+            printf >&2 '    softwareupdate --install-rosetta\n'
+            printf >&2 '\n'
+            printf >&2 'or set services.drover.rosetta.enable = false.\n'
+          fi
+        ''
+      );
+
+      system.activationScripts.extraActivation.text = lib.mkAfter ''
+        install -d -m 0700 -o 0 -g 0 ${lib.escapeShellArg cfg.settings.stateDir}
+      '';
+    })
+    {
+      system.activationScripts.extraActivation.text = lib.mkAfter (
+        if isInStore then
+          ''
+            mkdir -p ${dirOf gcRoot}
+            ln -sfn ${lib.escapeShellArg image} ${gcRoot}
+          ''
+        else
+          ''
+            rm -f ${gcRoot}
+          ''
+      );
+    }
+  ];
+}

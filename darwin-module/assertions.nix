@@ -1,0 +1,65 @@
+# What is wrong on a Mac, with what to do about it. What can only be seen on the Mac itself is in activation.nix.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.drover;
+  inherit (cfg.settings) systems features;
+  quoted = lib.concatMapStringsSep ", " (name: "\"${name}\"");
+
+  possible = [
+    "aarch64-linux"
+    "x86_64-linux"
+  ];
+  impossible = lib.subtractLists possible systems;
+  linux-builder = config.nix.linux-builder;
+  # Its systems are a function of a whole NixOS configuration: not to be looked at where it is off.
+  overlap =
+    lib.optionals (options ? nix.linux-builder && linux-builder.enable)
+      (lib.intersectLists systems linux-builder.systems);
+in
+{
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      {
+        assertion = pkgs.stdenv.hostPlatform.isAarch64;
+        message = ''
+          services.drover needs a Mac with Apple silicon; this configuration is for ${pkgs.stdenv.hostPlatform.system}.
+          Disable it on this host, and let its Nix build on another host's Drover, through the ssh door.'';
+      }
+      {
+        assertion = impossible == [ ];
+        message = ''
+          services.drover.systems: guests on a Mac cannot build ${quoted impossible}. Remove it: they build ${quoted possible}.'';
+      }
+      {
+        assertion = lib.elem "x86_64-linux" systems -> cfg.rosetta.enable;
+        message = ''
+          services.drover.systems has "x86_64-linux", which guests on a Mac can only build with Rosetta. Set
+          services.drover.rosetta.enable = true, or remove "x86_64-linux" from services.drover.systems.'';
+      }
+      {
+        assertion = lib.elem "kvm" features -> cfg.nestedVirtualization;
+        message = ''
+          services.drover.supportedFeatures has "kvm", but guests have no /dev/kvm. Set
+          services.drover.nestedVirtualization = true (macOS 15 and an M3 or later), or remove "kvm".'';
+      }
+      {
+        assertion = overlap == [ ];
+        message = ''
+          services.drover and nix.linux-builder would both build ${quoted overlap}, and Nix would send builds to
+          either. Set nix.linux-builder.enable = false, or take the systems out of one of them.'';
+      }
+      {
+        assertion = cfg.settings.guest ? image;
+        message = ''
+          services.drover.guest.image: there is no image for guests to boot from. Import darwinModules.default of
+          Drover's flake, which brings one, or name the manifest of an image.'';
+      }
+    ];
+  };
+}

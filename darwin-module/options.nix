@@ -1,0 +1,60 @@
+# Options that only a Mac has, and what is particular about those that all hosts have.
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.drover;
+in
+{
+  options.services.drover = {
+    rosetta = {
+      enable = mkOption {
+        type = types.bool;
+        default = true;
+        description = ''
+          Whether guests run x86_64 programs, by Rosetta, which must be installed: `softwareupdate --install-rosetta`.
+        '';
+      };
+
+      cache = mkOption {
+        type = types.bool;
+        default = true;
+        description = "Whether what Rosetta has translated is kept for as long as the guest lives. Takes macOS 14.";
+      };
+    };
+
+    nestedVirtualization = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether guests have a /dev/kvm, so that builds can ask for the feature `kvm`, as NixOS tests do. Takes macOS 15
+        and an M3 or later.
+      '';
+    };
+  };
+
+  config = lib.mkIf cfg.enable {
+    services.drover = {
+      systems = lib.mkOptionDefault (
+        [ "aarch64-linux" ] ++ lib.optional cfg.rosetta.enable "x86_64-linux"
+      );
+      supportedFeatures = lib.mkOptionDefault (
+        [
+          "benchmark"
+          "big-parallel"
+        ]
+        ++ lib.optional cfg.nestedVirtualization "kvm"
+      );
+      memory = lib.mkOptionDefault "6GiB";
+      scratchSize = lib.mkOptionDefault "100GiB";
+      settings = {
+        driver = lib.mkDefault "vz";
+        guest = {
+          rosetta.enable = lib.mkDefault cfg.rosetta.enable;
+          rosetta.cache = lib.mkDefault cfg.rosetta.cache;
+          nestedVirtualization = lib.mkDefault cfg.nestedVirtualization;
+        };
+        log.file = lib.mkDefault "/var/log/drover.log";
+      };
+    };
+  };
+}

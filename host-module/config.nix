@@ -1,0 +1,65 @@
+# What both host modules make of their options.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.drover;
+  json = (pkgs.formats.json { }).generate "drover.yaml" cfg.settings;
+in
+{
+  config = lib.mkIf cfg.enable {
+    services.drover.settings = lib.mapAttrsRecursive (_: lib.mkDefault) {
+      stateDir = cfg.workingDirectory;
+      inherit (cfg) systems;
+      features = lib.unique (cfg.supportedFeatures ++ cfg.mandatoryFeatures);
+      pool = {
+        inherit (cfg)
+          maxGuests
+          warmGuests
+          jobsPerGuest
+          idleTimeout
+          ;
+      };
+      guest = {
+        inherit (cfg) cores memory scratchSize;
+      }
+      // lib.optionalAttrs (cfg.guest.image != null) { image = toString cfg.guest.image; };
+      doors.socket.path = "${cfg.settings.stateDir}/doors/nix.sock";
+      doors.ssh = {
+        inherit (cfg.ssh) listen;
+        # No keys, no door.
+        authorizedKeys = lib.optionals cfg.ssh.enable cfg.ssh.authorizedKeys;
+      };
+    }
+    // {
+      # A whole, so that it can be replaced by null.
+      metrics = lib.mkDefault (
+        if cfg.metrics.listen == null then null else { inherit (cfg.metrics) listen; }
+      );
+    };
+
+    # JSON is YAML.
+    services.drover.configFile =
+      if pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform then
+        pkgs.runCommand "drover.yaml" { } ''
+          ${cfg.package}/bin/drover check --config ${json}
+          cp ${json} $out
+        ''
+      else
+        json;
+
+    assertions = import ./assertions.nix { inherit cfg lib; };
+
+    warnings = lib.optional (!cfg.ssh.enable && cfg.ssh.authorizedKeys != [ ]) ''
+      services.drover.ssh.authorizedKeys has keys, but there is no ssh door to use them with. Set
+      services.drover.ssh.enable = true, or remove the keys.'';
+
+    environment.systemPackages = [ cfg.package ];
+    # The supervisor reads this path, and reads it again when it changes: so the service's own definition stays as it is,
+    # and nothing is restarted.
+    environment.etc."drover/drover.yaml".source = cfg.configFile;
+  };
+}

@@ -1,0 +1,44 @@
+# How Nix on this host is told of Drover: what `drover machines` prints, as it would be in nix.buildMachines.
+{ cfg, lib }:
+let
+  inherit (cfg.settings) doors;
+  # The script that the supervisor makes beside its socket.
+  connect = "${dirOf doors.socket.path}/connect";
+  encodedPath = lib.replaceStrings [ "%2F" ] [ "/" ] (lib.escapeURL connect);
+  columns = list: if list == [ ] then "-" else lib.concatStringsSep "," list;
+
+  bySocket = {
+    # For the host `localhost` Nix runs the program, and no ssh.
+    hostName = "localhost?remote-program=${encodedPath}";
+  };
+  bySsh = {
+    # Its address and its key are in ssh_config.
+    hostName = "drover";
+    sshKey = cfg.ssh.identityFile;
+  };
+  entry = {
+    protocol = "ssh-ng";
+    sshKey = null;
+    maxJobs = cfg.maxJobs + import ./queued-jobs.nix;
+    supportedFeatures = lib.subtractLists cfg.mandatoryFeatures cfg.settings.features;
+    inherit (cfg) speedFactor mandatoryFeatures;
+    inherit (cfg.settings) systems;
+  }
+  // (if cfg.door == "ssh" then bySsh else bySocket);
+in
+{
+  # For nix.buildMachines.
+  inherit entry;
+
+  # For a machines file that no module writes.
+  line = toString [
+    "${entry.protocol}://${entry.hostName}"
+    (columns entry.systems)
+    (if entry.sshKey == null then "-" else entry.sshKey)
+    entry.maxJobs
+    entry.speedFactor
+    (columns (entry.supportedFeatures ++ entry.mandatoryFeatures))
+    (columns entry.mandatoryFeatures)
+    "-"
+  ];
+}

@@ -1,0 +1,57 @@
+# A Mac's configuration with Drover, evaluated down to what ends up in files.
+{
+  # A module, as a user would write it.
+  configuration,
+  system ? "aarch64-darwin",
+  # Modules of others that it uses besides.
+  extraModules ? [ ],
+  # As the flake does.
+  hasFlake ? true,
+}:
+let
+  lib = import ./lib;
+  pkgs = import ./packages.nix {
+    inherit lib system;
+    extra = lib.optionalAttrs hasFlake { drover = pkgs.package "drover-1.0" { }; };
+  };
+  inherit
+    (lib.evalModules {
+      modules = [
+        ./hosts/darwin.nix
+        ../../darwin-module
+        configuration
+        { _module.args = { inherit pkgs; }; }
+      ]
+      ++ extraModules
+      ++ lib.optional hasFlake {
+        services.drover.guest.build = modules: pkgs.package "image-with-${toString (lib.length modules)}-modules" { };
+      };
+    })
+    config
+    ;
+  machinesFile = import ./hosts/machines-file.nix { inherit lib; };
+  etc = lib.mapAttrs (_: file: file.text) config.environment.etc;
+in
+{
+  failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
+  inherit (config) warnings;
+  inherit (config.services.drover) settings maxJobs;
+  configFile = config.services.drover.configFile.text;
+  inherit (config.launchd) daemons;
+  inherit etc;
+  packages = map (package: package.name) config.environment.systemPackages;
+  nixSettings = config.nix.settings;
+  inherit (config.nix) distributedBuilds;
+  machines = machinesFile config.nix.buildMachines + etc."nix/machines" or "";
+  determinate =
+    if config ? determinateNix then
+      {
+        machines = machinesFile config.determinateNix.buildMachines;
+        inherit (config.determinateNix) distributedBuilds customSettings;
+        nativeBuilder = config.determinateNix.determinateNixd.builder.state;
+      }
+    else
+      null;
+  checks = config.system.checks.text;
+  activation = config.system.activationScripts.extraActivation.text;
+}
