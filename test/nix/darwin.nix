@@ -31,12 +31,15 @@ let
     ;
   machinesFile = import ./hosts/machines-file.nix { inherit lib; };
   etc = lib.mapAttrs (_: file: file.text) config.environment.etc;
+  cfg = config.services.drover;
 in
-{
+lib.optionalAttrs cfg.enable {
+  inherit (cfg) settings maxJobs;
+  configFile = cfg.configFile.text;
+}
+// {
   failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
   inherit (config) warnings;
-  inherit (config.services.drover) settings maxJobs;
-  configFile = config.services.drover.configFile.text;
   inherit (config.launchd) daemons;
   inherit etc;
   packages = map (package: package.name) config.environment.systemPackages;

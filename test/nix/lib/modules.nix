@@ -118,8 +118,11 @@ let
       default = optional (option ? default) (
         define "its default" (lib.mkOverride optionDefaultPriority option.default)
       );
-      counted = effective (defs ++ default);
-      given = (effective defs).definitions;
+      set = effective defs;
+      given = set.definitions;
+      # A default that is overridden is not looked at: it may be an error.
+      counted =
+        if given != [ ] && set.highest < optionDefaultPriority then set else effective (defs ++ default);
       type = option.type or types.undeclared;
       value =
         if option.readOnly or false && builtins.length given > 1 then
@@ -171,23 +174,22 @@ let
       declared = foldl' (a: m: declare prefix a m.options) { } collected;
       freeform = foldl' (a: m: if m.freeformType == null then a else m.freeformType) null collected;
 
-      # Definitions at places where no option is declared.
+      # Definitions at places where no option is declared: [ ] or [ value ].
+      isAllowed =
+        siblings:
+        freeform != null
+        || (undeclared && !any isOption (attrValues (removeAttrs siblings [ "_module" ])));
       others =
-        loc: siblings: name: defs:
+        loc: defs:
         let
-          wrong = throw "The option `${show (loc ++ [ name ])}' does not exist${
-            builtins.concatStringsSep "" (map (d: ". Defined in `${d.file}'") defs)
-          }";
           held = (effective defs).definitions;
-          place = lib.drop (builtins.length prefix) (loc ++ [ name ]);
+          place = lib.drop (builtins.length prefix) loc;
           whole = map (d: d // { value = lib.setAttrByPath place d.value; }) held;
         in
         if freeform != null then
           optional (held != [ ]) (lib.getAttrFromPath place (types.mergeChecked prefix freeform whole))
-        else if undeclared && !any isOption (attrValues (removeAttrs siblings [ "_module" ])) then
-          [ (if held == [ ] then null else types.mergeChecked (loc ++ [ name ]) types.undeclared held) ]
         else
-          [ wrong ];
+          [ (if held == [ ] then null else types.mergeChecked loc types.undeclared held) ];
 
       walk =
         loc: tree: defs:
@@ -206,14 +208,14 @@ let
               {
                 options = evaluated;
                 config = evaluated.value;
+                unmatched = [ ];
               }
             else
               walk place node (sets.of name)
           ) tree;
           unknown = filter (name: !hasAttr name tree) sets.names;
           rest = concatMap (
-            name:
-            map (value: { inherit name value; }) (others loc tree name (sets.of name))
+            name: map (value: { inherit name value; }) (others (loc ++ [ name ]) (sets.of name))
           ) unknown;
         in
         {
@@ -223,13 +225,29 @@ let
             if strays != [ ] then
               fail loc "is a set of options, and was given something else" strays
             else
-              mapAttrs (_: node: node.config) known // listToAttrs rest;
+              mapAttrs (_: node: node.config) known // lib.optionalAttrs (isAllowed tree) (listToAttrs rest);
+          unmatched =
+            lib.optionals (!isAllowed tree) (
+              map (name: {
+                loc = loc ++ [ name ];
+                files = map (d: d.file) (sets.of name);
+              }) unknown
+            )
+            ++ concatMap (node: node.unmatched) (attrValues known);
         };
       result = walk prefix declared (map (m: define m.file m.config) collected);
-      inherit (result) config options;
+      inherit (result) config options unmatched;
     in
     {
-      config = removeAttrs config [ "_module" ];
+      config =
+        if unmatched != [ ] then
+          throw (
+            lib.concatMapStringsSep "\n" (
+              u: "The option `${show u.loc}' does not exist${lib.concatMapStrings (f: ". Defined in `${f}'") u.files}"
+            ) unmatched
+          )
+        else
+          removeAttrs config [ "_module" ];
       options = removeAttrs options [ "_module" ];
       _module.args = config._module.args;
     };

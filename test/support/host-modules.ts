@@ -1,0 +1,91 @@
+import { parseConfig } from '../../src/config/load.js';
+import type { ConfigProblem } from '../../src/config/errors.js';
+import type { Config } from '../../src/config/schema.js';
+import { evaluate } from './nix-eval.js';
+import type { NixVersion } from './nix.js';
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** What a host's configuration with Drover comes to: see test/nix/darwin.nix and test/nix/nixos.nix. */
+export interface HostSystem {
+  /** Messages of assertions that failed. */
+  readonly failed: readonly string[];
+  readonly warnings: readonly string[];
+  /** The configuration file's content. */
+  readonly settings: Json;
+  /** The script that builds and checks it. */
+  readonly configFile: string;
+  readonly maxJobs: number;
+  /** Texts of files in /etc; null: made of another file. */
+  readonly etc: Readonly<Record<string, string | null>>;
+  readonly packages: readonly string[];
+  /** The text of /etc/nix/machines. */
+  readonly machines: string;
+  readonly distributedBuilds: boolean;
+  readonly nixSettings: Json;
+}
+
+export interface DarwinSystem extends HostSystem {
+  readonly daemons: Readonly<
+    Record<string, { readonly command: string; readonly path: readonly string[] } & Json>
+  >;
+  /** Of Determinate's module, where it is there. */
+  readonly determinate: {
+    readonly machines: string;
+    readonly distributedBuilds: boolean;
+    readonly customSettings: Json;
+    readonly nativeBuilder: string | null;
+  } | null;
+  /** Shell scripts. */
+  readonly checks: string;
+  readonly activation: string;
+}
+
+/**
+ * A Mac with Drover.
+ * @param configuration a module, in Nix, as a user would write it
+ * @param more arguments of test/nix/darwin.nix, in Nix
+ * @throws Error with what Nix says
+ */
+export async function darwin(
+  configuration: string,
+  { more = '', version = 'debian' }: { readonly more?: string; readonly version?: NixVersion } = {},
+): Promise<DarwinSystem> {
+  const expression = `import ./test/nix/darwin.nix { configuration = ${enabled(configuration)}; ${more} }`;
+  return (await evaluate(version, expression)) as DarwinSystem;
+}
+
+function enabled(configuration: string): string {
+  return `{ imports = [ (${configuration}) { services.drover.enable = true; } ]; }`;
+}
+
+/** Keys of guests that only a Mac has. Their values are for the driver of such guests to check. */
+const MAC_KEYS = ['driver', 'guest.rosetta', 'guest.nestedVirtualization'];
+
+/** What Drover itself makes of a configuration file of a host module. @throws ConfigError */
+export function load(settings: Json): Config {
+  return parseConfig(JSON.stringify(settings, undefined, 2), 'drover.yaml', {
+    env: {},
+    uid: 0,
+    home: '/root',
+  });
+}
+
+/** Without what only a Mac has. */
+export function withoutMac(settings: Json): Json {
+  const omit = (from: Json, ...keys: readonly string[]): Json =>
+    Object.fromEntries(Object.entries(from).filter(([key]) => !keys.includes(key)));
+  const guest = omit(settings['guest'] as Json, 'rosetta', 'nestedVirtualization');
+  return { ...omit(settings, 'driver'), guest };
+}
+
+/** The keys of a configuration file of a Mac that Drover does not understand. */
+export function misunderstood(settings: Json): readonly string[] {
+  try {
+    load(settings);
+    return [];
+  } catch (error) {
+    const { problems } = error as { readonly problems: readonly ConfigProblem[] };
+    return problems.map(({ key }) => key).filter((key) => !MAC_KEYS.includes(key));
+  }
+}
