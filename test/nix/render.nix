@@ -32,8 +32,16 @@ let
     section "Unit" (
       lib.optionalAttrs (unit ? description) { Description = unit.description; }
       // lib.optionalAttrs (unit ? documentation) { Documentation = toString unit.documentation; }
+      // lib.optionalAttrs (unit ? startLimitIntervalSec) {
+        StartLimitIntervalSec = unit.startLimitIntervalSec;
+      }
       // lib.concatMapAttrs (key: _: list key unit) directives
       // (unit.unitConfig or { })
+    );
+  install =
+    unit:
+    section "Install" (
+      lib.optionalAttrs (unit.wantedBy or [ ] != [ ]) { WantedBy = toString unit.wantedBy; }
     );
 in
 {
@@ -46,14 +54,16 @@ in
         Environment = lib.mapAttrsToList (name: v: builtins.toJSON "${name}=${value v}") unit.environment;
       }
       // (unit.serviceConfig or { })
-    );
+    )
+    + install unit;
   socketText =
     unit:
     unitSection unit
     + section "Socket" (
       lib.optionalAttrs (unit.listenStreams or [ ] != [ ]) { ListenStream = unit.listenStreams; }
       // (unit.socketConfig or { })
-    );
+    )
+    + install unit;
   mountText = unit: unitSection unit + section "Mount" (unit.mountConfig or { });
 
   # fileSystems → the text of /etc/fstab: those that others are mounted on come first.

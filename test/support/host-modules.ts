@@ -41,6 +41,17 @@ export interface DarwinSystem extends HostSystem {
   readonly activation: string;
 }
 
+export interface NixosSystem extends HostSystem {
+  /** The text of drover.service, without PATH. */
+  readonly unit: string;
+  /** Names of the packages on its PATH. */
+  readonly path: readonly string[];
+  readonly services: readonly string[];
+  readonly sshConfig: string;
+  readonly tmpfiles: readonly string[];
+  readonly kernelModules: readonly string[];
+}
+
 /**
  * A Mac with Drover.
  * @param configuration a module, in Nix, as a user would write it
@@ -53,6 +64,20 @@ export async function darwin(
 ): Promise<DarwinSystem> {
   const expression = `import ./test/nix/darwin.nix { configuration = ${enabled(configuration)}; ${more} }`;
   return (await evaluate(version, expression)) as DarwinSystem;
+}
+
+/**
+ * A NixOS host with Drover.
+ * @param configuration a module, in Nix, as a user would write it
+ * @param more arguments of test/nix/nixos.nix, in Nix
+ * @throws Error with what Nix says
+ */
+export async function nixos(
+  configuration: string,
+  { more = '', version = 'debian' }: { readonly more?: string; readonly version?: NixVersion } = {},
+): Promise<NixosSystem> {
+  const expression = `import ./test/nix/nixos.nix { configuration = ${enabled(configuration)}; ${more} }`;
+  return (await evaluate(version, expression)) as NixosSystem;
 }
 
 function enabled(configuration: string): string {

@@ -11,7 +11,7 @@ export const DEMO_CACHE = join(REPOSITORY, '.cache/demo');
 export const IMAGES = join(REPOSITORY, '.cache/images');
 export const QEMU_DIR = join(REPOSITORY, '.cache/qemu/bin');
 
-type Requirement = 'root' | 'VMs' | 'modern Nix' | 'demo packages' | 'emulation';
+type Requirement = 'root' | 'VMs' | 'modern Nix' | 'demo packages' | 'emulation' | 'systemd';
 
 const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
   root: () =>
@@ -28,6 +28,10 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
     existsSync('/usr/lib/binfmt.d/qemu-aarch64.conf') && kernelHas('binfmt_misc')
       ? undefined
       : 'it takes qemu-user-static, and a kernel with binfmt_misc',
+  systemd: () =>
+    existsSync('/usr/bin/systemd-analyze') && kernelHas('cgroup2')
+      ? undefined
+      : 'it takes systemd (on Debian: apt-get install systemd), and a kernel with cgroup2',
 };
 
 /** What not every machine can have, so that even in CI tests may be left out for the want of it. */

@@ -27,14 +27,21 @@ rec {
   };
 
   # Moves mkIf, mkMerge, mkOverride and mkOrder from around a value into its definition. Of two priorities around each
-  # other the outer one counts.
-  unwrap =
+  # other the outer one counts. Conditions are moved too, or, where it is time to know, looked at: what is not to be is
+  # then not evaluated.
+  unwrapWith =
+    { isTime }:
+    let
+      unwrap = unwrapWith { inherit isTime; };
+    in
     definition:
     let
       inherit (definition) value;
       kind = typeOf value;
     in
-    if kind == "if" then
+    if kind == "if" && isTime then
+      if value.condition then unwrap (definition // { value = value.content; }) else [ ]
+    else if kind == "if" then
       unwrap (
         definition
         // {
@@ -69,7 +76,7 @@ rec {
   effective =
     definitions:
     let
-      held = filter ({ cond, ... }: cond) (concatMap unwrap definitions);
+      held = concatMap (unwrapWith { isTime = true; }) (filter ({ cond, ... }: cond) definitions);
       highest = foldl' (best: d: if priorityOf d < best then priorityOf d else best) 9999 held;
       best = filter (d: priorityOf d == highest) held;
     in
@@ -83,7 +90,7 @@ rec {
   attributes =
     definitions:
     let
-      unwrapped = concatMap unwrap definitions;
+      unwrapped = concatMap (unwrapWith { isTime = false; }) definitions;
       names = concatMap (d: if isAttrs d.value then builtins.attrNames d.value else [ ]) unwrapped;
     in
     {

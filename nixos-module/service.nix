@@ -1,0 +1,61 @@
+# The service. Nothing in it depends on the configuration file's content: a change of that reloads, it restarts nothing.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.services.drover;
+  inherit (cfg.settings) stateDir;
+  socketDir = dirOf cfg.settings.doors.socket.path;
+  writablePaths = [ stateDir ] ++ lib.optional (!lib.hasPrefix "${stateDir}/" socketDir) socketDir;
+in
+{
+  config = lib.mkIf cfg.enable {
+    # The service may not load modules.
+    boot.kernelModules = [ "overlay" ];
+
+    systemd.tmpfiles.rules = map (path: "d ${path} 0700 root root - -") writablePaths;
+
+    systemd.services.drover = {
+      description = "Drover, throw-away Linux builders for Nix";
+      wantedBy = [ "multi-user.target" ];
+      wants = [ "nix-daemon.socket" ];
+      after = [
+        "network.target"
+        "nix-daemon.socket"
+        # The systems that it has the kernel run are looked at once.
+        "systemd-binfmt.service"
+      ];
+      path = [
+        config.nix.package
+        pkgs.util-linux
+        # Statically linked: all the tools that a guest has.
+        pkgs.pkgsStatic.busybox
+      ]
+      ++ lib.optionals (cfg.driver == "qemu") [
+        pkgs.qemu_kvm
+        pkgs.virtiofsd
+      ];
+      # It waits for ten seconds and tries again, for as long as it takes: a mistake in the configuration file is
+      # corrected without anybody starting the service.
+      startLimitIntervalSec = 0;
+      serviceConfig = {
+        Type = "exec";
+        ExecStart = "${cfg.package}/bin/drover serve --config /etc/drover/drover.yaml";
+        ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
+        Restart = "always";
+        RestartSec = 10;
+        # Only the supervisor is told to end: it lets builds end for a minute (pool.drainTimeout). Guests end with it.
+        KillMode = "mixed";
+        TimeoutStopSec = 120;
+        # A build that takes too much memory is no reason to end all others.
+        OOMPolicy = "continue";
+        TasksMax = "infinity";
+        LimitNOFILE = 1048576;
+      }
+      // import ./hardening.nix { inherit writablePaths; };
+    };
+  };
+}
