@@ -34,7 +34,9 @@ in
   # reads one file of its input
   trivial = run "trivial" "busybox cat $input/stamp > $out" { input = builtins.storePath input; };
   hello = run "hello" "echo hello > $out" { };
-  output = run "output" "busybox dd if=/dev/zero of=$out bs=1000000 count=${outputMegabytes} 2> /dev/null" { };
+  output =
+    run "output" "busybox dd if=/dev/zero of=$out bs=1000000 count=${outputMegabytes} 2> /dev/null"
+      { };
   graph = run "graph" "echo $leaves > $out" {
     leaves = builtins.genList (number: leaf (toString number)) leaves;
   };

@@ -18,9 +18,9 @@ let
   impossible = lib.subtractLists possible systems;
   linux-builder = config.nix.linux-builder;
   # Its systems are a function of a whole NixOS configuration: not to be looked at where it is off.
-  overlap =
-    lib.optionals (options ? nix.linux-builder && linux-builder.enable)
-      (lib.intersectLists systems linux-builder.systems);
+  overlap = lib.optionals (options ? nix.linux-builder && linux-builder.enable) (
+    lib.intersectLists systems linux-builder.systems
+  );
 in
 {
   config = lib.mkIf cfg.enable {
@@ -33,8 +33,7 @@ in
       }
       {
         assertion = impossible == [ ];
-        message = ''
-          services.drover.systems: guests on a Mac cannot build ${quoted impossible}. Remove it: they build ${quoted possible}.'';
+        message = "services.drover.systems: guests on a Mac cannot build ${quoted impossible}. Remove it: they build ${quoted possible}.";
       }
       {
         assertion = lib.elem "x86_64-linux" systems -> cfg.rosetta.enable;

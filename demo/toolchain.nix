@@ -36,7 +36,9 @@ let
   ];
 
   unused = runtimeDebs ++ patchelfDebs ++ [ "busybox-static" ];
-  toolchainDebs = builtins.filter (name: !builtins.elem name unused) (builtins.attrNames manifest.debs);
+  toolchainDebs = builtins.filter (name: !builtins.elem name unused) (
+    builtins.attrNames manifest.debs
+  );
 
   # versions may hold characters that store names may not
   version = name: builtins.replaceStrings [ "~" ":" ] [ "-" "-" ] manifest.debs.${name}.version;

@@ -11,35 +11,36 @@ let
 in
 {
   config = lib.mkIf cfg.enable {
-    services.drover.settings = lib.mapAttrsRecursive (_: lib.mkDefault) {
-      stateDir = cfg.workingDirectory;
-      inherit (cfg) systems;
-      features = lib.unique (cfg.supportedFeatures ++ cfg.mandatoryFeatures);
-      pool = {
-        inherit (cfg)
-          maxGuests
-          warmGuests
-          jobsPerGuest
-          idleTimeout
-          ;
-      };
-      guest = {
-        inherit (cfg) cores memory scratchSize;
+    services.drover.settings =
+      lib.mapAttrsRecursive (_: lib.mkDefault) {
+        stateDir = cfg.workingDirectory;
+        inherit (cfg) systems;
+        features = lib.unique (cfg.supportedFeatures ++ cfg.mandatoryFeatures);
+        pool = {
+          inherit (cfg)
+            maxGuests
+            warmGuests
+            jobsPerGuest
+            idleTimeout
+            ;
+        };
+        guest = {
+          inherit (cfg) cores memory scratchSize;
+        }
+        // lib.optionalAttrs (cfg.guest.image != null) { image = toString cfg.guest.image; };
+        doors.socket.path = "${cfg.settings.stateDir}/doors/nix.sock";
+        doors.ssh = {
+          inherit (cfg.ssh) listen;
+          # No keys, no door.
+          authorizedKeys = lib.optionals cfg.ssh.enable cfg.ssh.authorizedKeys;
+        };
       }
-      // lib.optionalAttrs (cfg.guest.image != null) { image = toString cfg.guest.image; };
-      doors.socket.path = "${cfg.settings.stateDir}/doors/nix.sock";
-      doors.ssh = {
-        inherit (cfg.ssh) listen;
-        # No keys, no door.
-        authorizedKeys = lib.optionals cfg.ssh.enable cfg.ssh.authorizedKeys;
+      // {
+        # A whole, so that it can be replaced by null.
+        metrics = lib.mkDefault (
+          if cfg.metrics.listen == null then null else { inherit (cfg.metrics) listen; }
+        );
       };
-    }
-    // {
-      # A whole, so that it can be replaced by null.
-      metrics = lib.mkDefault (
-        if cfg.metrics.listen == null then null else { inherit (cfg.metrics) listen; }
-      );
-    };
 
     # JSON is YAML.
     services.drover.configFile =

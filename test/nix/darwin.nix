@@ -24,7 +24,8 @@ let
       ]
       ++ extraModules
       ++ lib.optional hasFlake {
-        services.drover.guest.build = modules: pkgs.package "image-with-${toString (lib.length modules)}-modules" { };
+        services.drover.guest.build =
+          modules: pkgs.package "image-with-${toString (lib.length modules)}-modules" { };
       };
     })
     config

@@ -15,7 +15,9 @@ let
         )
       )
     );
-  list = key: unit: lib.optionalAttrs (unit.${key} or [ ] != [ ]) { ${directives.${key}} = toString unit.${key}; };
+  list =
+    key: unit:
+    lib.optionalAttrs (unit.${key} or [ ] != [ ]) { ${directives.${key}} = toString unit.${key}; };
   directives = {
     after = "After";
     before = "Before";

@@ -140,12 +140,10 @@ rec {
     prefix: text: if hasPrefix prefix text then substring (stringLength prefix) (-1) text else text;
   removeSuffix =
     suffix: text:
-    if hasSuffix suffix text then
-      substring 0 (stringLength text - stringLength suffix) text
-    else
-      text;
+    if hasSuffix suffix text then substring 0 (stringLength text - stringLength suffix) text else text;
   stringToCharacters = text: genList (i: substring i 1 text) (stringLength text);
-  splitString = separator: text: filter builtins.isString (builtins.split (escapeRegex separator) text);
+  splitString =
+    separator: text: filter builtins.isString (builtins.split (escapeRegex separator) text);
   escape = list: replaceStrings list (map (c: "\\${c}") list);
   escapeRegex = escape (stringToCharacters "\\[{()^$?*+|.");
   escapeShellArg =
@@ -200,8 +198,10 @@ rec {
       default;
   hasAttrByPath =
     path: set:
-    path == [ ] || (isAttrs set && hasAttr (head path) set && hasAttrByPath (tail path) set.${head path});
-  getAttrFromPath = path: attrByPath path (throw "there is no attribute ${concatStringsSep "." path}");
+    path == [ ]
+    || (isAttrs set && hasAttr (head path) set && hasAttrByPath (tail path) set.${head path});
+  getAttrFromPath =
+    path: attrByPath path (throw "there is no attribute ${concatStringsSep "." path}");
   setAttrByPath =
     path: value: if path == [ ] then value else { ${head path} = setAttrByPath (tail path) value; };
   getAttrs = names: set: genAttrs names (name: set.${name});
@@ -212,8 +212,7 @@ rec {
       recurse =
         path: set:
         mapAttrs (
-          name: value:
-          if isAttrs value then recurse (path ++ [ name ]) value else f (path ++ [ name ]) value
+          name: value: if isAttrs value then recurse (path ++ [ name ]) value else f (path ++ [ name ]) value
         ) set;
     in
     recurse [ ];
@@ -249,7 +248,6 @@ rec {
       {
         mkKeyValue ? name: value: "${name}=${generators.mkValueStringDefault { } value}",
       }:
-      set:
-      concatLines (mapAttrsToList mkKeyValue set);
+      set: concatLines (mapAttrsToList mkKeyValue set);
   };
 }

@@ -85,8 +85,8 @@ let
       ];
 
   # A file that is imported twice counts once.
-  distinct =
-    (foldl'
+  distinct = (
+    foldl'
       (
         { seen, modules }:
         module:
@@ -102,7 +102,7 @@ let
         seen = [ ];
         modules = [ ];
       }
-    );
+  );
 
   declare =
     loc: a: b:
@@ -110,7 +110,9 @@ let
       throw "The option `${show loc}' is declared twice"
     else
       a
-      // mapAttrs (name: value: if hasAttr name a then declare (loc ++ [ name ]) a.${name} value else value) b;
+      // mapAttrs (
+        name: value: if hasAttr name a then declare (loc ++ [ name ]) a.${name} value else value
+      ) b;
 
   evalOption =
     loc: option: defs:
@@ -177,8 +179,7 @@ let
       # Definitions at places where no option is declared: [ ] or [ value ].
       isAllowed =
         siblings:
-        freeform != null
-        || (undeclared && !any isOption (attrValues (removeAttrs siblings [ "_module" ])));
+        freeform != null || (undeclared && !any isOption (attrValues (removeAttrs siblings [ "_module" ])));
       others =
         loc: defs:
         let
@@ -243,7 +244,10 @@ let
         if unmatched != [ ] then
           throw (
             lib.concatMapStringsSep "\n" (
-              u: "The option `${show u.loc}' does not exist${lib.concatMapStrings (f: ". Defined in `${f}'") u.files}"
+              u:
+              "The option `${show u.loc}' does not exist${
+                lib.concatMapStrings (f: ". Defined in `${f}'") u.files
+              }"
             ) unmatched
           )
         else

@@ -74,10 +74,7 @@ let
     let
       values = unique (map (d: d.value) defs);
     in
-    if length values == 1 then
-      head values
-    else
-      fail loc "has conflicting definition values" defs;
+    if length values == 1 then head values else fail loc "has conflicting definition values" defs;
   mergeOne =
     loc: defs:
     if length defs == 1 then
@@ -91,10 +88,7 @@ let
     let
       wrong = filter (d: !(type.check d.value)) defs;
     in
-    if wrong == [ ] then
-      type.merge loc defs
-    else
-      fail loc "is not of type `${type.description}'" wrong;
+    if wrong == [ ] then type.merge loc defs else fail loc "is not of type `${type.description}'" wrong;
   # The values at one place inside of an option: [ ] where no condition holds.
   mergeInner =
     loc: type: defs:
@@ -198,86 +192,89 @@ rec {
   );
   nonEmptyStr = simple "non-empty string" (x: isString x && match "[ \t\n]*" x == null);
   strMatching =
-    pattern:
-    simple "string matching the pattern ${pattern}" (x: isString x && match pattern x != null);
+    pattern: simple "string matching the pattern ${pattern}" (x: isString x && match pattern x != null);
   lines = joined "\n" "strings concatenated with \"\\n\"";
   commas = joined "," "strings concatenated with \",\"";
-  enum =
-    values:
-    simple "one of ${concatStringsSep ", " (map toJSON values)}" (x: elem x values);
+  enum = values: simple "one of ${concatStringsSep ", " (map toJSON values)}" (x: elem x values);
 
   path = simple "absolute path" (x: isStringLike x && hasPrefix "/" (toString x));
   package = simple "package" (
     x: (isAttrs x && x ? outPath) || (isStringLike x && hasPrefix builtins.storeDir (toString x))
   );
-  functionTo = type: typeAround type {
-    name = "functionTo";
-    description = "function that evaluates to a(n) ${type.description}";
-    check = x: isFunction x || (isAttrs x && x ? __functor);
-    merge =
-      loc: defs: argument:
-      mergeChecked (loc ++ [ "<function body>" ]) type (
-        map (d: d // { value = d.value argument; }) defs
-      );
-  };
+  functionTo =
+    type:
+    typeAround type {
+      name = "functionTo";
+      description = "function that evaluates to a(n) ${type.description}";
+      check = x: isFunction x || (isAttrs x && x ? __functor);
+      merge =
+        loc: defs: argument:
+        mergeChecked (loc ++ [ "<function body>" ]) type (map (d: d // { value = d.value argument; }) defs);
+    };
 
-  nullOr = type: typeAround type {
-    name = "nullOr";
-    description = "null or ${type.description}";
-    check = x: x == null || type.check x;
-    merge =
-      loc: defs:
-      if all (d: d.value == null) defs then
-        null
-      else if any (d: d.value == null) defs then
-        fail loc "is defined both null and not null" defs
-      else
-        type.merge loc defs;
-  };
-  either = a: b: typeAround a {
-    name = "either";
-    description = "${a.description} or ${b.description}";
-    check = x: a.check x || b.check x;
-    merge =
-      loc: defs:
-      if all (d: a.check d.value) defs then
-        a.merge loc defs
-      else if all (d: b.check d.value) defs then
-        b.merge loc defs
-      else
-        mergeEqual loc defs;
-  };
+  nullOr =
+    type:
+    typeAround type {
+      name = "nullOr";
+      description = "null or ${type.description}";
+      check = x: x == null || type.check x;
+      merge =
+        loc: defs:
+        if all (d: d.value == null) defs then
+          null
+        else if any (d: d.value == null) defs then
+          fail loc "is defined both null and not null" defs
+        else
+          type.merge loc defs;
+    };
+  either =
+    a: b:
+    typeAround a {
+      name = "either";
+      description = "${a.description} or ${b.description}";
+      check = x: a.check x || b.check x;
+      merge =
+        loc: defs:
+        if all (d: a.check d.value) defs then
+          a.merge loc defs
+        else if all (d: b.check d.value) defs then
+          b.merge loc defs
+        else
+          mergeEqual loc defs;
+    };
   oneOf = types: builtins.foldl' either (head types) (builtins.tail types);
-  coercedTo = from: convert: to: mkOptionType {
-    name = "coercedTo";
-    description = "${to.description} or ${from.description} convertible to it";
-    check = x: (from.check x && to.check (convert x)) || to.check x;
-    merge =
-      loc: defs:
-      to.merge loc (
-        map (d: if from.check d.value then d // { value = convert d.value; } else d) defs
-      );
-  };
+  coercedTo =
+    from: convert: to:
+    mkOptionType {
+      name = "coercedTo";
+      description = "${to.description} or ${from.description} convertible to it";
+      check = x: (from.check x && to.check (convert x)) || to.check x;
+      merge =
+        loc: defs:
+        to.merge loc (map (d: if from.check d.value then d // { value = convert d.value; } else d) defs);
+    };
 
-  listOf = type: typeAround type {
-    name = "listOf";
-    description = "list of ${type.description}";
-    check = isList;
-    merge =
-      loc: defs:
-      concatMap (
-        d:
+  listOf =
+    type:
+    typeAround type {
+      name = "listOf";
+      description = "list of ${type.description}";
+      check = isList;
+      merge =
+        loc: defs:
         concatMap (
-          value:
-          mergeInner (loc ++ [ "*" ]) type [
-            {
-              inherit (d) file;
-              inherit value;
-            }
-          ]
-        ) d.value
-      ) defs;
-  };
+          d:
+          concatMap (
+            value:
+            mergeInner (loc ++ [ "*" ]) type [
+              {
+                inherit (d) file;
+                inherit value;
+              }
+            ]
+          ) d.value
+        ) defs;
+    };
   nonEmptyListOf =
     type:
     addCheck (listOf type) (list: list != [ ])
