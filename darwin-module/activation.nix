@@ -33,22 +33,23 @@ in
           fi
         ''
       );
-
-      system.activationScripts.extraActivation.text = lib.mkAfter ''
-        install -d -m 0700 -o 0 -g 0 ${lib.escapeShellArg cfg.settings.stateDir}
-      '';
     })
     {
       system.activationScripts.extraActivation.text = lib.mkAfter (
-        if isInStore then
-          ''
-            mkdir -p ${dirOf gcRoot}
-            ln -sfn ${lib.escapeShellArg image} ${gcRoot}
-          ''
-        else
-          ''
-            rm -f ${gcRoot}
-          ''
+        lib.optionalString cfg.enable ''
+          install -d -m 0700 -o 0 -g 0 ${lib.escapeShellArg cfg.settings.stateDir}
+        ''
+        + (
+          if isInStore then
+            ''
+              mkdir -p ${dirOf gcRoot}
+              ln -sfn ${lib.escapeShellArg image} ${gcRoot}
+            ''
+          else
+            ''
+              rm -f ${gcRoot}
+            ''
+        )
       );
     }
   ];
