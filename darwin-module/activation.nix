@@ -23,7 +23,7 @@ in
           fi
         ''
         + lib.optionalString cfg.rosetta.enable ''
-          if ! arch -x86_64 /usr/bin/true 2>/dev/null; then
+          if ! /usr/bin/arch -x86_64 /usr/bin/true 2>/dev/null; then
             printf >&2 '\e[1;33mwarning: Drover is to build x86_64-linux, and Rosetta seems not to be installed\e[0m\n'
             printf >&2 'Install it:\n'
             printf >&2 '\n'

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -6,7 +6,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/
 import { execa } from 'execa';
 
 import { defaultConfig } from '../../src/config/load.js';
-import { runDrover } from '../support/drover.js';
+import { REPOSITORY, runDrover } from '../support/drover.js';
 import { darwin, load, misunderstood, withoutMac, type DarwinSystem } from '../support/host-modules.js';
 import { describeWith } from '../support/requirements.js';
 
@@ -159,6 +159,17 @@ describe('services.drover on nix-darwin', () => {
     expect(image(given)).toBe('/images/manifest.json');
     // Where the garbage collector has nothing to do with it.
     expect(given.activation).toContain('rm -f /nix/var/nix/gcroots/drover-guest-image\n');
+  });
+
+  test('has the options that docs/migrating.md names in place of those of others', async () => {
+    const text = await readFile(join(REPOSITORY, 'docs/migrating.md'), 'utf8');
+    const columns = text.split('\n').flatMap((line) => /^\|[^|]*\|([^|]*)\|/.exec(line)?.[1] ?? []);
+    const named = columns.flatMap((column) =>
+      [...column.matchAll(/`([^`]+)`/g)].map(([, name = '']) => name),
+    );
+    const options = new Set(['services.drover', ...plain.options]);
+    expect(named.filter((name) => !options.has(name))).toEqual([]);
+    expect(new Set(named).size).toBeGreaterThan(15);
   });
 
   test('is nothing where it is not enabled', async () => {
@@ -354,11 +365,15 @@ describe('what is looked at when a Mac activates its system', () => {
       writeFile(join(directory, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
     await program('sw_vers', `[ "$*" = -productVersion ] && echo ${macOS}`);
     await program('arch', `[ "$*" = "-x86_64 /usr/bin/true" ] && ${String(hasRosetta)}`);
-    return await execa('bash', ['--norc', '-c', `set -e -o pipefail\n${checks}\necho activated`], {
-      env: { PATH: `${directory}:/usr/bin:/bin` },
-      extendEnv: false,
-      reject: false,
-    });
+    return await execa(
+      'bash',
+      ['--norc', '-c', `set -e -o pipefail\n${checks.replaceAll('/usr/bin/arch', 'arch')}\necho activated`],
+      {
+        env: { PATH: `${directory}:/usr/bin:/bin` },
+        extendEnv: false,
+        reject: false,
+      },
+    );
   }
 
   test('macOS is recent enough', async () => {

@@ -29,7 +29,15 @@ let
       };
     })
     config
+    options
     ;
+  optionNames = lib.concatMap (
+    option:
+    if lib.isOption option then
+      [ (lib.concatStringsSep "." (lib.drop 2 option.loc)) ]
+    else
+      optionNames (lib.attrValues option)
+  );
   machinesFile = import ./hosts/machines-file.nix { inherit lib; };
   etc = lib.mapAttrs (_: file: file.text) config.environment.etc;
   cfg = config.services.drover;
@@ -39,6 +47,8 @@ lib.optionalAttrs cfg.enable {
   configFile = cfg.configFile.text;
 }
 // {
+  # Names of our own.
+  options = optionNames (lib.attrValues options.services.drover);
   failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
   inherit (config) warnings;
   inherit (config.launchd) daemons;

@@ -26,6 +26,8 @@ export interface HostSystem {
 }
 
 export interface DarwinSystem extends HostSystem {
+  /** Names of the options below `services.drover`. */
+  readonly options: readonly string[];
   readonly daemons: Readonly<
     Record<string, { readonly command: string; readonly path: readonly string[] } & Json>
   >;

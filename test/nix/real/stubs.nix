@@ -1,0 +1,22 @@
+# What an old or incomplete nixpkgs lacks to be evaluated: nothing of it is ever built.
+final: previous:
+let
+  shellcheck = final.runCommandLocal "shellcheck" {
+    passthru.compiler = final.bash;
+    meta.mainProgram = "shellcheck";
+  } "exit 1";
+in
+{
+  inherit shellcheck;
+  shellcheck-minimal = shellcheck;
+}
+// (
+  if previous ? replaceVarsWith then
+    { }
+  else
+    {
+      replaceVarsWith =
+        { replacements, ... }@arguments:
+        final.substituteAll (removeAttrs arguments [ "replacements" ] // replacements);
+    }
+)
