@@ -1,7 +1,11 @@
 # What the modules for nix-darwin and for NixOS have in common.
 {
   imports = [
-    ./options.nix
+    ./options/general.nix
+    ./options/guest.nix
+    ./options/machine.nix
+    ./options/pool.nix
+    ./options/ssh.nix
     ./config.nix
   ];
 }

@@ -1,0 +1,58 @@
+# What runs, and where it keeps its files.
+{ lib, pkgs, ... }:
+let
+  inherit (lib)
+    literalExpression
+    mkEnableOption
+    mkOption
+    types
+    ;
+  inherit (import ../types.nix { inherit lib; }) directory listen;
+in
+{
+  options.services.drover = {
+    enable = mkEnableOption "Drover, throw-away Linux builders for Nix";
+
+    package = mkOption {
+      type = types.package;
+      default =
+        pkgs.drover or (throw ''
+          services.drover.package: there is no pkgs.drover. Import the module from Drover's flake, add the flake's
+          overlays.default to nixpkgs.overlays, or set services.drover.package.'');
+      defaultText = literalExpression "pkgs.drover";
+      description = "The Drover to run.";
+    };
+
+    workingDirectory = mkOption {
+      type = directory;
+      default = "/var/lib/drover";
+      description = "Where Drover keeps everything that it writes. Only root can enter it.";
+    };
+
+    metrics.listen = mkOption {
+      type = types.nullOr listen;
+      default = "127.0.0.1:9419";
+      description = "Where metrics are served for Prometheus; null: nowhere.";
+    };
+
+    settings = mkOption {
+      type = import ../settings.nix { inherit lib pkgs; };
+      default = { };
+      example = {
+        pool.maxAge = "12h";
+        log.level = "debug";
+      };
+      description = ''
+        Configuration file, in which every key can be set that Drover knows. What is set here has precedence over
+        what follows from all other options.
+      '';
+    };
+
+    configFile = mkOption {
+      type = types.path;
+      internal = true;
+      readOnly = true;
+      description = "The configuration file, which was checked when it was built.";
+    };
+  };
+}

@@ -1,0 +1,51 @@
+# How many guests there are, and how large each of them is.
+{ lib, ... }:
+let
+  inherit (lib) mkOption types;
+  inherit (import ../types.nix { inherit lib; }) duration size;
+in
+{
+  options.services.drover = {
+    maxGuests = mkOption {
+      type = types.ints.between 1 1024;
+      default = 2;
+      description = "How many guests there are at most, at the same time.";
+    };
+
+    warmGuests = mkOption {
+      type = types.ints.between 0 1024;
+      default = 0;
+      description = "How many guests are kept booted while nothing builds.";
+    };
+
+    jobsPerGuest = mkOption {
+      type = types.ints.between 1 1024;
+      default = 4;
+      description = "How many builds run at the same time in one guest.";
+    };
+
+    idleTimeout = mkOption {
+      type = duration;
+      default = "5m";
+      description = "For how long a guest that builds nothing is kept.";
+    };
+
+    cores = mkOption {
+      type = types.ints.between 0 1024;
+      default = 0;
+      description = "Cores of one guest, and of each build in it; 0: all of the host's.";
+    };
+
+    memory = mkOption {
+      type = size;
+      description = "Memory of one guest that is a machine of its own. A guest takes of it what it touches.";
+    };
+
+    scratchSize = mkOption {
+      type = size;
+      description = ''
+        How much one guest can write: outputs, build directories, everything. A bound, not a reservation.
+      '';
+    };
+  };
+}

@@ -1,0 +1,155 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { execa } from 'execa';
+
+import { darwin } from '../support/host-modules.js';
+
+const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEaKvjLndRKpfZtYZ7Zb+nUULxaRE54cdxfBspGKKkrN me@example';
+
+describe('what does not fit together is refused, with advice', () => {
+  const d = (text: string): string => `{ services.drover = { ${text} }; }`;
+  test.each([
+    ['more warm guests than guests', d('warmGuests = 3;'), /warmGuests is 3, more than the 2 of.*maxGuests/s],
+    ['an ssh door for nobody', d('ssh.enable = true;'), /nobody could use that door.*authorizedKeys/s],
+    ['Nix at an ssh door that is not there', d('door = "ssh";'), /there is no ssh door.*ssh\.enable = true/s],
+    [
+      'a port that nobody knows',
+      d(`ssh = { enable = true; authorizedKeys = [ "${KEY}" ]; listen = "[::]:0"; };`),
+      /any free port.*Choose one/s,
+    ],
+    [
+      'a system that is not to be had',
+      d('systems = [ "aarch64-linux" "armv7l-linux" ];'),
+      /cannot build "armv7l-linux"\. Remove it: they build "aarch64-linux", "x86_64-linux"/,
+    ],
+    [
+      'x86_64 without Rosetta',
+      d('systems = [ "x86_64-linux" ]; rosetta.enable = false;'),
+      /only build with Rosetta.*rosetta\.enable = true/s,
+    ],
+    [
+      'kvm without nested virtualization',
+      d('supportedFeatures = [ "kvm" ];'),
+      /guests have no \/dev\/kvm.*nestedVirtualization = true/s,
+    ],
+    ['kvm by settings', d('settings.features = [ "kvm" ];'), /guests have no \/dev\/kvm/],
+    [
+      'the same systems as linux-builder',
+      '{ nix.linux-builder.enable = true; }',
+      /would both build "aarch64-linux".*nix\.linux-builder\.enable = false/s,
+    ],
+  ])('%s', async (_, configuration, message) => {
+    expect((await darwin(configuration)).failed).toEqual([expect.stringMatching(message)]);
+  });
+
+  test('a Mac with an Intel processor', async () => {
+    const { failed } = await darwin('{ }', { more: 'system = "x86_64-darwin";' });
+    expect(failed).toEqual([expect.stringMatching(/Apple silicon; this configuration is for x86_64-darwin/)]);
+  });
+
+  test('no image, and no package, where the flake is not used', async () => {
+    const more = 'hasFlake = false;';
+    await expect(darwin('{ }', { more })).rejects.toThrow(
+      /there is no pkgs\.drover\. Import the module from Drover's flake, add the flake's\s+overlays\.default/,
+    );
+    const { failed } = await darwin(
+      '{ pkgs, ... }: { services.drover.package = pkgs.package "drover-2" { }; }',
+      { more },
+    );
+    expect(failed).toEqual([expect.stringMatching(/there is no image for guests.*darwinModules\.default/s)]);
+  });
+
+  test('linux-builder for other systems is no matter', async () => {
+    const others = '{ nix.linux-builder = { enable = true; systems = [ "riscv64-linux" ]; }; }';
+    expect((await darwin(others)).failed).toEqual([]);
+  });
+
+  test('keys for a door that is closed are only a warning', async () => {
+    const { failed, warnings } = await darwin(d(`ssh.authorizedKeys = [ "${KEY}" ];`));
+    expect(failed).toEqual([]);
+    expect(warnings).toEqual([expect.stringMatching(/no ssh door to use them with.*ssh\.enable = true/s)]);
+  });
+
+  test.each([
+    [
+      'memory = 8192;',
+      /`services\.drover\.memory' is not of type `size with its unit, such as "8GiB" or "512MiB"'/,
+    ],
+    ['scratchSize = "20 gigabytes";', /scratchSize' is not of type `size with its unit/],
+    ['idleTimeout = "5 minutes";', /idleTimeout' is not of type `duration, such as "5m"/],
+    ['idleTimeout = 300;', /idleTimeout' is not of type/],
+    ['maxGuests = 0;', /maxGuests' is not of type `integer between 1 and 1024/],
+    ['systems = [ ];', /systems' is not of type `non-empty list/],
+    ['systems = [ "aarch64-linux x86_64-linux" ];', /systems\.\*' is not of type `word without spaces/],
+    ['supportedFeatures = "kvm";', /supportedFeatures' is not of type `list of/],
+    ['ssh.listen = "::1:22";', /ssh\.listen' is not of type `address and port/],
+    ['metrics.listen = "9419";', /metrics\.listen' is not of type `null or address and port/],
+    ['ssh = { enable = true; authorizedKeys = [ "a\\nb" ]; };', /authorizedKeys\.\*' is not of type/],
+    [
+      'workingDirectory = "/var/lib/my drover";',
+      /workingDirectory' is not of type `absolute path of letters/,
+    ],
+    ['workingDirectory = "drover";', /workingDirectory' is not of type/],
+    ['door = "tcp";', /door' is not of type `null or one of "socket", "ssh"'/],
+    ['settings.pool.maxGuests = "3";', /settings\.pool\.maxGuests' is not of type `positive integer/],
+    ['maxGuest = 3;', /`services\.drover\.maxGuest' does not exist/],
+    ['protocol = "ssh";', /`services\.drover\.protocol' does not exist/],
+    ['rosetta = true;', /`services\.drover\.rosetta' is a set of options/],
+    ['configFile = "/etc/drover.yaml";', /configFile' is read-only/],
+  ])('%s', async (setting, message) => {
+    await expect(darwin(d(setting))).rejects.toThrow(message);
+  });
+});
+
+describe('what is looked at when a Mac activates its system', () => {
+  let directory: string;
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'drover-activation-'));
+  });
+  afterEach(async () => {
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  /** Runs the checks as nix-darwin does, on a Mac of that version. */
+  async function check(configuration: string, macOS: string, hasRosetta: boolean) {
+    const { checks } = await darwin(configuration);
+    const program = (name: string, text: string): Promise<void> =>
+      writeFile(join(directory, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    await program('sw_vers', `[ "$*" = -productVersion ] && echo ${macOS}`);
+    await program('arch', `[ "$*" = "-x86_64 /usr/bin/true" ] && ${String(hasRosetta)}`);
+    return await execa(
+      'bash',
+      ['--norc', '-c', `set -e -o pipefail\n${checks.replaceAll('/usr/bin/arch', 'arch')}\necho activated`],
+      {
+        env: { PATH: `${directory}:/usr/bin:/bin` },
+        extendEnv: false,
+        reject: false,
+      },
+    );
+  }
+
+  test('macOS is recent enough', async () => {
+    for (const macOS of ['13.0', '14.7.1', '26.1']) {
+      expect(await check('{ }', macOS, true)).toMatchObject({ exitCode: 0, stdout: 'activated', stderr: '' });
+    }
+    for (const macOS of ['12.7.6', '11.3']) {
+      const { exitCode, stdout, stderr } = await check('{ }', macOS, true);
+      expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+      expect(stderr).toContain(
+        `error: Drover needs macOS 13 or later, and this is ${macOS}, aborting activation`,
+      );
+      expect(stderr).toContain('services.drover.enable = false;');
+    }
+  });
+
+  test('Rosetta is installed, if it is to be used', async () => {
+    const missing = await check('{ }', '15.1', false);
+    expect(missing).toMatchObject({ exitCode: 0, stdout: 'activated' });
+    expect(missing.stderr).toContain('softwareupdate --install-rosetta');
+    const unused = await check('{ services.drover.rosetta.enable = false; }', '15.1', false);
+    expect(unused).toMatchObject({ exitCode: 0, stderr: '' });
+  });
+});
