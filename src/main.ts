@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --max-semi-space-size=1 --expose-gc
+#!/usr/bin/env -S node --max-semi-space-size=1 --no-opt --expose-gc
 // Above: a small young generation keeps an idle supervisor 10 MB smaller, and costs the relay nothing; gc is called
 // when the last guest has gone.
 import { readFileSync } from 'node:fs';
