@@ -33,6 +33,9 @@ export interface SupervisorParts {
   readonly log: Log;
 }
 
+/** Garbage of less than this relayed is not worth a collection, in bytes. */
+const COLLECT_AFTER_BYTES = 64 * 1024 * 1024;
+
 /** Where the ssh door's host key is kept. */
 export function hostKeyFile(stateDir: string): string {
   return join(stateDir, 'ssh/host_ed25519_key');
@@ -57,6 +60,8 @@ export class Supervisor {
   readonly #closers: (() => Promise<void>)[] = [];
   #state: Status['state'] = 'running';
   readonly #metrics: ReturnType<typeof collectMetrics>;
+  /** Since garbage was collected last. */
+  #relayedBytes = 0;
   #sshPort: number | undefined;
   #metricsPort: number | undefined;
 
@@ -86,9 +91,18 @@ export class Supervisor {
     });
     this.onEvent((event) => {
       this.#totals.count(event);
-      // A large output leaves garbage that an idle process never comes to collect. Without --expose-gc there is no gc.
-      if (event.type === 'guest-state' && event.to === 'stopped' && this.#pool.isEmpty) globalThis.gc?.();
+      this.#collectGarbage(event);
     });
+  }
+
+  /** A large output leaves garbage that an idle process never comes to collect. Without --expose-gc there is no gc. */
+  #collectGarbage(event: DroverEvent): void {
+    if (event.type === 'session-closed') this.#relayedBytes += event.receivedBytes + event.sentBytes;
+    const rests = this.#front.sessions === 0 && this.#relayedBytes >= COLLECT_AFTER_BYTES;
+    const isEmpty = event.type === 'guest-state' && event.to === 'stopped' && this.#pool.isEmpty;
+    if (!rests && !isEmpty) return;
+    this.#relayedBytes = 0;
+    globalThis.gc?.();
   }
 
   /**
