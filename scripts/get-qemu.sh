@@ -36,6 +36,8 @@ trap 'rm -rf "$state" "$new"' EXIT
 rm -rf "$prefix" "$new"
 private_apt_setup "$state" trixie
 private_apt_unpack "$state" "$new" qemu-system-x86 qemu-system-arm qemu-system-data seabios virtiofsd
+# Beside QEMU's own firmware, which it finds by its own place; these it would look for in the host's /usr/share.
+cp "$new"/usr/share/seabios/*.bin "$new/usr/share/qemu/"
 rm -rf "$new"/usr/share/{doc,man,icons,applications,lintian,bug} "$new"/usr/share/qemu/*.fd
 loader=$(cd "$new" && echo usr/lib/*-linux-gnu/ld-linux-*.so.*)
 mkdir "$new/bin"

@@ -28,10 +28,10 @@ mkdir -p "$new/etc/systemd/system"
 cp "$dir/units/"* "$new/etc/systemd/system/"
 mkdir -p "$new/opt/drover"
 mount --bind "$drover" "$new/opt/drover"
-ln -s /opt/drover/dist/main.js "$new/usr/local/bin/drover"
+ln -sf /opt/drover/dist/main.js "$new/usr/local/bin/drover"
 
 cd "$new"
-mkdir old
+mkdir -p old
 pivot_root . old
 umount -l /old
 exec env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin container=test \
