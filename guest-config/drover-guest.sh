@@ -41,8 +41,9 @@ register() {
 # Passes the registration on if all its paths are there. Others are in $work/missing.
 registrable() {
   cat > "$work/dump" || fail "no room for the registration"
-  # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
-  mount -o remount "$store" || fail "cannot remount $store"
+  # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that. With
+  # a source named, mount does not look up, and repeat, the options that it has: overlayfs refuses them since util-linux 2.39.
+  mount -o remount overlay "$store" || fail "cannot remount $store"
   # VirtioFS believes for a second what it has looked up, and would open a file that was removed on the host meanwhile
   # ("stale file handle"): only what is not in the cache is asked for. (Not in namespaces, where the cache is the host's.)
   if [ "${1-}" = --again ] && grep -q ' virtiofs ' /proc/mounts; then

@@ -93,7 +93,7 @@ describe('drover-guest', () => {
     expect([exitCode, stdout]).toEqual([0, '']);
     expect((await calls()).split('\n').sort()).toEqual([
       '',
-      `${dir}/bin/mount -o remount ${dir}/store`,
+      `${dir}/bin/mount -o remount overlay ${dir}/store`,
       `${dir}/bin/nix-store --load-db`,
     ]);
     expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
