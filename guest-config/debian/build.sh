@@ -46,7 +46,7 @@ need flock util-linux
 mkdir -p "$directory"
 exec 9>"$directory/.lock"
 flock 9
-scripts=$(cat "$0" "$here/init.sh" "$here/../drover-guest.sh" | sha256sum | cut -c 1-16)
+scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port}.sh "$here/../sshd_config" | sha256sum | cut -c 1-16)
 if [ "$(cat "$directory/.complete" 2>/dev/null)" = "$scripts" ]; then
   echo "the $architecture image is complete in $directory"
   exit 0
@@ -107,6 +107,8 @@ done
 ln -s ../bin/busybox "$root/usr/sbin/poweroff"
 cp "$here/../drover-guest.sh" "$root/usr/bin/drover-guest"
 cp "$here/init.sh" "$root/init"
+mkdir -p "$root/usr/lib/drover"
+cp "$here/../take-identity.sh" "$here/../ssh-port.sh" "$root/usr/lib/drover/"
 chmod 755 "$root/usr/bin/drover-guest" "$root/init"
 
 echo 'root:x:0:0:root:/root:/bin/sh
@@ -123,25 +125,7 @@ printf 'root:x:0:\ntty:x:5:\nnixbld:x:30000:%s\nnogroup:x:65534:\n' "${members#,
 printf 'passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n' >"$root/etc/nsswitch.conf"
 for file in services protocols; do [ ! -e "$packages/etc/$file" ] || cp "$packages/etc/$file" "$root/etc/$file"; done
 find "$packages/usr/share/ca-certificates" -name '*.crt' -exec cat {} + >"$root/etc/ssl/certs/ca-certificates.crt"
-cat >"$root/etc/ssh/sshd_config" <<'EOF'
-HostKey /run/drover/host_key
-AuthorizedKeysFile /run/drover/authorized_keys
-StrictModes no
-PermitRootLogin prohibit-password
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-UseDNS no
-PrintMotd no
-PrintLastLog no
-# sshd forwards to Unix sockets only where it forwards TCP too
-AllowTcpForwarding local
-AllowAgentForwarding no
-AllowStreamLocalForwarding local
-# as many channels as a guest can have jobs, and more
-MaxSessions 4096
-SetEnv PATH=/usr/bin:/bin:/sbin
-EOF
+{ cat "$here/../sshd_config" && echo 'SetEnv PATH=/usr/bin:/bin:/sbin'; } >"$root/etc/ssh/sshd_config"
 
 release=$(basename "$packages"/usr/lib/modules/*)
 mkdir -p "$root/lib/modules"

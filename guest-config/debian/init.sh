@@ -34,21 +34,15 @@ if [ -z "${DROVER_STAGE2-}" ]; then
   exec chroot . /init
 fi
 
-# Block devices by what the host calls them.
-config_disk='' scratch_disk=''
+must mount -t tmpfs -o mode=0755 tmpfs /run
+mkdir -p /run/sshd /run/lower /run/scratch /dev/pts /dev/shm
+sh /usr/lib/drover/take-identity.sh /run/drover || poweroff -f # it has said why
+scratch_disk=''
 for disk in /sys/block/vd*; do
   serial='' # the kernel ends it with no newline
   read -r serial < "$disk/serial"
-  case $serial in
-    drover-config) config_disk=/dev/${disk##*/} ;;
-    drover-scratch) scratch_disk=/dev/${disk##*/} ;;
-  esac
+  [ "$serial" != drover-scratch ] || scratch_disk=/dev/${disk##*/}
 done
-[ -n "$config_disk" ] || die "there is no disk drover-config"
-
-must mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir -p /run/drover /run/sshd /run/lower /run/scratch /dev/pts /dev/shm
-must tar -xf "$config_disk" -C /run/drover
 name=guest scratch_bytes=0 network=none share=none
 # shellcheck disable=SC1091 # written by the driver
 . /run/drover/guest.env
@@ -78,7 +72,6 @@ ln -sf /run/drover/manifest.json /etc/drover/manifest.json
 NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt TMPDIR=/build nix-daemon &
 daemon=$!
 
-hostname "$name"
 echo "127.0.0.1 localhost $name" > /etc/hosts
 ip link set lo up
 if [ "$network" = host ]; then
@@ -89,25 +82,14 @@ if [ "$network" = host ]; then
   echo "nameserver 10.0.2.3" > /etc/resolv.conf
 fi
 
-port=''
-for candidate in /sys/class/virtio-ports/*; do
-  read -r label < "$candidate/name" || continue
-  [ "$label" != drover.ssh ] || port=/dev/${candidate##*/}
-done
-[ -n "$port" ] || die "there is no port drover.ssh"
-
 until [ -S /nix/var/nix/daemon-socket/socket ]; do
   kill -0 "$daemon" || die "nix-daemon has ended"
   sleep 0.01
 done
 say "guest is up"
 
-# One SSH connection over the port for the whole life of the guest. The host's first line says that it is there: until
-# then reading gives end of file. sshd goes before builds, so that it answers however busy they are.
-{
-  until read -r line && [ "$line" = drover ]; do sleep 0.02; done
-  exec /usr/sbin/sshd -i -e -f /etc/ssh/sshd_config 2> /dev/console
-} <> "$port" >&0 & # a port can be opened only once
+# One SSH connection over the port for the whole life of the guest.
+sh /usr/lib/drover/ssh-port.sh /usr/sbin/sshd -i -e -f /etc/ssh/sshd_config 2> /dev/console &
 sshd=$!
 # Before builds, so that it answers however busy they are.
 renice -n -10 "$sshd" > /dev/null

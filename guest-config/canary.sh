@@ -1,0 +1,32 @@
+#!/bin/sh
+# canary.sh DIRECTORY: runs a small x86_64 program, where DIRECTORY's guest.env says that the guest is to have Rosetta. If
+# that fails, the guest says so on its console and in its answer to hello, and its Nix refuses builds for x86_64-linux,
+# which would fail for reasons that nobody understands.
+set -eu
+directory=$1
+rosetta=off
+# shellcheck disable=SC1091 # written by the driver
+. "$directory/guest.env"
+status=none
+if [ "$rosetta" != off ]; then
+  # The headers of a static ELF file, then: mov edi, 42; mov eax, 60 (exit); syscall.
+  {
+    printf '\177ELF\002\001\001\000\000\000\000\000\000\000\000\000'
+    printf '\002\000\076\000\001\000\000\000\170\000\100\000\000\000\000\000'
+    printf '\100\000\000\000\000\000\000\000\000\000\000\000\000\000\000\000'
+    printf '\000\000\000\000\100\000\070\000\001\000\000\000\000\000\000\000'
+    printf '\001\000\000\000\005\000\000\000\000\000\000\000\000\000\000\000'
+    printf '\000\000\100\000\000\000\000\000\000\000\100\000\000\000\000\000'
+    printf '\204\000\000\000\000\000\000\000\204\000\000\000\000\000\000\000'
+    printf '\000\020\000\000\000\000\000\000'
+    printf '\277\052\000\000\000\270\074\000\000\000\017\005'
+  } > "$directory/canary"
+  chmod 700 "$directory/canary"
+  status=0
+  timeout 5 "$directory/canary" 2> /dev/null || status=$?
+  rm -f "$directory/canary"
+  [ "$status" != 42 ] || exit 0
+  echo "drover: x86_64 programs do not run in this guest (exit status $status): x86_64-linux is not offered" >> "${DROVER_CONSOLE:-/dev/console}"
+fi
+echo x86_64-linux >> "${DROVER_BROKEN_SYSTEMS:-/run/drover-broken-systems}"
+sed -i '/^extra-platforms *=/s/ x86_64-linux\( \|$\)/\1/' "$directory/nix.conf"

@@ -1,0 +1,40 @@
+#!/bin/sh
+# take-identity.sh DIRECTORY: takes the files with which the host says who this guest is (docs/images.md) to DIRECTORY,
+# from the disk drover-config if there is one, else from the share drover; and takes its name.
+set -eu
+umask 077
+directory=$1
+
+die() {
+  echo "drover: $*" >> "${DROVER_CONSOLE:-/dev/console}"
+  exit 1
+}
+
+config_disk=
+for disk in "${DROVER_SYS:-/sys}"/block/*; do
+  serial=
+  [ ! -r "$disk/serial" ] || read -r serial < "$disk/serial" || true # the kernel ends it with no newline
+  [ "$serial" != drover-config ] || config_disk=${DROVER_DEV:-/dev}/${disk##*/}
+done
+
+mkdir -p "$directory"
+if [ -n "$config_disk" ]; then
+  tar -xf "$config_disk" -C "$directory" || die "the disk drover-config cannot be read"
+else
+  mkdir -p "$directory/share"
+  mount -t virtiofs -o ro drover "$directory/share" ||
+    die "the host has not said who this guest is: there is neither a disk drover-config nor a share drover"
+  cp "$directory"/share/* "$directory" || die "the share drover cannot be read"
+  umount "$directory/share"
+  rmdir "$directory/share"
+fi
+for file in guest.env nix.conf manifest.json host_key authorized_keys; do
+  [ -s "$directory/$file" ] || die "the host has given this guest no $file"
+done
+# sshd takes no key that others can read, and VirtioFS does not tell modes truly.
+chmod 600 "$directory"/*
+
+name=guest
+# shellcheck disable=SC1091 # written by the driver
+. "$directory/guest.env"
+echo "$name" > "${DROVER_PROC:-/proc}/sys/kernel/hostname"
