@@ -38,7 +38,7 @@ case $what in
     node_modules/.bin/eslint .
     node_modules/.bin/tsc -p tsconfig.json
     node_modules/.bin/knip
-    shellcheck scripts/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh demo/*.sh .ci/run
+    shellcheck scripts/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh .ci/run
     ;;
   bench)
     need_root "the benchmark"

@@ -11,7 +11,7 @@ for what in "$@"; do
   case $what in
     run) packages="$packages nix-bin busybox-static util-linux" ;;
     demo) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev" ;;
-    test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static cpio xz-utils zstd shellcheck systemd" ;;
+    test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static cpio xz-utils zstd e2fsprogs jq shellcheck systemd" ;;
     check) packages="$packages shellcheck" ;;
     bench) packages="$packages openssh-client openssh-server" ;;
     *) echo "setup.sh: unknown: $what" >&2; exit 2 ;;
@@ -27,7 +27,7 @@ fi
 # In a subshell: a command that is there in some other way, such as through Nix, will do as well.
 is_there() {
   case $1 in
-    gcc | g++ | make | python3 | curl | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
+    gcc | g++ | make | python3 | curl | jq | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
     nix-bin) command -v nix-daemon > /dev/null ;;
     util-linux) command -v nsenter > /dev/null && command -v setpriv > /dev/null ;;
     openssh-client) command -v ssh > /dev/null ;;

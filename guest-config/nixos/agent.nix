@@ -1,0 +1,15 @@
+# drover-guest, the same file as in every other kind of guest.
+{ pkgs, ... }:
+{
+  environment.systemPackages = [
+    (pkgs.runCommandLocal "drover-guest" { } ''
+      install -D -m 755 ${../drover-guest.sh} $out/bin/drover-guest
+    '')
+    # What it calls, besides systemd's poweroff and Nix.
+    pkgs.coreutils
+    pkgs.findutils
+    pkgs.gawk
+    pkgs.gnugrep
+    pkgs.util-linux
+  ];
+}

@@ -1,0 +1,88 @@
+# From the kernel, which is booted directly, to the guest's own root: as little as possible, and nothing that waits.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+{
+  boot = {
+    loader.grub.enable = false;
+    # Whatever the host gives a guest is virtio, on PCI.
+    initrd.includeDefaultModules = false;
+    initrd.kernelModules = [
+      "virtio_pci"
+      "virtio_console"
+      "virtio_blk"
+      "virtiofs"
+      "overlay"
+      "ext4"
+    ];
+    # Reading some more of a file that is in the host's memory takes less time than decompression.
+    initrd.compressor = "cat";
+
+    kernelParams = lib.mkAfter [
+      "quiet"
+      # A panic ends the guest at once instead of leaving it hanging.
+      "panic=-1"
+      "cryptomgr.notests"
+      "audit=0"
+      "nowatchdog"
+      # Besides, systemd takes 0.2 s to set up the BPF module, twice, for a setting that nothing here has.
+      "lsm=landlock,yama"
+      # Otherwise systemd asks the console for its size, and waits up to a second for an answer that never comes.
+      "TERM=dumb"
+      # Handed on to systemd by the kernel. After five changes of the mount table systemd starts no mount for the rest of
+      # that second, which a boot would run into twice.
+      "SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST=1000"
+      # A device of the contract that is not there is missing, not late.
+      "systemd.default_device_timeout_sec=10"
+    ];
+
+    initrd.systemd = {
+      enable = true;
+      emergencyAccess = false;
+      # Nobody is there to help: say what has failed, and end.
+      services.drover-boot-failed = {
+        description = "End of a guest that does not boot";
+        wantedBy = [ "emergency.target" ];
+        unitConfig.DefaultDependencies = false;
+        serviceConfig = {
+          Type = "oneshot";
+          ExecStart = "${pkgs.runtimeShell} ${../boot-failed.sh}";
+        };
+        path = [ config.boot.initrd.systemd.package ];
+      };
+      storePaths = [
+        pkgs.runtimeShell
+        "${../boot-failed.sh}"
+        "${config.boot.initrd.systemd.package}/bin/journalctl"
+        "${config.boot.initrd.systemd.package}/bin/systemctl"
+      ];
+    }
+    # A chip that no guest has.
+    // lib.optionalAttrs (options.boot.initrd.systemd ? tpm2) { tpm2.enable = false; }
+    // lib.optionalAttrs (options.boot.initrd.systemd ? enableTpm2) { enableTpm2 = false; };
+  };
+
+  systemd = {
+    enableEmergencyMode = false;
+    # No getty on the console, no partitions to be found, and no sshd but ssh.nix's on the port that this one would take.
+    generators = lib.genAttrs [
+      "systemd-getty-generator"
+      "systemd-gpt-auto-generator"
+      "systemd-ssh-generator"
+    ] (_: "/dev/null");
+    services.drover-up = {
+      description = "Word that the guest is up";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "sockets.target" ];
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${pkgs.runtimeShell} ${../guest-up.sh}";
+      };
+    };
+  }
+  // lib.optionalAttrs (options.systemd ? tpm2) { tpm2.enable = false; };
+}

@@ -1,0 +1,23 @@
+# What the drivers boot: a kernel, an initrd, and the manifest that says what they are. The system itself is in the store,
+# and seen there through the host's.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+let
+  inherit (config.system) build;
+  inherit (config.system.boot) loader;
+in
+{
+  system.build.droverImage = pkgs.callPackage ../../nix/guest-image.nix {
+    inherit (config.drover.guest) shell systems;
+    inherit (build) toplevel;
+    inherit (config.boot) kernelParams;
+    nix = config.nix.package;
+    kernel = "${build.kernel}/${loader.kernelFile}";
+    initrd = "${build.initialRamdisk}/${loader.initrdFile}";
+  };
+}

@@ -1,0 +1,64 @@
+# What is left of NixOS for a machine that nobody logs in to, that never changes and that lives for minutes.
+{ lib, modulesPath, ... }:
+{
+  imports = [
+    (modulesPath + "/profiles/minimal.nix")
+    # /etc is an image and users are made with it: nothing of the two is left to do at boot.
+    (modulesPath + "/profiles/perlless.nix")
+  ];
+
+  system = {
+    etc.overlay = {
+      enable = true;
+      mutable = false;
+    };
+    switch.enable = false;
+    disableInstallerTools = true;
+    stateVersion = lib.mkDefault lib.trivial.release;
+  };
+  users = {
+    mutableUsers = false;
+    allowNoPasswordLogin = true;
+  };
+  # Empty: systemd keeps one in memory, and takes no boot for the first one. Newer releases of NixOS do this themselves.
+  environment.etc.machine-id = lib.mkOverride 1100 {
+    text = "";
+    mode = "0444";
+  };
+
+  console.enable = false;
+  documentation.enable = false;
+  fonts.fontconfig.enable = false;
+  powerManagement.enable = false;
+  programs.nano.enable = false;
+  security = {
+    polkit.enable = false;
+    sudo.enable = false;
+  };
+  services = {
+    journald.storage = "volatile";
+    lvm.enable = false;
+    nscd.enable = false;
+    timesyncd.enable = false; # see drover-guest's set-clock
+  };
+  system.nssModules = lib.mkForce [ ]; # they are nscd's
+  boot.swraid.enable = lib.mkDefault false;
+  systemd = {
+    coredump.enable = false;
+    oomd.enable = false;
+    shutdownRamfs.enable = false;
+    services = lib.genAttrs [
+      "audit"
+      "mount-pstore"
+      "network-local-commands"
+      "suid-sgid-wrappers"
+      "systemd-logind"
+      "systemd-pstore"
+      "systemd-user-sessions"
+    ] (_: { enable = false; });
+  };
+  nixpkgs.flake = {
+    setNixPath = false;
+    setFlakeRegistry = false;
+  };
+}

@@ -1,0 +1,39 @@
+# The network is for fixed-output derivations alone: an address by DHCP, in the background, after all that the supervisor
+# waits for. A guest without a network card has none.
+{ config, lib, ... }:
+{
+  networking = {
+    # Its name is in its identity.
+    hostName = lib.mkDefault "drover";
+    useNetworkd = true;
+    useDHCP = false;
+    # Nothing listens on the network.
+    firewall.enable = false;
+  };
+  systemd.network = {
+    wait-online.enable = false;
+    networks."10-ether" = {
+      matchConfig.Type = "ether";
+      networkConfig.DHCP = "ipv4";
+      # The host would give guests with the same machine-id the same address.
+      dhcpV4Config.ClientIdentifier = "mac";
+      linkConfig.RequiredForOnline = "no";
+    };
+  };
+  services.resolved.enable = true;
+
+  # Not part of the boot, as resolved would be, which is to be up before any socket.
+  systemd.services = {
+    systemd-networkd.wantedBy = lib.mkForce [ ];
+    systemd-resolved.wantedBy = lib.mkForce [ ];
+    drover-network = {
+      description = "Start of the network in the background";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "sockets.target" ];
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${config.systemd.package}/bin/systemctl start --no-block systemd-networkd.service systemd-resolved.service";
+      };
+    };
+  };
+}

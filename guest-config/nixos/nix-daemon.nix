@@ -1,0 +1,91 @@
+# The guest's Nix. Most of its settings come from the driver, with the guest's identity.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  # Not reachable for builds: ports below 1024 are for root to listen on, and see RestrictAddressFamilies below.
+  vsockPort = 23;
+in
+{
+  nix = {
+    enable = true;
+    channel.enable = false;
+    gc.automatic = false;
+    nrBuildUsers = 128;
+    settings = {
+      substituters = lib.mkForce [ ];
+      trusted-public-keys = lib.mkForce [ ];
+      trusted-users = [ "root" ];
+      # Hard links do not work across the layers of an overlay.
+      auto-optimise-store = false;
+    };
+    # What the driver says replaces what stands before it; what modules want builds to see besides is not to be lost.
+    extraOptions = lib.mkAfter ''
+      !include /run/drover/nix.conf
+      extra-sandbox-paths = ${toString (config.nix.settings.extra-sandbox-paths or [ ])}
+    '';
+  };
+
+  systemd.services.nix-daemon = lib.mkMerge [
+    (import ./vital.nix { inherit pkgs; } "nix-daemon")
+    {
+      requires = [ "drover-identity.service" ];
+      after = [ "drover-identity.service" ];
+      environment.TMPDIR = "/build";
+      serviceConfig = {
+        # vsock knows no namespaces: a build could reach the host by it, or this guest's ports, as if it were the host.
+        RestrictAddressFamilies = "~AF_VSOCK";
+        # What a build prints for the daemon is shown with the boot's messages.
+        StandardOutput = "journal+console";
+        StandardError = "journal+console";
+      };
+    }
+  ];
+  boot.blacklistedKernelModules = [ "vsock_loopback" ];
+
+  # The paths of the guest's own system, which the store below has: a Nix that had never heard of them would take them for
+  # leftovers, and remove one before building it.
+  systemd.services.drover-registration = lib.mkMerge [
+    (import ./vital.nix { inherit pkgs; } "the registration of the guest's own system")
+    {
+      description = "Registration of the guest's own system with its Nix";
+      requiredBy = [ "nix-daemon.socket" ];
+      before = [
+        "nix-daemon.socket"
+        "shutdown.target"
+      ];
+      conflicts = [ "shutdown.target" ];
+      after = [ "drover-identity.service" ];
+      unitConfig = {
+        DefaultDependencies = false;
+        RequiresMountsFor = "/nix/store";
+      };
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = "${pkgs.runtimeShell} ${../load-registration.sh}";
+      };
+      path = [ config.nix.package ];
+    }
+  ];
+
+  # The host's way to the daemon where there is vsock. The daemon itself would ask a Unix socket who is at its other end:
+  # the proxy there is root, and so trusted.
+  systemd.sockets.drover-daemon = {
+    description = "vsock for the nix-daemon";
+    wantedBy = [ "sockets.target" ];
+    requires = [ "nix-daemon.socket" ];
+    after = [ "nix-daemon.socket" ];
+    socketConfig.ListenStream = "vsock::${toString vsockPort}";
+  };
+  systemd.services.drover-daemon = {
+    description = "Proxy from vsock to the nix-daemon";
+    serviceConfig = {
+      ExecStart = "${config.systemd.package}/lib/systemd/systemd-socket-proxyd --connections-max=4096 /nix/var/nix/daemon-socket/socket";
+      Nice = -10;
+    };
+  };
+}

@@ -1,0 +1,45 @@
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (pkgs.stdenv) hostPlatform;
+  cfg = config.drover.guest;
+in
+{
+  options.drover.guest = {
+    rosetta.enable = lib.mkOption {
+      type = lib.types.bool;
+      default = hostPlatform.isAarch64;
+      defaultText = lib.literalExpression "pkgs.stdenv.hostPlatform.isAarch64";
+      description = ''
+        Whether the guest runs x86_64 programs with Rosetta, where the host shares it. On a host without it, or where it
+        does not work, the guest says so on its console and does not offer `x86_64-linux`.
+      '';
+    };
+
+    systems = lib.mkOption {
+      type = lib.types.nonEmptyListOf lib.types.str;
+      defaultText = lib.literalMD "the guest's own, and what it runs besides";
+      description = ''
+        Nix systems of the builds that the guest can run, its own first. To be extended where modules add emulators, such
+        as `boot.binfmt.emulatedSystems`.
+      '';
+    };
+
+    shell = lib.mkOption {
+      type = lib.types.path;
+      default = "${pkgs.busybox-sandbox-shell}/bin/busybox";
+      defaultText = lib.literalExpression ''"''${pkgs.busybox-sandbox-shell}/bin/busybox"'';
+      description = "The static shell that builds find as `/bin/sh`.";
+    };
+  };
+
+  config.drover.guest.systems = lib.mkMerge [
+    (lib.mkBefore [ hostPlatform.system ])
+    (lib.mkIf hostPlatform.isx86_64 [ "i686-linux" ])
+    (lib.mkIf cfg.rosetta.enable [ "x86_64-linux" ])
+  ];
+}

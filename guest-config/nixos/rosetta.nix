@@ -1,0 +1,67 @@
+# x86_64 programs, where the host shares Rosetta, and the proof that they run before any build relies on it.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.drover.guest.rosetta;
+  inherit (config.virtualisation.rosetta) mountPoint;
+  socketDirectory = "/run/rosettad";
+in
+lib.mkIf cfg.enable {
+  virtualisation.rosetta.enable = true;
+  # The share is there only if the host has Rosetta; the guest boots without it.
+  fileSystems.${mountPoint} = {
+    noCheck = true;
+    options = [
+      "ro"
+      "nofail"
+    ];
+  };
+  nix.settings.extra-sandbox-paths = [ "${socketDirectory}?" ];
+
+  systemd.services = {
+    systemd-binfmt.after = [ "run-rosetta.mount" ];
+
+    drover-canary = lib.mkMerge [
+      (import ./vital.nix { inherit pkgs; } "the check of x86_64 programs")
+      {
+        description = "An x86_64 program that has to run";
+        requiredBy = [ "nix-daemon.socket" ];
+        before = [
+          "nix-daemon.socket"
+          "shutdown.target"
+        ];
+        conflicts = [ "shutdown.target" ];
+        requires = [ "drover-identity.service" ];
+        after = [
+          "drover-identity.service"
+          "systemd-binfmt.service"
+        ];
+        unitConfig.DefaultDependencies = false;
+        serviceConfig = {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "${pkgs.runtimeShell} ${../canary.sh} /run/drover";
+        };
+        path = [ pkgs.coreutils ];
+      }
+    ];
+
+    # Translations are kept by a daemon, if the host says so. Without it, each process has its own.
+    drover-rosettad = {
+      description = "Rosetta's translations";
+      wantedBy = [ "multi-user.target" ];
+      requires = [ "drover-identity.service" ];
+      after = [
+        "drover-identity.service"
+        "sockets.target"
+      ];
+      unitConfig.ConditionPathExists = "${mountPoint}/rosettad";
+      serviceConfig.ExecStart = "${pkgs.runtimeShell} ${../rosettad.sh} /run/drover ${mountPoint}/rosettad /nix/.scratch/rosetta ${socketDirectory}";
+      path = [ pkgs.util-linux ];
+    };
+  };
+}

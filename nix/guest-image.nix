@@ -1,0 +1,60 @@
+# A directory with the manifest of a guest image, which docs/images.md describes, and the kernel and initrd beside it.
+{
+  lib,
+  closureInfo,
+  jq,
+  nix,
+  runCommand,
+  stdenvNoCC,
+  # Of the guest's system: its top level, files to boot it with, and what is to be told of it.
+  toplevel,
+  kernel,
+  initrd,
+  kernelParams,
+  shell,
+  systems,
+}:
+let
+  registration =
+    runCommand "drover-guest-registration"
+      {
+        closure = closureInfo {
+          rootPaths = [
+            toplevel
+            shell
+          ];
+        };
+      }
+      ''
+        sh ${./guest-registration.sh} $closure/store-paths $closure/registration > $out
+      '';
+in
+runCommand "drover-guest-image"
+  {
+    nativeBuildInputs = [
+      jq
+      nix
+    ];
+    env = {
+      inherit
+        toplevel
+        kernel
+        initrd
+        shell
+        ;
+      architecture = stdenvNoCC.hostPlatform.parsed.cpu.name;
+      systems = toString systems;
+      commandLine = toString (
+        kernelParams
+        ++ [
+          "init=${toplevel}/init"
+          "drover.registration=${registration}"
+        ]
+      );
+    };
+    passthru = { inherit registration; };
+    meta.platforms = lib.platforms.linux;
+  }
+  ''
+    sh ${./guest-image.sh} $out ${./nix-protocol.sh}
+  ''
