@@ -1,0 +1,29 @@
+#!/bin/sh
+# demo.sh [drover machines' options]: builds something small in a guest for each system that the running supervisor offers,
+# and shows what has happened. As root, who alone can reach the socket door.
+set -eu
+
+if ! drover status > /dev/null 2>&1; then
+  echo "demo: no Drover is running here, or you are not root: drover status says" >&2
+  drover status >&2 || true
+  exit 69
+fi
+machine=$(drover machines "$@")
+systems=$(echo "$machine" | cut -d ' ' -f 2 | tr ',' ' ')
+for system in $systems; do
+  echo "--- a build for $system, which this machine leaves to Drover:"
+  # Nobody has built it before: the time is in it.
+  # shellcheck disable=SC2016 # the guest's shell expands it
+  nix-build --no-out-link --max-jobs 0 --builders "$machine" \
+    --argstr system "$system" --argstr now "$(date +%s)" -E '
+      { system, now }:
+      derivation {
+        name = "drover-demo";
+        inherit system now;
+        allowSubstitutes = false;
+        builder = "/bin/sh";
+        args = [ "-c" "read -r _ _ release _ < /proc/version; echo Hello from Linux $release; echo $now > $out" ];
+      }'
+done
+echo "--- drover status:"
+drover status

@@ -1,0 +1,90 @@
+# A guest's configuration, evaluated down to what ends up in files.
+{
+  # A module, as a user would write it.
+  configuration ? { },
+  system ? "aarch64-linux",
+  # Whether it is evaluated with the options of a newer NixOS (25.05 and later), or with those before.
+  newer ? true,
+}:
+let
+  lib = import ./lib;
+  render = import ./render.nix { inherit lib; };
+  stub = import ./packages.nix {
+    inherit lib system;
+    names = [
+      "busybox-sandbox-shell"
+      "coreutils"
+      "e2fsprogs"
+      "findutils"
+      "gawk"
+      "gnugrep"
+      "gnutar"
+      "openssh"
+      "util-linux"
+    ];
+  };
+  pkgs = stub // {
+    runtimeShell = "${stub.bash}/bin/bash";
+    stdenv = stub.stdenv // {
+      hostPlatform = stub.stdenv.hostPlatform // { inherit system; };
+    };
+    callPackage = _: arguments: stub.package "drover-guest-image" arguments;
+  };
+  inherit
+    (lib.evalModules {
+      undeclared = true;
+      specialArgs.modulesPath = toString ./hosts/modules;
+      modules = [
+        (import ./hosts/guest.nix { inherit newer; })
+        ../../guest-config/nixos
+        configuration
+        {
+          _module.args = { inherit pkgs; };
+          nix.package = stub.package "nix-2.34.0" { };
+          systemd.package = stub.package "systemd-257" { };
+          boot.initrd.systemd.package = stub.package "systemd-257" { };
+          system = {
+            build = {
+              toplevel = stub.package "system" { };
+              kernel = stub.package "kernel" { };
+              initialRamdisk = stub.package "initrd" { };
+            };
+            boot.loader = {
+              kernelFile = "Image";
+              initrdFile = "initrd";
+            };
+          };
+        }
+      ];
+    })
+    config
+    ;
+  enabled = lib.filterAttrs (_: unit: unit.enable);
+in
+{
+  fstab = render.fstab config.fileSystems;
+  services = lib.mapAttrs (_: render.serviceText) (enabled config.systemd.services);
+  sockets = lib.mapAttrs (_: render.socketText) config.systemd.sockets;
+  initrdServices = lib.mapAttrs (_: render.serviceText) config.boot.initrd.systemd.services;
+  wanted = lib.mapAttrs (_: unit: unit.wantedBy ++ unit.requiredBy) (
+    enabled config.systemd.services // config.systemd.sockets
+  );
+  disabled = lib.attrNames (lib.filterAttrs (_: unit: !unit.enable) config.systemd.services);
+  udev = config.services.udev.extraRules;
+  kernelParams = toString config.boot.kernelParams;
+  kernelModules = config.boot.initrd.kernelModules ++ config.boot.kernelModules;
+  inherit (config.boot) blacklistedKernelModules;
+  nixConf = config.nix.extraOptions;
+  nixSettings = config.nix.settings;
+  buildUsers = config.nix.nrBuildUsers;
+  root = config.users.users.root;
+  readOnlyStore = config.boot.readOnlyNixStore or (config.boot.nixStoreMountOpts != [ ]);
+  image = {
+    inherit (config.system.build.droverImage)
+      systems
+      kernel
+      initrd
+      shell
+      ;
+  };
+}

@@ -1,0 +1,203 @@
+# Options of NixOS, with their types, as far as guests set them; all that are not here are merged as they come.
+{ newer }:
+{ config, lib, ... }:
+let
+  inherit (lib) mkOption types;
+  atom = types.oneOf [
+    types.bool
+    types.int
+    types.str
+    types.path
+    types.package
+  ];
+  list =
+    type:
+    mkOption {
+      type = types.listOf type;
+      default = [ ];
+    };
+  flag = default: mkOption {
+    type = types.bool;
+    inherit default;
+  };
+  settings = mkOption {
+    type = types.attrsOf (types.either atom (types.listOf atom));
+    default = { };
+  };
+  unit = {
+    enable = flag true;
+    description = mkOption {
+      type = types.singleLineStr;
+      default = "";
+    };
+    unitConfig = settings;
+  }
+  // lib.genAttrs [
+    "wantedBy"
+    "requiredBy"
+    "wants"
+    "requires"
+    "before"
+    "after"
+    "conflicts"
+  ] (_: list types.str);
+  services = mkOption {
+    type = types.attrsOf (
+      types.submodule {
+        options = unit // {
+          path = list (types.either types.package types.str);
+          environment = mkOption {
+            type = types.attrsOf types.str;
+            default = { };
+          };
+          serviceConfig = settings;
+        };
+      }
+    );
+    default = { };
+  };
+  sockets = mkOption {
+    type = types.attrsOf (types.submodule { options = unit // { socketConfig = settings; }; });
+    default = { };
+  };
+
+  fileSystem =
+    { config, ... }:
+    {
+      options = {
+        device = mkOption {
+          type = types.nullOr types.str;
+          default = null;
+        };
+        fsType = mkOption { type = types.str; };
+        options = list types.str;
+        neededForBoot = flag false;
+        noCheck = flag false;
+        overlay = {
+          lowerdir = mkOption {
+            type = types.nullOr (types.listOf types.str);
+            default = null;
+          };
+          upperdir = mkOption {
+            type = types.nullOr types.str;
+            default = null;
+          };
+          workdir = mkOption {
+            type = types.nullOr types.str;
+            default = null;
+          };
+        };
+      };
+      # As NixOS has it of what is mounted in the initrd.
+      config = lib.mkIf (config.overlay.lowerdir != null) {
+        device = lib.mkDefault "overlay";
+        fsType = "overlay";
+        options = [
+          "lowerdir=${lib.concatMapStringsSep ":" (path: "/sysroot${path}") config.overlay.lowerdir}"
+          "upperdir=/sysroot${config.overlay.upperdir}"
+          "workdir=/sysroot${config.overlay.workdir}"
+        ];
+      };
+    };
+in
+{
+  options = {
+    assertions = list types.unspecified;
+    fileSystems = mkOption {
+      type = types.attrsOf (types.submodule fileSystem);
+      default = { };
+    };
+    boot = {
+      kernelModules = list types.str;
+      blacklistedKernelModules = list types.str;
+      kernelParams = list types.str;
+      initrd = {
+        kernelModules = list types.str;
+        compressor = mkOption { type = types.str; };
+        includeDefaultModules = flag true;
+        systemd = {
+          enable = flag false;
+          emergencyAccess = flag false;
+          inherit services;
+          storePaths = list (types.either types.str types.package);
+          package = mkOption { type = types.package; };
+        }
+        // (if newer then { tpm2.enable = flag true; } else { enableTpm2 = flag true; });
+      };
+    }
+    // (
+      if newer then
+        { nixStoreMountOpts = list types.str; }
+      else
+        { readOnlyNixStore = flag true; }
+    );
+    systemd = {
+      inherit services sockets;
+      package = mkOption { type = types.package; };
+      generators = mkOption { type = types.attrsOf types.str; };
+      enableEmergencyMode = flag true;
+    };
+    services.udev.extraRules = mkOption {
+      type = types.lines;
+      default = "";
+    };
+    nix = {
+      package = mkOption { type = types.package; };
+      extraOptions = mkOption {
+        type = types.lines;
+        default = "";
+      };
+      nrBuildUsers = mkOption { type = types.int; };
+      inherit settings;
+    };
+    users.users = mkOption {
+      type = types.attrsOf (
+        types.submodule {
+          options = {
+            isSystemUser = flag false;
+            group = mkOption {
+              type = types.str;
+              default = "";
+            };
+            description = mkOption {
+              type = types.str;
+              default = "";
+            };
+            hashedPassword = mkOption {
+              type = types.nullOr types.str;
+              default = null;
+            };
+            shell = mkOption {
+              type = types.either types.str types.package;
+              default = "/run/current-system/sw/bin/bash";
+            };
+          };
+        }
+      );
+      default = { };
+    };
+    virtualisation.rosetta = {
+      enable = flag false;
+      mountPoint = mkOption {
+        type = types.str;
+        default = "/run/rosetta";
+      };
+    };
+  };
+
+  config = {
+    # nixpkgs' own module, as far as it matters here.
+    fileSystems = lib.mkIf config.virtualisation.rosetta.enable {
+      "/run/rosetta" = {
+        device = "rosetta";
+        fsType = "virtiofs";
+      };
+    };
+    nix.settings = lib.mkIf config.virtualisation.rosetta.enable {
+      extra-sandbox-paths = [
+        "/run/binfmt"
+        "/run/rosetta"
+      ];
+    };
+  };
+}

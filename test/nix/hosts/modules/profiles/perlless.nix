@@ -1,0 +1,2 @@
+# In place of nixpkgs' profiles of these names.
+{ }
