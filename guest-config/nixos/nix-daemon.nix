@@ -49,7 +49,7 @@ in
   # The paths of the guest's own system, which the store below has: a Nix that had never heard of them would take them for
   # leftovers, and remove one before building it.
   systemd.services.drover-registration = lib.mkMerge [
-    (import ./vital.nix { inherit pkgs; } "the registration of the guest's own system")
+    (import ./vital.nix { inherit pkgs; } "the registration of its own system")
     {
       description = "Registration of the guest's own system with its Nix";
       requiredBy = [ "nix-daemon.socket" ];

@@ -331,8 +331,8 @@ describe('on the console', () => {
 
   test('unit-ended.sh says which unit has ended, and how', async () => {
     const env = { SERVICE_RESULT: 'signal', EXIT_CODE: 'killed', EXIT_STATUS: 'KILL' };
-    expect((await world.run('guest-config/unit-ended.sh', ['nix-daemon'], env)).exitCode).toBe(0);
-    expect(await world.console()).toBe('drover: nix-daemon has ended: signal (killed KILL)\n');
+    expect((await world.run('guest-config/unit-ended.sh', ['the', 'daemon'], env)).exitCode).toBe(0);
+    expect(await world.console()).toBe('drover: the daemon has ended: signal (killed KILL)\n');
   });
 
   test('guest-up.sh says that it is up', async () => {

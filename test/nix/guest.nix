@@ -32,7 +32,6 @@ let
   };
   inherit
     (lib.evalModules {
-      undeclared = true;
       specialArgs.modulesPath = toString ./hosts/modules;
       modules = [
         (import ./hosts/guest.nix { inherit newer; })

@@ -1,4 +1,4 @@
-# Options of NixOS, with their types, as far as guests set them; all that are not here are merged as they come.
+# Options of NixOS, as far as guests set them: with their types, where these could be got wrong.
 { newer }:
 { config, lib, ... }:
 let
@@ -41,7 +41,7 @@ let
     "after"
     "conflicts"
   ] (_: list types.str);
-  services = mkOption {
+  units = mkOption {
     type = types.attrsOf (
       types.submodule {
         options = unit // {
@@ -99,10 +99,24 @@ let
         ];
       };
     };
+  # Merged as it comes.
+  other = mkOption {
+    type = types.undeclared;
+    default = { };
+  };
 in
 {
   options = {
-    assertions = list types.unspecified;
+    console = other;
+    documentation = other;
+    environment = other;
+    fonts = other;
+    networking = other;
+    nixpkgs = other;
+    powerManagement = other;
+    programs = other;
+    security = other;
+    system = other;
     fileSystems = mkOption {
       type = types.attrsOf (types.submodule fileSystem);
       default = { };
@@ -111,6 +125,8 @@ in
       kernelModules = list types.str;
       blacklistedKernelModules = list types.str;
       kernelParams = list types.str;
+      loader = other;
+      swraid = other;
       initrd = {
         kernelModules = list types.str;
         compressor = mkOption { type = types.str; };
@@ -118,7 +134,7 @@ in
         systemd = {
           enable = flag false;
           emergencyAccess = flag false;
-          inherit services;
+          services = units;
           storePaths = list (types.either types.str types.package);
           package = mkOption { type = types.package; };
         }
@@ -132,15 +148,29 @@ in
         { readOnlyNixStore = flag true; }
     );
     systemd = {
-      inherit services sockets;
+      services = units;
+      inherit sockets;
       package = mkOption { type = types.package; };
       generators = mkOption { type = types.attrsOf types.str; };
       enableEmergencyMode = flag true;
+      coredump = other;
+      network = other;
+      oomd = other;
+      shutdownRamfs = other;
     };
-    services.udev.extraRules = mkOption {
-      type = types.lines;
-      default = "";
-    };
+    services = {
+      udev.extraRules = mkOption {
+        type = types.lines;
+        default = "";
+      };
+    }
+    // lib.genAttrs [
+      "journald"
+      "lvm"
+      "nscd"
+      "resolved"
+      "timesyncd"
+    ] (_: other);
     nix = {
       package = mkOption { type = types.package; };
       extraOptions = mkOption {
@@ -148,33 +178,41 @@ in
         default = "";
       };
       nrBuildUsers = mkOption { type = types.int; };
+      enable = flag true;
+      channel = other;
+      gc = other;
       inherit settings;
     };
-    users.users = mkOption {
-      type = types.attrsOf (
-        types.submodule {
-          options = {
-            isSystemUser = flag false;
-            group = mkOption {
-              type = types.str;
-              default = "";
+    users = {
+      users = mkOption {
+        type = types.attrsOf (
+          types.submodule {
+            options = {
+              isSystemUser = flag false;
+              group = mkOption {
+                type = types.str;
+                default = "";
+              };
+              description = mkOption {
+                type = types.str;
+                default = "";
+              };
+              hashedPassword = mkOption {
+                type = types.nullOr types.str;
+                default = null;
+              };
+              shell = mkOption {
+                type = types.either types.str types.package;
+                default = "/run/current-system/sw/bin/bash";
+              };
             };
-            description = mkOption {
-              type = types.str;
-              default = "";
-            };
-            hashedPassword = mkOption {
-              type = types.nullOr types.str;
-              default = null;
-            };
-            shell = mkOption {
-              type = types.either types.str types.package;
-              default = "/run/current-system/sw/bin/bash";
-            };
-          };
-        }
-      );
-      default = { };
+          }
+        );
+        default = { };
+      };
+      groups = other;
+      mutableUsers = flag true;
+      allowNoPasswordLogin = flag false;
     };
     virtualisation.rosetta = {
       enable = flag false;
