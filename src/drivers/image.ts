@@ -21,6 +21,8 @@ export interface GuestImage extends ImageManifest {
   readonly commandLine: string;
   /** The static shell in the image that builds get as `/bin/sh`; undefined: `/bin/busybox`. */
   readonly shell: string | undefined;
+  /** What the guest's own system is in the host's store; undefined: all of it is in the initrd. */
+  readonly system?: string | undefined;
 }
 
 const fileSchema = z.object({
@@ -37,6 +39,7 @@ const schema = z.object({
   initrd: fileSchema,
   commandLine: z.string().regex(/^[^\n]*$/),
   shell: z.string().startsWith('/').optional(),
+  system: z.string().startsWith('/').optional(),
 });
 
 const HINT =
@@ -70,12 +73,23 @@ export async function loadImage(path: string): Promise<GuestImage> {
   await Promise.all([
     checkFile(path, 'kernel', image.kernel, kernel.sha256),
     checkFile(path, 'initrd', image.initrd, initrd.sha256),
+    rest.system === undefined ? undefined : checkFile(path, 'system', rest.system, undefined),
   ]);
   const found = await kernelArchitecture(image.kernel);
   if (found !== undefined && found !== image.architecture) {
     throw unusable(path, `it says ${image.architecture}, but its kernel ${image.kernel} is for ${found}`);
   }
   return image;
+}
+
+/**
+ * For hosts that do not share their store with guests.
+ * @throws DroverError `IMAGE_UNUSABLE` if the image needs it
+ */
+export function requireNoShare(path: string, { system }: GuestImage): void {
+  if (system !== undefined) {
+    throw unusable(path, `its system ${system} is in the host's store, which is not shared with guests here`);
+  }
 }
 
 async function readManifest(path: string): Promise<string> {

@@ -12,7 +12,7 @@ import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
 import { guestFiles } from '../guest-files.js';
 import { makeGuestKeys } from '../guest-keys.js';
-import { loadImage, type GuestImage } from '../image.js';
+import { loadImage, requireNoShare, type GuestImage } from '../image.js';
 import { guestNixConf } from '../nix-conf.js';
 import { makeScratchDisk, requireSpace } from '../scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
@@ -99,6 +99,7 @@ export class QemuDriver implements GuestDriver {
     }
     const image = await loadImage(guest.image);
     const programs = await findQemuPrograms(env, image.architecture);
+    if (programs.virtiofsd === undefined) requireNoShare(guest.image, image);
     if (guest.memoryBytes > totalmem()) {
       throw new DroverError(
         'CONFIG_INVALID',

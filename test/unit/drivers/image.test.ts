@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
-import { loadImage } from '../../../src/drivers/image.js';
+import { loadImage, requireNoShare } from '../../../src/drivers/image.js';
 
 const KERNEL = Buffer.alloc(0x300);
 KERNEL.write('ARMd', 0x38, 'latin1');
@@ -79,6 +79,22 @@ describe('the manifest of an image', () => {
     ['a command line of two lines', { ...MANIFEST, commandLine: 'a\nb' }, /commandLine: /],
   ])('with %s cannot be used', async (_, manifest, why) => {
     await expect(load(manifest)).rejects.toEqual(unusable(why));
+  });
+
+  test('whose system is in the store must find it there, and can be used only where the store is shared', async () => {
+    const image = await load({ ...MANIFEST, system: directory });
+    expect(image).toMatchObject({ system: directory });
+    expect(() => {
+      requireNoShare(file, image);
+    }).toThrow(`its system ${directory} is in the host's store, which is not shared with guests here`);
+    await expect(load({ ...MANIFEST, system: join(directory, 'none') })).rejects.toEqual(
+      unusable(/its system .*none cannot be read/),
+    );
+    await expect(load({ ...MANIFEST, system: 'relative' })).rejects.toEqual(unusable(/system: /));
+  });
+
+  test('that has its system in its initrd can be used where nothing is shared', async () => {
+    requireNoShare(file, await load(MANIFEST));
   });
 
   test('that is not there', async () => {
