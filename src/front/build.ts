@@ -19,7 +19,12 @@ const MAX_REPLAYS = 2;
 /** How long a guest that misbehaves is given to turn out to be gone, in milliseconds. */
 const LOSS_GRACE_MS = 1_000;
 /** Failures that come from a guest's end, or from one that is no good any more. */
-const LOSS_CODES: ReadonlySet<string> = new Set(['GUEST_GONE', 'GUEST_AGENT_FAILED', 'PROGRAM_FAILED']);
+const LOSS_CODES: ReadonlySet<string> = new Set([
+  'GUEST_GONE',
+  'GUEST_AGENT_FAILED',
+  'GUEST_EXEC_FAILED',
+  'PROGRAM_FAILED',
+]);
 /** Less free scratch than this makes "no space left" the likely cause of a failure, in bytes. */
 const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
 

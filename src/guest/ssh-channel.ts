@@ -3,11 +3,14 @@ import type { Duplex } from 'node:stream';
 import ssh2 from 'ssh2';
 
 import type { ExecResult } from '../drivers/driver.js';
+import { systemClock, type CancelTimer, type Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 
 /** A guest that answers nothing for three of these is hung: found within 12 s. In milliseconds. */
 const KEEPALIVE_INTERVAL_MS = 4_000;
 const MAX_UNANSWERED_KEEPALIVES = 2;
+/** How long a command may take, in milliseconds: an emulated guest registers a hundred thousand paths in less. */
+const EXEC_TIMEOUT_MS = 120_000;
 /** Bytes kept of each output of a command. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 
@@ -20,6 +23,8 @@ export interface SshChannelOptions {
   readonly clientKey: string;
   /** Gives up: `connect` then rejects with its reason. */
   readonly signal: AbortSignal;
+  /** Default: the system's. */
+  readonly clock?: Clock;
 }
 
 /**
@@ -30,11 +35,15 @@ export class SshChannel {
   /** Settles, never rejects, when the connection has ended: why, for people. */
   readonly closed: Promise<string>;
   readonly #client: ssh2.Client;
+  readonly #clock: Clock;
   readonly #gone: Promise<never>;
+  #close: (why: string) => void = () => undefined;
 
-  private constructor(client: ssh2.Client) {
+  private constructor(client: ssh2.Client, clock: Clock) {
     this.#client = client;
+    this.#clock = clock;
     this.closed = new Promise((resolve) => {
+      this.#close = resolve;
       client.on('error', (error) => {
         resolve(
           error.level === 'client-timeout' && error.message.startsWith('Keepalive')
@@ -58,10 +67,11 @@ export class SshChannel {
    * Waits until the guest's sshd answers and accepts the key, for as long as that takes: `signal` is the bound.
    * @throws DroverError `GUEST_GONE`, also for another host key; or the signal's reason
    */
-  static async connect({ stream, hostKey, clientKey, signal }: SshChannelOptions): Promise<SshChannel> {
+  static async connect(options: SshChannelOptions): Promise<SshChannel> {
+    const { stream, hostKey, clientKey, signal, clock = systemClock } = options;
     signal.throwIfAborted();
     const client = new ssh2.Client();
-    const channel = new SshChannel(client);
+    const channel = new SshChannel(client, clock);
     const onAbort = (): void => {
       client.destroy();
     };
@@ -89,29 +99,50 @@ export class SshChannel {
     }
   }
 
-  /** Runs a command with these words, whatever is in them. @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED` */
+  /**
+   * Runs a command with these words, whatever is in them. One that does not end within two minutes of its input is the
+   * connection's end: something hangs in the guest, though its sshd answers.
+   * @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED`
+   */
   async exec(argv: readonly string[], stdin: string | Promise<string> = ''): Promise<ExecResult> {
+    let over = false;
+    let cancel: CancelTimer = () => undefined;
+    const input = Promise.resolve(stdin);
+    void input.then(() => {
+      if (over) return;
+      cancel = this.#clock.after(EXEC_TIMEOUT_MS, () => {
+        this.#close(`${argv.slice(0, 2).join(' ')} has not ended within ${EXEC_TIMEOUT_MS / 1000} s in it`);
+        this.destroy();
+      });
+    });
+    try {
+      return await this.#run(argv, input);
+    } finally {
+      over = true;
+      cancel();
+    }
+  }
+
+  async #run(argv: readonly string[], stdin: Promise<string>): Promise<ExecResult> {
     const channel = await this.#open<ssh2.ClientChannel>((done) => {
       this.#client.exec(argv.map(quote).join(' '), done);
     });
     const stdout = collect(channel);
     const stderr = collect(channel.stderr);
-    const exitCode = new Promise<number | undefined>((resolve) => {
-      channel.once('exit', (code: number | null) => {
-        resolve(code ?? undefined);
-      });
-      channel.once('close', () => {
-        resolve(undefined);
-      });
-    });
+    // Null: a signal has ended it. Undefined: nobody has said how it ended.
+    let code: number | null | undefined;
+    channel.once('exit', (status: number | null) => (code = status));
     const closed = new Promise<void>((resolve) => channel.once('close', resolve));
     // A command may end without reading its input: its exit status says what is to be said.
     channel.on('error', () => undefined);
-    void Promise.resolve(stdin).then((text) => channel.end(text));
+    void stdin.then((text) => channel.end(text));
     await Promise.race([closed, this.#gone]);
-    const code = await exitCode;
+    const name = argv[0] ?? '';
     if (code === undefined) {
-      throw new DroverError('GUEST_EXEC_FAILED', `${argv[0] ?? ''} was killed in the guest`, {
+      throw new DroverError('GUEST_GONE', `The guest is gone: its connection ended before ${name} did`);
+    }
+    if (code === null) {
+      throw new DroverError('GUEST_EXEC_FAILED', `${name} was killed in the guest`, {
         context: { verb: argv[1] },
       });
     }

@@ -15,19 +15,18 @@ export interface Child {
 
 /**
  * Starts a program in a session of its own, so that Ctrl-C at this process's terminal does not reach it.
- * @param setpriv util-linux's program of that name: with it, the kernel kills the child when this process dies. Without,
- * as on macOS, a child can outlive it.
+ * @param setpriv util-linux's program of that name, and what else it is to take from the child: with it, the kernel kills
+ * the child when this process dies. Without, as on macOS, a child can outlive it.
  */
 export function startChild(
-  setpriv: string | undefined,
+  setpriv: readonly [program: string, ...options: string[]] | undefined,
   program: string,
   args: readonly string[],
   stdio: StdioOptions,
 ): Child {
-  const child =
-    setpriv === undefined
-      ? spawn(program, args, { detached: true, stdio })
-      : spawn(setpriv, ['--pdeathsig', 'KILL', program, ...args], { detached: true, stdio });
+  const [first, ...rest] =
+    setpriv === undefined ? [program, ...args] : [...setpriv, '--pdeathsig', 'KILL', program, ...args];
+  const child = spawn(first, rest, { detached: true, stdio });
   let ended = false;
   const exited = new Promise<string>((resolve) => {
     child.once('error', (error) => {

@@ -49,9 +49,10 @@ export async function processesOf(
   guest: string,
   program: 'qemu-system' | 'virtiofsd',
 ): Promise<number[]> {
+  const within = new RegExp(`${stateDir}/guests/${guest}[/ ]`);
   return await waitUntil(`${program} of ${guest}`, async () => {
     const found = (await processes())
-      .filter(({ command }) => command.includes(program) && command.includes(`${stateDir}/guests/${guest}/`))
+      .filter(({ command }) => command.includes(program) && within.test(command))
       .map(({ pid }) => pid);
     return found.length > 0 ? found : undefined;
   });

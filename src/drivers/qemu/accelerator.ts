@@ -5,9 +5,11 @@ import { join } from 'node:path';
 
 import { z } from 'zod';
 
-import { startChild } from '../../lib/child.js';
+import type { Child } from '../../lib/child.js';
 import type { GuestImage } from '../image.js';
 import { bareMachineArguments, type Accelerator } from './arguments.js';
+import { Inheritance, inheritMachine, type BareMachine } from './machine.js';
+import type { QemuPrograms } from './programs.js';
 import { PROBE_EXIT, probeInitrd } from './probe-initrd.js';
 
 /** A kernel gets to its first process in a tenth of this where an accelerator works, in milliseconds. */
@@ -21,8 +23,7 @@ export interface PickedAccelerator {
 }
 
 export interface AcceleratorOptions {
-  readonly qemu: string;
-  readonly setpriv: string | undefined;
+  readonly programs: QemuPrograms;
   readonly image: Pick<GuestImage, 'architecture' | 'kernel'>;
   /** What the user asks for. */
   readonly wanted: Accelerator | 'auto';
@@ -90,7 +91,8 @@ async function rememberedProbe(
 }
 
 /** What the outcome depends on: another QEMU, another kernel, or a boot of the host. */
-async function situation(accelerator: string, { qemu, image }: AcceleratorOptions): Promise<string> {
+async function situation(accelerator: string, { programs, image }: AcceleratorOptions): Promise<string> {
+  const { qemu, ownUser } = programs;
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
   const files = await Promise.all([qemu, image.kernel].map((file) => stat(file)));
   const facts = [
@@ -98,6 +100,7 @@ async function situation(accelerator: string, { qemu, image }: AcceleratorOption
     release(),
     boot,
     qemu,
+    ownUser,
     image.kernel,
     ...files.map((f) => `${f.size} ${f.mtimeMs}`),
   ];
@@ -107,27 +110,19 @@ async function situation(accelerator: string, { qemu, image }: AcceleratorOption
 /** Boots the image's kernel with a first process that ends at once. Returns what is wrong, if anything is. */
 async function probe(
   accelerator: Accelerator,
-  { qemu, setpriv, image }: AcceleratorOptions,
+  { programs, image }: AcceleratorOptions,
 ): Promise<string | undefined> {
   const directory = await mkdtemp(join(tmpdir(), 'drover-probe-'));
   try {
     const initrd = join(directory, 'initrd');
     await writeFile(initrd, probeInitrd(image.architecture));
-    const child = startChild(
-      setpriv,
-      qemu,
-      bareMachineArguments({
-        architecture: image.architecture,
-        accelerator,
-        cores: 2,
-        parallelTcg: true,
-        memoryBytes: PROBE_MEMORY_BYTES,
-        kernel: image.kernel,
-        initrd,
-        commandLine: 'quiet panic=-1 rdinit=/init',
-      }),
-      ['ignore', 'pipe', 'pipe'],
-    );
+    const child = await startProbe(programs, {
+      image: { ...image, initrd },
+      accelerator,
+      cores: 2,
+      memoryBytes: PROBE_MEMORY_BYTES,
+      commandLine: 'quiet panic=-1 rdinit=/init',
+    });
     let said = '';
     for (const stream of [child.process.stdout, child.process.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-16_384)));
@@ -143,4 +138,10 @@ async function probe(
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+async function startProbe(programs: QemuPrograms, machine: BareMachine): Promise<Child> {
+  await using inherited = new Inheritance();
+  const args = bareMachineArguments(await inheritMachine(inherited, programs, machine));
+  return inherited.start(programs, args, 0);
 }

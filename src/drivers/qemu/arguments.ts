@@ -2,13 +2,14 @@ import type { Architecture } from '../image.js';
 
 export type Accelerator = 'kvm' | 'hvf' | 'tcg';
 
-/** File descriptor of the child process at which the guest's SSH port is. */
-export const SSH_FD = 3;
-
-/** Everything that QEMU has to know about one guest. Sizes in bytes, paths absolute. */
+/** Everything that QEMU has to know about a machine. Sizes in bytes. */
 export interface MachineSpec {
   readonly architecture: Architecture;
   readonly accelerator: Accelerator;
+  /** Descriptor of /dev/kvm; undefined: QEMU opens it itself. */
+  readonly kvm: number | undefined;
+  /** Whether QEMU is to give up system calls that it does not need. */
+  readonly seccomp: boolean;
   readonly cores: number;
   /** Whether emulated cores may run at the same time, each in a thread of the host's. */
   readonly parallelTcg: boolean;
@@ -18,13 +19,16 @@ export interface MachineSpec {
   readonly commandLine: string;
 }
 
+/** What a guest has beyond a bare machine: descriptors that QEMU inherits. */
 export interface GuestMachineSpec extends MachineSpec {
+  /** What `ps` shows. */
   readonly name: string;
-  readonly configDisk: string;
-  readonly scratchDisk: string;
-  readonly qmpSocket: string;
-  /** Undefined: the host's store is not shared. */
-  readonly virtiofsdSocket: string | undefined;
+  readonly configDisk: number;
+  readonly scratchDisk: number;
+  readonly sshPort: number;
+  readonly monitor: number;
+  /** A connection to virtiofsd; undefined: the host's store is not shared. */
+  readonly store: number | undefined;
   readonly network: 'host' | 'none';
 }
 
@@ -47,6 +51,9 @@ const TCG_COMMAND_LINE: Readonly<Record<Architecture, string>> = {
   aarch64: 'mitigations=off nokaslr',
 };
 
+/** No other programs, no other users, no scheduling, nothing that is obsolete: a QEMU that has set up needs none of it. */
+const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
 /** The QEMU program for an architecture. */
 export function qemuProgram(architecture: Architecture): string {
   return `qemu-system-${architecture}`;
@@ -62,8 +69,11 @@ export function bareMachineArguments(spec: MachineSpec): string[] {
     // Last: it may end in `--` and arguments for the first process.
     spec.commandLine,
   ].join(' ');
+  const device = spec.kvm === undefined ? '' : `,device=/dev/fdset/${spec.kvm}`;
   return [
-    ...['-accel', tcg ? `tcg,thread=${spec.parallelTcg ? 'multi' : 'single'}` : spec.accelerator],
+    ...(spec.seccomp ? ['-sandbox', SANDBOX] : []),
+    ...(spec.kvm === undefined ? [] : inherit(spec.kvm)),
+    ...['-accel', tcg ? `tcg,thread=${spec.parallelTcg ? 'multi' : 'single'}` : spec.accelerator + device],
     ...['-machine', machine, '-cpu', tcg ? tcgCpu : 'host'],
     ...['-smp', String(spec.cores), '-m', `${spec.memoryBytes / 1024 ** 2}M`],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
@@ -78,39 +88,47 @@ export function guestMachineArguments(spec: GuestMachineSpec): string[] {
     ...['-name', escape(spec.name)],
     ...bareMachineArguments(spec),
     ...['-device', 'virtio-rng-pci'],
-    ...['-blockdev', json({ ...DISK, 'node-name': 'config', filename: spec.configDisk, 'read-only': true })],
-    ...['-device', 'virtio-blk-pci,drive=config,serial=drover-config'],
-    ...[
-      '-blockdev',
-      json({
-        ...DISK,
-        'node-name': 'scratch',
-        filename: spec.scratchDisk,
-        discard: 'unmap',
-        // Nothing on it outlives the guest, so nothing of it must reach the disk at any time.
-        cache: { 'no-flush': true },
-      }),
-    ],
-    // A host's disk that is full is an I/O error for the guest, instead of a stop of the whole guest.
-    ...['-device', 'virtio-blk-pci,drive=scratch,serial=drover-scratch,werror=report'],
+    ...disk('config', spec.configDisk, { 'read-only': true }),
+    // Nothing on it outlives the guest, so nothing of it must reach the disk at any time.
+    ...disk('scratch', spec.scratchDisk, { discard: 'unmap', cache: { 'no-flush': true } }),
     ...['-device', 'virtio-serial-pci'],
-    ...['-chardev', `socket,id=ssh,fd=${SSH_FD}`, '-device', 'virtserialport,chardev=ssh,name=drover.ssh'],
-    ...['-qmp', `unix:${escape(spec.qmpSocket)},server=on,wait=off`],
-    ...(spec.virtiofsdSocket === undefined ? [] : sharedStore(spec.virtiofsdSocket, spec.memoryBytes)),
+    ...['-chardev', `socket,id=ssh,fd=${spec.sshPort}`],
+    ...['-device', 'virtserialport,chardev=ssh,name=drover.ssh'],
+    ...['-chardev', `socket,id=monitor,fd=${spec.monitor}`, '-mon', 'chardev=monitor,mode=control'],
+    ...(spec.store === undefined ? [] : sharedStore(spec.store, spec.memoryBytes)),
     ...(spec.network === 'none'
       ? []
       : ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile=']),
   ];
 }
 
-const DISK = { driver: 'file', aio: 'threads' };
+/** A host's disk that is full is an I/O error for the guest, instead of a stop of the whole guest. */
+function disk(name: string, descriptor: number, options: object): string[] {
+  const node = {
+    driver: 'file',
+    'node-name': name,
+    filename: `/dev/fdset/${descriptor}`,
+    aio: 'threads',
+    ...options,
+  };
+  return [
+    ...inherit(descriptor),
+    ...['-blockdev', JSON.stringify(node)],
+    ...['-device', `virtio-blk-pci,drive=${name},serial=drover-${name},werror=report`],
+  ];
+}
+
+/** Gives a descriptor the name `/dev/fdset/<number>`. */
+function inherit(descriptor: number): string[] {
+  return ['-add-fd', `fd=${descriptor},set=${descriptor}`];
+}
 
 /** virtiofsd reads and writes the guest's memory itself, so it has to be a file that both map. */
-function sharedStore(socket: string, memoryBytes: number): string[] {
+function sharedStore(connection: number, memoryBytes: number): string[] {
   return [
     ...['-object', `memory-backend-memfd,id=memory,size=${memoryBytes},share=on`],
     ...['-machine', 'memory-backend=memory'],
-    ...['-chardev', `socket,id=store,path=${escape(socket)}`],
+    ...['-chardev', `socket,id=store,fd=${connection}`],
     ...['-device', 'vhost-user-fs-pci,chardev=store,tag=nix-store'],
   ];
 }
@@ -118,8 +136,4 @@ function sharedStore(socket: string, memoryBytes: number): string[] {
 /** A value in a QEMU option: a comma is doubled. */
 function escape(value: string): string {
   return value.replaceAll(',', ',,');
-}
-
-function json(value: object): string {
-  return JSON.stringify(value);
 }

@@ -17,8 +17,9 @@ import { guestNixConf } from '../nix-conf.js';
 import { makeScratchDisk, requireSpace } from '../scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
-import { configDisk } from './config-disk.js';
-import { QemuGuest } from './guest.js';
+import { configDisk as configDiskOf } from './config-disk.js';
+import { QemuGuest, virtiofsdSocket } from './guest.js';
+import { requireReadable } from './machine.js';
 import { findQemuPrograms, type QemuPrograms } from './programs.js';
 import { endLeftOver } from './reap.js';
 
@@ -70,7 +71,7 @@ export class QemuDriver implements GuestDriver {
     this.#programs = programs;
     this.#accelerator = accelerator;
     const slow = accelerator === 'tcg' && !programs.parallelTcg ? OLD_QEMU_WARNING : undefined;
-    this.warnings = [warning, slow, programs.warning].filter((text) => text !== undefined);
+    this.warnings = [warning, slow, ...programs.warnings].filter((text) => text !== undefined);
     const { guest } = options;
     const { nixVersion, protocol, systems } = image;
     this.#nixConf = guestNixConf({
@@ -100,6 +101,7 @@ export class QemuDriver implements GuestDriver {
     const image = await loadImage(guest.image);
     const programs = await findQemuPrograms(env, image.architecture);
     if (programs.virtiofsd === undefined) requireNoShare(guest.image, image);
+    await requireReadable(programs, image);
     if (guest.memoryBytes > totalmem()) {
       throw new DroverError(
         'CONFIG_INVALID',
@@ -107,7 +109,7 @@ export class QemuDriver implements GuestDriver {
         { hint: 'Lower guest.memory.' },
       );
     }
-    const longest = join(stateDir, 'guests/g999999', 'virtiofsd.sock');
+    const longest = virtiofsdSocket(join(stateDir, 'guests/g999999'));
     if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) {
       throw new DroverError('CONFIG_INVALID', `stateDir is too long: ${longest} cannot be a socket's path`, {
         hint: `Choose one with at most ${MAX_SOCKET_PATH_BYTES - (longest.length - stateDir.length)} bytes.`,
@@ -116,8 +118,7 @@ export class QemuDriver implements GuestDriver {
     await makePrivateDir(stateDir);
     await requireSpace(stateDir, guest.scratchSizeBytes);
     const picked = await pickAccelerator({
-      qemu: programs.qemu,
-      setpriv: programs.setpriv,
+      programs,
       image,
       wanted: guest.accelerator,
       memoryFile: join(stateDir, 'accelerator.json'),
@@ -151,45 +152,38 @@ export class QemuDriver implements GuestDriver {
 
   async #start(id: string, dir: string, consoleLog: ConsoleLog, signal: AbortSignal): Promise<QemuGuest> {
     const { guest, storeDir } = this.#options;
-    const { qemu, parallelTcg, virtiofsd, setpriv } = this.#programs;
-    const { architecture, kernel, initrd, commandLine } = this.#image;
     const keys = makeGuestKeys();
-    const machine = {
-      name: `drover-${id}`,
-      architecture,
-      accelerator: this.#accelerator,
-      cores: guest.cores === 0 ? availableParallelism() : guest.cores,
-      parallelTcg,
-      memoryBytes: guest.memoryBytes,
-      kernel,
-      initrd,
-      commandLine,
-      configDisk: join(dir, 'config.tar'),
-      scratchDisk: join(dir, 'scratch'),
-      qmpSocket: join(dir, 'qmp.sock'),
-      virtiofsdSocket: virtiofsd === undefined ? undefined : join(dir, 'virtiofsd.sock'),
-      network: guest.network,
-    };
+    const [configDisk, scratchDisk] = [join(dir, 'config.tar'), join(dir, 'scratch')];
     const files = guestFiles({
       facts: {
         name: id,
         scratchBytes: guest.scratchSizeBytes,
         network: guest.network,
-        share: virtiofsd === undefined ? 'none' : 'virtiofs',
+        share: this.#programs.virtiofsd === undefined ? 'none' : 'virtiofs',
       },
       nixConf: this.#nixConf,
       manifest: this.manifest,
       keys,
     });
-    await writeFile(machine.configDisk, configDisk(files), { mode: 0o600 });
-    await makeScratchDisk(machine.scratchDisk, guest.scratchSizeBytes);
+    await writeFile(configDisk, configDiskOf(files), { mode: 0o600 });
+    await makeScratchDisk(scratchDisk, guest.scratchSizeBytes);
     const running = await QemuGuest.start(
       {
         id,
-        qemu,
-        setpriv,
-        machine,
-        virtiofsd: virtiofsd === undefined ? undefined : { program: virtiofsd, directory: storeDir },
+        number: Number(id.slice(1)),
+        programs: this.#programs,
+        machine: {
+          image: this.#image,
+          accelerator: this.#accelerator,
+          cores: guest.cores === 0 ? availableParallelism() : guest.cores,
+          memoryBytes: guest.memoryBytes,
+          commandLine: this.#image.commandLine,
+        },
+        network: guest.network,
+        dir,
+        configDisk,
+        scratchDisk,
+        storeDir,
         keys,
         consoleLog,
         cleanUp: () => rm(dir, { recursive: true, force: true }),

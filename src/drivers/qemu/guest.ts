@@ -1,15 +1,19 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { SshChannel } from '../../guest/ssh-channel.js';
-import { startChild, type Child } from '../../lib/child.js';
+import type { Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
 import type { GuestKeys } from '../guest-keys.js';
-import { guestMachineArguments, SSH_FD, type GuestMachineSpec } from './arguments.js';
+import { guestMachineArguments } from './arguments.js';
+import { Inheritance, inheritMachine, pipeOf, type BareMachine } from './machine.js';
+import type { QemuPrograms } from './programs.js';
 import { quitQemu } from './qmp.js';
-import { startVirtiofsd } from './virtiofsd.js';
+import { startVirtiofsd, type SharedStore } from './virtiofsd.js';
 
 /** How long `stop` waits for QEMU's own end, in milliseconds. */
 const STOP_TIMEOUT_MS = 2_000;
@@ -21,15 +25,30 @@ const PORT_GREETING = 'drover\n';
 
 export interface QemuGuestSpec {
   readonly id: string;
-  readonly qemu: string;
-  readonly setpriv: string | undefined;
-  readonly machine: GuestMachineSpec;
-  /** Undefined: the host's store is not shared. */
-  readonly virtiofsd: { readonly program: string; readonly directory: string } | undefined;
+  /** Of no other guest that runs. */
+  readonly number: number;
+  readonly programs: QemuPrograms;
+  readonly machine: BareMachine;
+  readonly network: 'host' | 'none';
+  /** The guest's own directory. */
+  readonly dir: string;
+  /** Files, whose names are gone once QEMU has them. */
+  readonly configDisk: string;
+  readonly scratchDisk: string;
+  /** The host's store; shared if there is a virtiofsd. */
+  readonly storeDir: string;
   readonly keys: GuestKeys;
   readonly consoleLog: ConsoleLog;
   /** Removes what the guest had on disk. */
   readonly cleanUp: () => Promise<void>;
+}
+
+/** A QEMU that has been started, and this side's ends of what it inherited. */
+interface Started {
+  readonly qemu: Child;
+  readonly virtiofsd: Child | undefined;
+  readonly sshPort: Duplex;
+  readonly monitor: Duplex;
 }
 
 /**
@@ -39,31 +58,25 @@ export interface QemuGuestSpec {
 export class QemuGuest implements RunningGuest {
   readonly exited: Promise<string>;
   readonly #spec: QemuGuestSpec;
-  readonly #qemu: Child;
-  readonly #virtiofsd: Child | undefined;
+  readonly #parts: Started;
   #ssh: SshChannel | undefined;
   #gone = false;
   /** Whether it was told to end: then nobody will want to read its console. */
   stopped = false;
   #end: (how: string) => void = () => undefined;
 
-  private constructor(spec: QemuGuestSpec, virtiofsd: Child | undefined) {
+  private constructor(spec: QemuGuestSpec, parts: Started) {
     this.#spec = spec;
-    this.#virtiofsd = virtiofsd;
-    this.#qemu = startChild(spec.setpriv, spec.qemu, guestMachineArguments(spec.machine), [
-      'ignore',
-      'pipe',
-      'pipe',
-      'pipe',
-    ]);
-    for (const stream of [this.#qemu.process.stdout, this.#qemu.process.stderr])
+    this.#parts = parts;
+    const { qemu, virtiofsd, sshPort, monitor } = parts;
+    for (const stream of [qemu.process.stdout, qemu.process.stderr])
       if (stream !== null) spec.consoleLog.follow(stream);
     // Reported by the child's end.
-    this.#port().on('error', () => undefined);
+    for (const stream of [sshPort, monitor]) stream.on('error', () => undefined);
     const end = new Promise<string>((resolve) => {
       this.#end = resolve;
     });
-    void this.#qemu.exited.then((how) => {
+    void qemu.exited.then((how) => {
       this.#end(`its QEMU: ${how}${this.#lastWords()}`);
     });
     void virtiofsd?.exited.then((how) => this.#endUnlessQemuHas(`its virtiofsd: ${how}`));
@@ -72,8 +85,7 @@ export class QemuGuest implements RunningGuest {
 
   /** Starts a guest and waits until it can be spoken to. @throws DroverError; nothing of it is left then */
   static async start(spec: QemuGuestSpec, signal: AbortSignal): Promise<QemuGuest> {
-    const virtiofsd = await startSharing(spec, signal);
-    const guest = new QemuGuest(spec, virtiofsd);
+    const guest = new QemuGuest(spec, await startParts(spec, signal));
     try {
       await guest.#connect(signal);
       return guest;
@@ -84,19 +96,19 @@ export class QemuGuest implements RunningGuest {
   }
 
   get pid(): number | undefined {
-    return this.#qemu.process.pid;
+    return this.#parts.qemu.process.pid;
   }
 
   async #connect(signal: AbortSignal): Promise<void> {
-    const port = this.#port();
-    port.write(PORT_GREETING);
+    const { sshPort } = this.#parts;
+    sshPort.write(PORT_GREETING);
     const { keys } = this.#spec;
     const ended = this.exited.then((how) => {
       throw new DroverError('BOOT_FAILED', how);
     });
     ended.catch(() => undefined);
     const connected = SshChannel.connect({
-      stream: port,
+      stream: sshPort,
       hostKey: keys.host.publicKey,
       clientKey: keys.client.privateKey,
       signal,
@@ -113,7 +125,7 @@ export class QemuGuest implements RunningGuest {
   async #endUnlessQemuHas(how: string): Promise<void> {
     const timer = new AbortController();
     const grace = delay(QEMU_END_GRACE_MS, undefined, { signal: timer.signal }).catch(() => undefined);
-    await Promise.race([this.#qemu.exited, grace]);
+    await Promise.race([this.#parts.qemu.exited, grace]);
     timer.abort();
     this.#end(how);
   }
@@ -130,18 +142,14 @@ export class QemuGuest implements RunningGuest {
   async stop(): Promise<void> {
     this.stopped = true;
     const timer = setTimeout(() => void this.kill(), STOP_TIMEOUT_MS);
-    await quitQemu(this.#spec.machine.qmpSocket).catch(() => this.kill());
+    await quitQemu(this.#parts.monitor).catch(() => this.kill());
     await this.exited;
     clearTimeout(timer);
   }
 
   async kill(): Promise<void> {
-    await this.#qemu.kill();
+    await this.#parts.qemu.kill();
     await this.exited;
-  }
-
-  #port(): Duplex {
-    return this.#qemu.process.stdio[SSH_FD] as Duplex;
   }
 
   #alive(): SshChannel {
@@ -165,8 +173,8 @@ export class QemuGuest implements RunningGuest {
 
   async #dispose(how: string): Promise<string> {
     this.#gone = true;
-    await this.#qemu.kill();
-    await this.#virtiofsd?.kill();
+    await this.#parts.qemu.kill();
+    await this.#parts.virtiofsd?.kill();
     this.#ssh?.destroy();
     this.#spec.consoleLog.close();
     await this.#spec.cleanUp();
@@ -174,20 +182,59 @@ export class QemuGuest implements RunningGuest {
   }
 }
 
-async function startSharing(spec: QemuGuestSpec, signal: AbortSignal): Promise<Child | undefined> {
-  const { virtiofsd, machine, setpriv, consoleLog, cleanUp } = spec;
-  if (virtiofsd === undefined || machine.virtiofsdSocket === undefined) return undefined;
+/** @throws DroverError, or Node's error for a file that cannot be opened; nothing of the guest is left then */
+async function startParts(spec: QemuGuestSpec, signal: AbortSignal): Promise<Started> {
+  let store: SharedStore | undefined;
   try {
-    return await startVirtiofsd({
-      ...virtiofsd,
-      setpriv,
-      socket: machine.virtiofsdSocket,
-      consoleLog,
-      signal,
-    });
+    store = await startSharing(spec, signal);
+    return await startQemu(spec, store);
   } catch (error) {
-    consoleLog.close();
-    await cleanUp();
+    await store?.child.kill();
+    spec.consoleLog.close();
+    await spec.cleanUp();
     throw error;
   }
+}
+
+async function startSharing(spec: QemuGuestSpec, signal: AbortSignal): Promise<SharedStore | undefined> {
+  const { virtiofsd, setpriv } = spec.programs;
+  if (virtiofsd === undefined) return undefined;
+  const { dir, storeDir, consoleLog } = spec;
+  const socket = virtiofsdSocket(dir);
+  return await startVirtiofsd({
+    program: virtiofsd,
+    setpriv,
+    socket,
+    directory: storeDir,
+    consoleLog,
+    signal,
+  });
+}
+
+/** In the guest's directory; it is there for some milliseconds, until the one connection is made. */
+export function virtiofsdSocket(dir: string): string {
+  return join(dir, 'virtiofsd.sock');
+}
+
+async function startQemu(spec: QemuGuestSpec, store: SharedStore | undefined): Promise<Started> {
+  const { programs, machine, network, dir, configDisk, scratchDisk, number } = spec;
+  await using inherited = new Inheritance();
+  const descriptors = {
+    store: store === undefined ? undefined : inherited.socket(store.connection),
+    configDisk: await inherited.file(configDisk, 'r'),
+    scratchDisk: await inherited.file(scratchDisk, 'r+'),
+    sshPort: inherited.pipe(),
+    monitor: inherited.pipe(),
+  };
+  const bare = await inheritMachine(inherited, programs, machine);
+  // They are gone with QEMU, then, whatever happens to this process: the keys, and what the scratch disk has taken.
+  await Promise.all([rm(configDisk), rm(scratchDisk)]);
+  const args = guestMachineArguments({ ...bare, ...descriptors, name: dir, network });
+  const qemu = inherited.start(programs, args, number);
+  return {
+    qemu,
+    virtiofsd: store?.child,
+    sshPort: pipeOf(qemu.process, descriptors.sshPort),
+    monitor: pipeOf(qemu.process, descriptors.monitor),
+  };
 }

@@ -1,4 +1,4 @@
-import { connect } from 'node:net';
+import type { Duplex } from 'node:stream';
 
 import { z } from 'zod';
 
@@ -41,20 +41,19 @@ function parse(line: string): QmpMessage {
 }
 
 /**
- * Tells the QEMU that listens at `path` to end: it closes its files and exits, whatever its guest is doing. Settles when
- * it has agreed, or has ended.
- * @throws DroverError `QMP_FAILED`, or Node's error for a socket that cannot be reached
+ * Tells the QEMU at the other end to end: it closes its files and exits, whatever its guest is doing. Settles when it has
+ * agreed, or has ended. The connection is of no use afterwards.
+ * @throws DroverError `QMP_FAILED`, or Node's error for a connection that has failed
  */
-export async function quitQemu(path: string): Promise<void> {
-  const socket = connect(path);
-  socket.setEncoding('utf8');
+export async function quitQemu(connection: Duplex): Promise<void> {
+  connection.setEncoding('utf8');
   const send = (command: string): void => {
-    socket.write(`${JSON.stringify({ execute: command })}\n`);
+    connection.write(`${JSON.stringify({ execute: command })}\n`);
   };
   const parser = new QmpParser();
   const pending = ['qmp_capabilities', 'quit'];
   try {
-    for await (const chunk of socket) {
+    for await (const chunk of connection) {
       for (const message of parser.push(String(chunk))) {
         if (message.kind === 'error') throw failed(`QEMU refuses: ${message.description}`);
         if (message.kind === 'event') continue;
@@ -64,7 +63,7 @@ export async function quitQemu(path: string): Promise<void> {
       }
     }
   } finally {
-    socket.destroy();
+    connection.destroy();
   }
 }
 

@@ -1,9 +1,10 @@
-import { access, constants, stat } from 'node:fs/promises';
+import { access, constants, rm } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { startChild, type Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
-import { DroverError } from '../../lib/errors.js';
+import { DroverError, errorCode } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import { findProgram } from '../../lib/programs.js';
 
@@ -63,15 +64,22 @@ export interface VirtiofsdSpec {
   readonly signal: AbortSignal;
 }
 
+/** A virtiofsd, and the one connection that it serves. */
+export interface SharedStore {
+  readonly child: Child;
+  readonly connection: Socket;
+}
+
 /**
- * Starts the server of one guest's view of the host's store, up to where it listens. It serves one connection, and ends
- * when that does. It sees nothing but `directory`, and keeps no descriptor for what the guest has only looked at
- * (`--inode-file-handles`), where the file system and its own privileges allow that.
+ * Starts the server of one guest's view of the host's store, and connects to it. It ends when the connection does, and
+ * its socket is gone from the file system: nobody else can connect. It sees nothing but `directory`, and keeps no
+ * descriptor for what the guest has only looked at (`--inode-file-handles`), where the file system and its own
+ * privileges allow that.
  * @throws DroverError `BOOT_FAILED`, or the signal's reason; nothing of it runs then
  */
-export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<Child> {
+export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> {
   const child = startChild(
-    spec.setpriv,
+    spec.setpriv === undefined ? undefined : [spec.setpriv],
     spec.program,
     [
       ...['--socket-path', spec.socket, '--shared-dir', spec.directory, '--readonly'],
@@ -82,23 +90,32 @@ export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<Child> {
   for (const stream of [child.process.stdout, child.process.stderr])
     if (stream !== null) spec.consoleLog.follow(stream);
   try {
-    while (!(await isThere(spec.socket))) {
+    for (;;) {
       spec.signal.throwIfAborted();
       if (child.ended) throw new DroverError('BOOT_FAILED', `virtiofsd: ${await child.exited}`);
+      const connection = await tryToConnect(spec.socket);
+      if (connection !== undefined) {
+        await rm(spec.socket, { force: true });
+        return { child, connection };
+      }
       await delay(POLL_INTERVAL_MS);
     }
-    return child;
   } catch (error) {
     await child.kill();
     throw error;
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch {
-    return false;
-  }
+/** Undefined where nobody listens yet. */
+async function tryToConnect(path: string): Promise<Socket | undefined> {
+  return await new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      resolve(socket);
+    });
+    socket.once('error', (error) => {
+      if (['ENOENT', 'ECONNREFUSED'].includes(errorCode(error) ?? '')) resolve(undefined);
+      else reject(error);
+    });
+  });
 }

@@ -7,19 +7,22 @@ import {
 } from '../../../src/drivers/qemu/arguments.js';
 
 const SPEC: GuestMachineSpec = {
-  name: 'drover-g1',
+  name: '/state/guests/g1',
   architecture: 'x86_64',
   accelerator: 'kvm',
+  kvm: undefined,
+  seccomp: true,
   cores: 4,
   parallelTcg: true,
   memoryBytes: 2 * 1024 ** 3,
-  kernel: '/image/kernel',
-  initrd: '/image/initrd',
+  kernel: '/dev/fd/8',
+  initrd: '/dev/fd/9',
   commandLine: 'quiet',
-  configDisk: '/g/config.tar',
-  scratchDisk: '/g/scratch',
-  qmpSocket: '/g/qmp.sock',
-  virtiofsdSocket: '/g/virtiofsd.sock',
+  configDisk: 3,
+  scratchDisk: 4,
+  sshPort: 5,
+  monitor: 6,
+  store: 7,
   network: 'none',
 };
 
@@ -73,13 +76,37 @@ describe('the arguments of QEMU', () => {
 
   test('the store is shared through memory of which both sides have a part, or not at all', () => {
     expect(guestMachineArguments(SPEC)).toContain('memory-backend-memfd,id=memory,size=2147483648,share=on');
-    const args = guestMachineArguments({ ...SPEC, virtiofsdSocket: undefined }).join(' ');
+    const args = guestMachineArguments({ ...SPEC, store: undefined }).join(' ');
     expect(args).not.toMatch(/memfd|vhost-user/);
   });
 
-  test('commas in paths do not end an option', () => {
-    const args = guestMachineArguments({ ...SPEC, virtiofsdSocket: '/a,b/v.sock', qmpSocket: '/a,b/q.sock' });
-    expect(args).toContain('socket,id=store,path=/a,,b/v.sock');
-    expect(args).toContain('unix:/a,,b/q.sock,server=on,wait=off');
+  test('what belongs to a guest has no path: it is inherited', () => {
+    const args = guestMachineArguments(SPEC);
+    expect(valuesOf(args, '-add-fd')).toEqual(['fd=3,set=3', 'fd=4,set=4']);
+    expect(valuesOf(args, '-blockdev').map((value) => JSON.parse(value) as unknown)).toMatchObject([
+      { 'node-name': 'config', filename: '/dev/fdset/3', 'read-only': true },
+      { 'node-name': 'scratch', filename: '/dev/fdset/4' },
+    ]);
+    expect(valuesOf(args, '-chardev')).toEqual([
+      'stdio,id=console,signal=off',
+      'socket,id=ssh,fd=5',
+      'socket,id=monitor,fd=6',
+      'socket,id=store,fd=7',
+    ]);
+  });
+
+  test('/dev/kvm is inherited where QEMU can do that', () => {
+    expect(valuesOf(bareMachineArguments({ ...SPEC, kvm: 10 }), '-accel')).toEqual([
+      'kvm,device=/dev/fdset/10',
+    ]);
+  });
+
+  test('system calls are given up where that is possible', () => {
+    expect(valuesOf(guestMachineArguments(SPEC), '-sandbox')[0]).toMatch(/^on,.*spawn=deny/);
+    expect(guestMachineArguments({ ...SPEC, seccomp: false })).not.toContain('-sandbox');
+  });
+
+  test('a comma in a path does not end an option', () => {
+    expect(valuesOf(guestMachineArguments({ ...SPEC, name: '/a,b/g1' }), '-name')).toEqual(['/a,,b/g1']);
   });
 });

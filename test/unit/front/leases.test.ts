@@ -177,22 +177,25 @@ describe('when a guest is lost', () => {
     expect(bench.events).toContainEqual({ type: 'build-replayed', guest: 'g1' });
   });
 
-  test('though it lives, in that it does not do as it is told: the build starts again in another one', async () => {
-    const broken = guestThat('g1', builds);
-    const refusal = new DroverError('GUEST_AGENT_FAILED', 'drover-guest register failed in the guest');
-    broken.beforeRegister = () => Promise.reject(refusal);
-    const bench = benchWith(broken, guestThat('g2', builds));
-    const { channel } = await bench.client();
-    await channel.write(buildRequest({ inputs: [onHost(bench, 'input')] }));
-    const result = outcome(channel).then((error) => ({ error }));
-    // When the guest is given up depends on files that are really read: time goes on until it is.
-    const { error } = await waitUntil('the second guest', async () => {
-      await bench.clock.advance(1000);
-      return await Promise.race([result, Promise.resolve(undefined)]);
-    });
-    expect(error).toBeUndefined();
-    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
-  });
+  test.each(['GUEST_AGENT_FAILED', 'GUEST_EXEC_FAILED'])(
+    'though it lives, in that it does not do as it is told (%s): the build starts again in another one',
+    async (code) => {
+      const broken = guestThat('g1', builds);
+      const refusal = new DroverError(code, 'drover-guest register failed in the guest');
+      broken.beforeRegister = () => Promise.reject(refusal);
+      const bench = benchWith(broken, guestThat('g2', builds));
+      const { channel } = await bench.client();
+      await channel.write(buildRequest({ inputs: [onHost(bench, 'input')] }));
+      const result = outcome(channel).then((error) => ({ error }));
+      // When the guest is given up depends on files that are really read: time goes on until it is.
+      const { error } = await waitUntil('the second guest', async () => {
+        await bench.clock.advance(1000);
+        return await Promise.race([result, Promise.resolve(undefined)]);
+      });
+      expect(error).toBeUndefined();
+      expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
+    },
+  );
 
   test('thrice, the client is told how, and no lease is left', async () => {
     const bench = new FrontBench();

@@ -1,0 +1,111 @@
+import type { ChildProcess } from 'node:child_process';
+import { open, stat, type FileHandle } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+
+import { startChild, type Child } from '../../lib/child.js';
+import { DroverError } from '../../lib/errors.js';
+import type { Architecture } from '../image.js';
+import type { Accelerator, MachineSpec } from './arguments.js';
+import { setprivForQemu, type QemuPrograms } from './programs.js';
+
+/** Descriptors after standard input, output and error. */
+const FIRST_DESCRIPTOR = 3;
+const READABLE_BY_ALL = 0o004;
+
+/**
+ * What a QEMU inherits: it opens none of a guest's files itself, so that it needs no right to. Dispose of it when it has
+ * been started: what is opened here is closed here.
+ */
+export class Inheritance implements AsyncDisposable {
+  readonly #stdio: (number | 'pipe' | Socket)[] = [];
+  readonly #files: FileHandle[] = [];
+  readonly #sockets: Socket[] = [];
+
+  /** @returns the descriptor that it is for QEMU, as for all that follow */
+  async file(path: string, flags: 'r' | 'r+'): Promise<number> {
+    const file = await open(path, flags);
+    this.#files.push(file);
+    return this.#add(file.fd);
+  }
+
+  /** One end of a socket pair; the other one is the child's `stdio`. */
+  pipe(): number {
+    return this.#add('pipe');
+  }
+
+  socket(socket: Socket): number {
+    this.#sockets.push(socket);
+    return this.#add(socket);
+  }
+
+  #add(what: number | 'pipe' | Socket): number {
+    return FIRST_DESCRIPTOR - 1 + this.#stdio.push(what);
+  }
+
+  /** @param number of the user that it is to run as: another one for each guest */
+  start(programs: QemuPrograms, args: readonly string[], number: number): Child {
+    const stdio = ['ignore', 'pipe', 'pipe', ...this.#stdio] as const;
+    return startChild(setprivForQemu(programs, number), programs.qemu, args, [...stdio]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const socket of this.#sockets) socket.destroy();
+    await Promise.all(this.#files.map((file) => file.close()));
+  }
+}
+
+/** This side's end of a pipe. */
+export function pipeOf(child: ChildProcess, descriptor: number): Duplex {
+  return child.stdio[descriptor] as Duplex;
+}
+
+export interface BareMachine {
+  readonly image: { readonly architecture: Architecture; readonly kernel: string; readonly initrd: string };
+  readonly accelerator: Accelerator;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly commandLine: string;
+}
+
+/**
+ * A QEMU that runs as another user opens these anew.
+ * @throws DroverError `IMAGE_UNUSABLE`
+ */
+export async function requireReadable(
+  programs: QemuPrograms,
+  { kernel, initrd }: BareMachine['image'],
+): Promise<void> {
+  if (!programs.ownUser) return;
+  for (const path of [kernel, initrd]) {
+    const { mode } = await stat(path);
+    if ((mode & READABLE_BY_ALL) !== 0) continue;
+    throw new DroverError(
+      'IMAGE_UNUSABLE',
+      `The file ${path} of the guest image can be read by its owner only (mode 0${(mode & 0o7777).toString(8)}), and QEMU runs as a user without rights`,
+      { hint: `chmod a+r ${path}`, context: { file: path } },
+    );
+  }
+}
+
+/** Opens what any machine needs. @throws Node's error for a file that cannot be opened */
+export async function inheritMachine(
+  inherited: Inheritance,
+  programs: QemuPrograms,
+  { image, ...machine }: BareMachine,
+): Promise<MachineSpec> {
+  const { parallelTcg, seccomp } = programs;
+  return {
+    ...machine,
+    architecture: image.architecture,
+    parallelTcg,
+    seccomp,
+    // QEMU takes paths for these: it may read the files, though not the directories on the way to them.
+    kernel: `/dev/fd/${await inherited.file(image.kernel, 'r')}`,
+    initrd: `/dev/fd/${await inherited.file(image.initrd, 'r')}`,
+    kvm:
+      machine.accelerator === 'kvm' && programs.inheritsKvm
+        ? await inherited.file('/dev/kvm', 'r+')
+        : undefined,
+  };
+}

@@ -1,0 +1,175 @@
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+
+import { SshChannel } from '../../src/guest/ssh-channel.js';
+import type { Clock } from '../../src/lib/clock.js';
+import { makeSshKeyPair } from '../../src/lib/ssh-key.js';
+import { FakeClock } from '../support/fake-clock.js';
+import { describeE2e } from '../support/requirements.js';
+import { waitUntil, within } from '../support/wait.js';
+
+const MIB = 1024 * 1024;
+/** OpenSSH's server as a guest runs it: one connection, over whatever it is given. It wants a directory of its own. */
+const START = `
+  mount -t tmpfs run /run
+  mkdir /run/sshd
+  exec /usr/sbin/sshd -i -e -f "$1"
+`;
+
+describeE2e('the connection to a guest', [], () => {
+  const host = makeSshKeyPair();
+  const client = makeSshKeyPair();
+  let dir: string;
+  let sshd: ReturnType<typeof spawn>;
+  let stream: Duplex;
+
+  beforeEach(async () => {
+    dir = await mkdtemp('/tmp/sc-');
+    await writeFile(join(dir, 'host_key'), host.privateKey, { mode: 0o600 });
+    await writeFile(join(dir, 'authorized_keys'), `restrict,port-forwarding ${client.publicKey}\n`);
+    const settings = [
+      `HostKey ${dir}/host_key`,
+      `AuthorizedKeysFile ${dir}/authorized_keys`,
+      'StrictModes no',
+      'UsePAM no',
+      'AllowTcpForwarding local',
+      'AllowStreamLocalForwarding local',
+      'MaxSessions 100',
+    ];
+    await writeFile(join(dir, 'sshd_config'), `${settings.join('\n')}\n`);
+    const child = spawn(
+      'unshare',
+      ['--mount', '--pid', '--fork', '--kill-child', 'sh', '-euc', START, 'sh', join(dir, 'sshd_config')],
+      {
+        stdio: ['pipe', 'pipe', 'ignore'],
+      },
+    );
+    sshd = child;
+    stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
+    stream.on('error', () => undefined);
+  });
+  afterEach(async () => {
+    sshd.kill('SIGKILL');
+    await rm(dir, { recursive: true, force: true });
+  });
+
+  const connect = async (options: { hostKey?: string; clock?: Clock } = {}): Promise<SshChannel> =>
+    await SshChannel.connect({
+      stream,
+      hostKey: host.publicKey,
+      clientKey: client.privateKey,
+      signal: AbortSignal.timeout(30_000),
+      ...options,
+    });
+
+  test('runs a command with its very words and its input, and tells how it ended', async () => {
+    const channel = await connect();
+    const words = ['a b', "it's", '$HOME', '*', '', 'é\n'];
+    const { exitCode, stdout, stderr } = await channel.exec(
+      ['sh', '-c', 'printf "[%s]" "$@"; cat; echo oops >&2; exit 3', 'sh', ...words],
+      'the input',
+    );
+    expect({ exitCode, stdout, stderr }).toEqual({
+      exitCode: 3,
+      stdout: `${words.map((word) => `[${word}]`).join('')}the input`,
+      stderr: 'oops\n',
+    });
+    channel.destroy();
+  });
+
+  test('keeps the first MiB of what a command prints', async () => {
+    const channel = await connect();
+    const { stdout } = await channel.exec(['head', '-c', String(3 * MIB), '/dev/zero']);
+    expect(stdout.length).toBe(MIB);
+    channel.destroy();
+  });
+
+  test('a command may end without reading its input', async () => {
+    const channel = await connect();
+    expect(await channel.exec(['true'], 'x'.repeat(4 * MIB))).toMatchObject({ exitCode: 0 });
+    channel.destroy();
+  });
+
+  test('a command that is killed', async () => {
+    const channel = await connect();
+    await expect(channel.exec(['sh', '-c', 'kill -9 $$'])).rejects.toMatchObject({
+      code: 'GUEST_EXEC_FAILED',
+      message: 'sh was killed in the guest',
+    });
+    channel.destroy();
+  });
+
+  test('streams to Unix sockets, many at a time', async () => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => socket.pipe(socket));
+    await new Promise<void>((resolve) => server.listen(join(dir, 'echo.sock'), resolve));
+    const channel = await connect();
+    const echoed = await Promise.all(
+      Array.from({ length: 50 }, async (_, number) => {
+        const socket = await channel.openSocket(join(dir, 'echo.sock'));
+        socket.end(`${number}`.repeat(100_000));
+        return (await buffer(socket)).toString();
+      }),
+    );
+    expect(echoed).toEqual(Array.from({ length: 50 }, (_, number) => `${number}`.repeat(100_000)));
+    channel.destroy();
+    server.close();
+  });
+
+  test('a socket that is not there', async () => {
+    const channel = await connect();
+    await expect(channel.openSocket(join(dir, 'none.sock'))).rejects.toMatchObject({
+      code: 'GUEST_EXEC_FAILED',
+    });
+    channel.destroy();
+  });
+
+  test('another host key than the one made for the guest is refused', async () => {
+    await expect(connect({ hostKey: makeSshKeyPair().publicKey })).rejects.toMatchObject({
+      code: 'GUEST_GONE',
+    });
+  });
+
+  test('the end of the guest ends what runs, and says so', async () => {
+    const channel = await connect();
+    const running = channel.exec(['sh', '-c', `: > ${dir}/begun; sleep 86399`]);
+    running.catch(() => undefined);
+    await waitUntil('the command to run', () => existsSync(join(dir, 'begun')));
+    sshd.kill('SIGKILL');
+    expect(await within('the end', channel.closed)).toMatch(/SSH connection/);
+    await expect(running).rejects.toMatchObject({ code: 'GUEST_GONE' });
+    await expect(channel.exec(['true'])).rejects.toMatchObject({ code: 'GUEST_GONE' });
+    await expect(channel.openSocket('/x')).rejects.toMatchObject({ code: 'GUEST_GONE' });
+  });
+
+  test('a command that does not end is the end of the guest', async () => {
+    const clock = new FakeClock();
+    const channel = await connect({ clock });
+    const running = channel.exec(['sleep', '86399']);
+    running.catch(() => undefined);
+    await waitUntil('its time limit', () => clock.pendingTimers === 1);
+    await clock.advance(119_999);
+    expect(clock.pendingTimers).toBe(1);
+    await clock.advance(1);
+    expect(await channel.closed).toBe('sleep 86399 has not ended within 120 s in it');
+    await expect(running).rejects.toMatchObject({ code: 'GUEST_GONE' });
+  });
+
+  test('a connection that is given up', async () => {
+    const given = new AbortController();
+    const connecting = SshChannel.connect({
+      stream: new Duplex({ read: () => undefined, write: () => undefined }),
+      hostKey: host.publicKey,
+      clientKey: client.privateKey,
+      signal: given.signal,
+    });
+    given.abort(new Error('too late'));
+    await expect(connecting).rejects.toThrow('too late');
+  });
+});
