@@ -10,3 +10,7 @@ scripts/get-qemu.sh "$PWD/.cache/qemu"
 for architecture in x86_64 aarch64; do
   guest-config/debian/build.sh "$architecture" "$PWD/.cache/images/$architecture"
 done
+if [ "$(uname -m)" = x86_64 ]; then
+  guest-config/debian/add-emulator.sh "$PWD/.cache/images/x86_64" aarch64 /usr/bin/qemu-aarch64-static \
+    "$PWD/.cache/images/x86_64-emulating"
+fi

@@ -9,6 +9,7 @@
 #
 # Downloads some 60 MB; exits at once where DIRECTORY already holds the image of these scripts.
 set -euo pipefail
+umask 022 # modes are part of the image, and QEMU may be another user
 
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=../../demo/private-apt.sh disable=SC1091
@@ -27,7 +28,7 @@ aarch64) PRIVATE_APT_ARCHITECTURE=arm64 systems='"aarch64-linux"' ;;
 *) echo "$0: images are made for x86_64 and aarch64, not for $architecture" >&2 && exit 2 ;;
 esac
 # In load order, each after what it needs: those that Debian does not build into this kernel.
-modules=(virtio_blk overlay failover net_failover virtio_net rng-core virtio-rng)
+modules=(virtio_blk overlay failover net_failover virtio_net rng-core virtio-rng binfmt_misc)
 # nix-daemon's protocol by version of Nix; there is no running a foreign one to ask it.
 protocol_of() {
   case $1 in

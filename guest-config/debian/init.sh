@@ -61,6 +61,12 @@ mount -o bind /run/scratch/tmp /tmp
 [ "$share" != virtiofs ] || must mount -t virtiofs -o ro nix-store /run/lower
 must mount -t overlay -o lowerdir=/run/lower,upperdir=/run/scratch/upper,workdir=/run/scratch/work overlay /nix/store
 
+# Programs for other machines, where the image has emulators for them (add-emulator.sh).
+if [ -d /etc/binfmt.d ]; then
+  must mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+  for rule in /etc/binfmt.d/*; do cat "$rule" > /proc/sys/fs/binfmt_misc/register || die "failed: $rule"; done
+fi
+
 mount -t devpts -o ptmxmode=0666,mode=0620,gid=5 devpts /dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
 mount -t cgroup2 cgroup2 /sys/fs/cgroup

@@ -15,7 +15,7 @@ describeE2e('a build in a VM', ['VMs', 'modern Nix'], () => {
   ] as const)(
     'of $architecture that did not run, through the $door door ($version Nix), and back to none',
     async ({ architecture, door, version }) => {
-      await using drover = await startVmDrover({ architecture, pool: { idleTimeout: '1s' } });
+      await using drover = await startVmDrover({ image: architecture, pool: { idleTimeout: '1s' } });
       await using host = await nixHost({ version, door, drover });
       expect((await drover.status()).guests).toEqual([]);
 

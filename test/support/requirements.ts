@@ -21,7 +21,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
   'demo packages': () =>
     existsSync(join(DEMO_CACHE, 'manifest.json')) ? undefined : 'scripts/test-inputs.sh has not been run',
   VMs: () =>
-    existsSync(join(IMAGES, 'aarch64/manifest.json')) && existsSync(join(QEMU_DIR, 'virtiofsd'))
+    existsSync(join(IMAGES, 'x86_64-emulating/manifest.json')) && existsSync(join(QEMU_DIR, 'virtiofsd'))
       ? undefined
       : 'scripts/test-inputs.sh has not been run',
   emulation: () =>

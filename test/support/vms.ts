@@ -16,25 +16,28 @@ export const VM_CONFIG = {
   pool: { bootTimeout: '100s', idleTimeout: '10m' },
 } as const;
 
-export function manifestOf(architecture: 'x86_64' | 'aarch64'): string {
-  return join(IMAGES, architecture, 'manifest.json');
+/** The images of scripts/test-inputs.sh. */
+export type TestImage = 'x86_64' | 'aarch64' | 'x86_64-emulating';
+
+export function manifestOf(image: TestImage): string {
+  return join(IMAGES, image, 'manifest.json');
 }
 
 export interface StartVmOptions extends Omit<StartOptions, 'config'> {
-  readonly architecture?: 'x86_64' | 'aarch64';
+  readonly image?: TestImage;
   readonly guest?: Readonly<Record<string, unknown>>;
   readonly pool?: Readonly<Record<string, unknown>>;
 }
 
 /** Starts a supervisor whose guests are VMs. */
 export async function startVmDrover(options: StartVmOptions = {}): Promise<Drover> {
-  const { architecture = 'x86_64', guest, pool, env, ...rest } = options;
+  const { image = 'x86_64', guest, pool, env, ...rest } = options;
   return await startDrover({
     ...rest,
     env: { PATH: `${QEMU_DIR}:${process.env['PATH'] ?? ''}`, ...env },
     config: {
       ...VM_CONFIG,
-      guest: { ...VM_CONFIG.guest, image: manifestOf(architecture), ...guest },
+      guest: { ...VM_CONFIG.guest, image: manifestOf(image), ...guest },
       pool: { ...VM_CONFIG.pool, ...pool },
     },
   });
