@@ -115,10 +115,10 @@ export class Supervisor {
     // Another supervisor with this state directory is found before anything of its is touched.
     await clearStaleSocket(controlSocket(config.stateDir));
     const driver = await parts.createDriver(config);
-    // Also makes the store's directory on a host whose Nix was never used.
-    await (await host.connect())[Symbol.asyncDispose]();
     const supervisor = new Supervisor(parts, driver);
     try {
+      // Also makes the store's directory on a host whose Nix was never used.
+      await (await host.connect())[Symbol.asyncDispose]();
       await supervisor.#open();
     } catch (error) {
       await supervisor.#close();
