@@ -1,5 +1,7 @@
 import type { Duplex } from 'node:stream';
 
+import type { Emitter } from '../lib/emitter.js';
+
 /** What a guest image is, as recorded when it was made. The guest's `hello` prints the same. */
 export interface ImageManifest {
   /** Changes with anything in the image: guests of another generation are retired. */
@@ -18,6 +20,17 @@ export interface ExecResult {
   readonly stderr: string;
 }
 
+/** What a guest's driver tells about it unasked. */
+export type GuestNotice =
+  /** The host goes to sleep, and the guest with it. */
+  | { readonly kind: 'sleep' }
+  /** Both are awake again, and the guest's clock is behind. */
+  | { readonly kind: 'wake' }
+  /** It is no good for new work any more: why, for people. */
+  | { readonly kind: 'unfit'; readonly why: string }
+  /** For people, and of no consequence. */
+  | { readonly kind: 'warning'; readonly text: string };
+
 /** A guest that runs. After `exited` has settled every other call fails. */
 export interface RunningGuest {
   /**
@@ -33,6 +46,8 @@ export interface RunningGuest {
   kill(): Promise<void>;
   /** Settles, never rejects, when the guest is gone: how it ended, for people. */
   readonly exited: Promise<string>;
+  /** Undefined: nothing happens to it that its driver could tell of. */
+  readonly notices?: Emitter<GuestNotice>;
 }
 
 export interface BootOptions {

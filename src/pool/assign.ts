@@ -2,7 +2,7 @@ import type { GuestView, PoolPolicy, Step, WaiterView } from './plan.js';
 
 export interface Assignment {
   readonly grants: readonly Step[];
-  /** Leases by guest, the granted ones included. */
+  /** Leases by guest, included those that are granted now, and those that are kept for waiters until the guest is awake. */
   readonly leases: ReadonlyMap<string, number>;
   readonly unserved: readonly WaiterView[];
 }
@@ -23,7 +23,8 @@ export function roomOfFresh(policy: PoolPolicy): number {
 }
 
 /**
- * Hands free slots out in the order of waiting. A waiter gets the fullest guest that has room, the oldest of equals.
+ * Hands free slots out in the order of waiting. A waiter gets the fullest guest that has room, the oldest of equals. One
+ * that is asleep comes last, and its slots are only kept for who waits: it will be awake sooner than another one boots.
  * Takes waiters × guests with room at worst, and ends with the room.
  */
 export function assignLeases(
@@ -49,7 +50,7 @@ export function assignLeases(
     best.free -= 1;
     if (best.free === 0) open = open.filter((slots) => slots !== best);
     leases.set(best.guest.id, best.leases);
-    grants.push({ type: 'grant', waiter: waiter.id, guest: best.guest.id });
+    if (!best.guest.asleep) grants.push({ type: 'grant', waiter: waiter.id, guest: best.guest.id });
   }
   return { grants, leases, unserved };
 }
@@ -61,8 +62,12 @@ function freeSlots(guest: GuestView, policy: PoolPolicy): number {
 function fullest(open: readonly Slots[], waiter: WaiterView): Slots | undefined {
   let best: Slots | undefined;
   for (const slots of open) {
-    if (best !== undefined && slots.leases <= best.leases) continue;
+    if (best !== undefined && rank(slots) <= rank(best)) continue;
     if (!waiter.avoid.has(slots.guest.id)) best = slots;
   }
   return best;
+}
+
+function rank({ guest, leases }: Slots): number {
+  return guest.asleep ? -1 : leases;
 }

@@ -26,6 +26,7 @@ export class GuestRecord implements GuestView {
   idleSince: number;
   retire: RetireReason | undefined;
   stopping = false;
+  asleep = false;
   bootedWall: number | undefined;
   running: RunningGuest | undefined;
   leased: LeasedGuest | undefined;

@@ -5,6 +5,7 @@ import type { Log } from '../lib/log.js';
 import type { PoolEvent } from './events.js';
 import { GuestRecord } from './guest-record.js';
 import { bootGuest, killGuest, stopGuest } from './lifecycle.js';
+import { followNotices } from './notices.js';
 import type { RetireReason } from './plan.js';
 import { transition, type GuestEvent } from './state.js';
 
@@ -135,6 +136,7 @@ export class Herd {
         this.#onExited(guest, errorMessage(error));
       },
     );
+    followNotices(guest, running, { clock, log, onChange });
     emit({ type: 'boot-finished', guest: guest.id, result: 'ok', durationMs });
     log.info({ durationMs: Math.round(durationMs) }, 'guest is ready');
     if (guest.state === 'booting') this.move(guest, 'booted');

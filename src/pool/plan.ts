@@ -19,9 +19,12 @@ export interface GuestView {
   readonly retire: RetireReason | undefined;
   /** Being stopped already. */
   readonly stopping: boolean;
+  /** The host has slept, and its clock has not been set since: it gets no lease before that. */
+  readonly asleep: boolean;
 }
 
-export type RetireReason = 'idle' | 'age' | 'builds' | 'scratch' | 'conflict' | 'lost' | 'stale' | 'shutdown';
+export type RetireReason =
+  'idle' | 'age' | 'builds' | 'scratch' | 'conflict' | 'lost' | 'stale' | 'unfit' | 'shutdown';
 
 /** A session that waits for a lease, in the order of arrival. */
 export interface WaiterView {

@@ -4,9 +4,11 @@ import type {
   BootOptions,
   ExecResult,
   GuestDriver,
+  GuestNotice,
   ImageManifest,
   RunningGuest,
 } from '../../src/drivers/driver.js';
+import { Emitter } from '../../src/lib/emitter.js';
 import { DroverError } from '../../src/lib/errors.js';
 
 /** What a guest does when it is told to end. */
@@ -19,9 +21,14 @@ export class FakeGuest implements RunningGuest {
   readonly calls: string[] = [];
   onStop: EndBehaviour = 'exit';
   onKill: EndBehaviour = 'exit';
+  readonly notices = new Emitter<GuestNotice>();
+  /** What its clock was set to, in seconds since 1970. */
+  readonly clocks: number[] = [];
   scratchUsedRatio = 0;
   gone = false;
   readonly #exit: (how: string) => void;
+  #setClock: 'exit' | 'fail' | 'hang' = 'exit';
+  #clockWaiters: (() => void)[] = [];
 
   constructor(id: string) {
     this.id = id;
@@ -33,10 +40,11 @@ export class FakeGuest implements RunningGuest {
   }
 
   async exec(argv: readonly string[], stdin: string | Promise<string> = ''): Promise<ExecResult> {
-    const verb = argv[1] ?? '';
+    const [, verb = '', value] = argv;
     if (verb === 'register') await stdin;
     this.calls.push(verb);
     if (this.gone) throw new DroverError('GUEST_GONE', `The guest ${this.id} is gone`);
+    if (verb === 'set-clock') return await this.#answerSetClock(Number(value));
     const stats = {
       scratchTotalBytes: 1000,
       scratchUsedBytes: 1000 * this.scratchUsedRatio,
@@ -44,6 +52,19 @@ export class FakeGuest implements RunningGuest {
       uptimeSeconds: 1,
     };
     return { exitCode: 0, stdout: verb === 'stats' ? JSON.stringify(stats) : '', stderr: '' };
+  }
+
+  /** What comes of setting its clock, of attempts that hang too. */
+  setClockBehaviour(what: 'exit' | 'fail' | 'hang'): void {
+    this.#setClock = what;
+    if (what !== 'hang') for (const resume of this.#clockWaiters.splice(0)) resume();
+  }
+
+  async #answerSetClock(seconds: number): Promise<ExecResult> {
+    if (this.#setClock === 'hang') await new Promise<void>((resolve) => this.#clockWaiters.push(resolve));
+    if (this.#setClock === 'fail') return { exitCode: 1, stdout: '', stderr: 'cannot set the clock' };
+    this.clocks.push(seconds);
+    return { exitCode: 0, stdout: '', stderr: '' };
   }
 
   openDaemon(): Promise<Duplex> {
@@ -93,7 +114,7 @@ export interface FakeBoot {
 /** Makes fake guests, each when the test says so. */
 export class FakeDriver implements GuestDriver {
   readonly name = 'fake';
-  readonly ownClock = false;
+  ownClock = true;
   readonly warnings = [];
   readonly manifest: ImageManifest = {
     generation: 'fake',

@@ -80,7 +80,7 @@ describe('metrics of the pool', () => {
       'drover_guests_retired_total{reason="scratch"}': 1,
       'drover_guests_retired_total{reason="stale"}': 0,
     });
-    expect(Object.keys(series)).toHaveLength(8);
+    expect(Object.keys(series)).toHaveLength(9);
     expect(bench.failures).toEqual([]);
   });
 });

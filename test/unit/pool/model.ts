@@ -22,6 +22,7 @@ export function guest(id: string, state: GuestState, facts: Partial<GuestView> =
     idleSince: 0,
     retire: undefined,
     stopping: false,
+    asleep: false,
     ...facts,
   };
 }
@@ -92,6 +93,7 @@ const reason = fc.constantFrom<(RetireReason | undefined)[]>(
   undefined,
   'conflict',
   'scratch',
+  'unfit',
 );
 const time = fc.double({ min: 0, max: 1000, noNaN: true });
 
@@ -106,6 +108,7 @@ function guestViews(rules: PoolPolicy, count: number): fc.Arbitrary<GuestView[]>
     readyAt: time,
     retire: reason,
     stopping: fc.boolean(),
+    asleep: fc.boolean(),
   });
   return fc.array(one, { maxLength: count }).map((drawn) =>
     drawn.map((facts, index) => {
@@ -118,6 +121,7 @@ function guestViews(rules: PoolPolicy, count: number): fc.Arbitrary<GuestView[]>
         builds: facts.state === 'booting' ? 0 : Math.max(leases, facts.builds),
         retire: facts.state === 'booting' ? undefined : facts.retire,
         stopping: facts.state === 'draining' && leases === 0 && facts.stopping,
+        asleep: facts.state !== 'booting' && facts.asleep,
       };
     }),
   );

@@ -58,7 +58,7 @@ describe('plan, in any situation', () => {
         for (const [index, grant] of grants.entries()) {
           const view = views.get(grant.guest);
           const asker = before.waiters.find(({ id }) => id === grant.waiter);
-          expect(view !== undefined && isUp(view) && view.retire === undefined).toBe(true);
+          expect(view !== undefined && isUp(view) && view.retire === undefined && !view.asleep).toBe(true);
           expect(asker?.avoid.has(grant.guest)).toBe(false);
           // Whoever came before and has got nothing yet cannot use this guest.
           const earlier = before.waiters.slice(0, order.indexOf(grant.waiter));
@@ -85,13 +85,15 @@ describe('plan, in any situation', () => {
         const { after, wakeAt } = settle(before, rules, now);
         const up = after.guests.filter((view) => isUp(view));
         const free = up.filter(({ leases }) => leases < rules.jobsPerGuest);
-        for (const { avoid } of after.waiters) expect(free.every(({ id }) => avoid.has(id))).toBe(true);
+        const awake = free.filter(({ asleep }) => !asleep);
+        for (const { avoid } of after.waiters) expect(awake.every(({ id }) => avoid.has(id))).toBe(true);
         const alive = after.guests.filter(({ state }) => isAlive(state));
         expect(alive.length).toBeLessThanOrEqual(rules.maxGuests);
         if (after.shuttingDown) expect(alive.every(({ state }) => state === 'draining')).toBe(true);
         else if (now >= after.bootNotBefore && alive.length < rules.maxGuests) {
           const coming = alive.filter(({ state }) => state === 'booting').length;
-          expect(coming * rules.jobsPerGuest).toBeGreaterThanOrEqual(after.waiters.length);
+          const room = free.reduce((sum, { leases }) => sum + rules.jobsPerGuest - leases, 0);
+          expect(coming * rules.jobsPerGuest + room).toBeGreaterThanOrEqual(after.waiters.length);
           expect(coming + up.length).toBeGreaterThanOrEqual(rules.warmGuests);
         }
         if (!after.shuttingDown) {

@@ -25,6 +25,8 @@ class Checked {
   readonly all: Session[] = [];
   /** Leases that their holders have not returned. */
   held: Session[] = [];
+  /** Guests that may be asleep, as far as the pool knows. */
+  readonly sleepy = new Set<string>();
   shuttingDown = false;
   drained = false;
 
@@ -60,7 +62,8 @@ class Checked {
     }
     const open = guests
       .filter(({ state }) => state === 'ready' || state === 'leased')
-      .filter(({ leases: count }) => count < this.rules.jobsPerGuest);
+      .filter(({ leases: count }) => count < this.rules.jobsPerGuest)
+      .filter(({ id }) => !this.sleepy.has(id));
     for (const session of this.all.filter(({ state }) => state === 'waiting')) {
       expect(open.filter(({ id }) => !avoids(session).has(id))).toEqual([]);
       // Something is coming or going, or in use by others.
@@ -146,6 +149,21 @@ const ACTIONS: Readonly<Record<string, Action>> = {
       [...harness.driver.guests.values()].filter(({ gone }) => !gone),
       pick,
     )?.die('power cut');
+  },
+  sleep: ({ harness, sleepy }, pick) => {
+    const guest = at([...harness.driver.guests.values()], pick);
+    if (guest === undefined) return;
+    sleepy.add(guest.id);
+    guest.notices.emit({ kind: 'sleep' });
+  },
+  wake: ({ harness, sleepy }, pick) => {
+    const guest = at([...harness.driver.guests.values()], pick);
+    if (guest === undefined) return;
+    const answer = at(['exit', 'exit', 'fail', 'hang'] as const, pick) ?? 'exit';
+    guest.setClockBehaviour(answer);
+    if (answer === 'hang') sleepy.add(guest.id);
+    else sleepy.delete(guest.id);
+    guest.notices.emit({ kind: 'wake' });
   },
   fillScratch: ({ harness }, pick) => {
     const guest = at([...harness.driver.guests.values()], pick);

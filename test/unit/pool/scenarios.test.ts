@@ -11,12 +11,19 @@ import { DEFAULT_OPTIONS, eventText, Harness } from './harness.js';
 
 const DIRECTORY = join(import.meta.dirname, 'scenarios');
 const behaviour = z.enum(['exit', 'hang', 'reject', 'throw']);
-const reason = z.enum(['idle', 'age', 'builds', 'scratch', 'conflict', 'lost', 'stale', 'shutdown']);
+const reason = z.enum(['idle', 'age', 'builds', 'scratch', 'conflict', 'lost', 'stale', 'unfit', 'shutdown']);
 const list = z.union([z.string().transform((name) => [name]), z.array(z.string())]);
 
 /** What a step may say. Several keys in one step happen in this order; `expect` comes last. */
 const stepSchema = z.strictObject({
   start: z.literal(true).optional(),
+  /** What becomes of attempts to set a guest's clock, one that goes on included. */
+  clock: z.record(z.string(), z.enum(['exit', 'fail', 'hang'])).optional(),
+  /** The host sleeps, or wakes, as these guests see it. */
+  sleep: list.optional(),
+  wake: list.optional(),
+  /** Guests that are no good for new work any more, and why. */
+  unfit: z.record(z.string(), z.string()).optional(),
   /** Sessions that ask for a lease, and the guests that they avoid. */
   lease: list.optional(),
   avoid: list.optional(),
@@ -53,6 +60,8 @@ const stepSchema = z.strictObject({
       /** What the `lost` signals of leases say: null while the guest is there. */
       lost: z.record(z.string(), z.string().nullable()).optional(),
       calls: z.record(z.string(), z.array(z.string())).optional(),
+      /** What clocks were set to, in seconds since 1970. */
+      clocks: z.record(z.string(), z.array(z.number())).optional(),
       drained: z.boolean().optional(),
       booted: z.number().optional(),
     })
@@ -63,6 +72,7 @@ type Step = z.infer<typeof stepSchema>;
 const scenarioSchema = z.strictObject({
   scenario: z.string(),
   options: z.record(z.string(), z.number()).prefault({}),
+  ownClock: z.boolean().prefault(true),
   steps: z.array(stepSchema),
 });
 
@@ -71,13 +81,18 @@ class Run {
   drained = false;
   #eventsSeen = 0;
 
-  constructor(options: Record<string, number>) {
+  constructor(options: Record<string, number>, ownClock: boolean) {
     this.harness = new Harness(options);
+    this.harness.driver.ownClock = ownClock;
   }
 
   async step(step: Step): Promise<void> {
     const { pool, driver, clock } = this.harness;
     if (step.start !== undefined) pool.start();
+    for (const [id, what] of entries(step.clock)) driver.guestOf(id).setClockBehaviour(what);
+    for (const id of step.sleep ?? []) driver.guestOf(id).notices.emit({ kind: 'sleep' });
+    for (const id of step.wake ?? []) driver.guestOf(id).notices.emit({ kind: 'wake' });
+    for (const [id, why] of entries(step.unfit)) driver.guestOf(id).notices.emit({ kind: 'unfit', why });
     for (const name of step.lease ?? []) this.harness.lease(name, step.avoid);
     if (step.driverThrows !== undefined)
       driver.throws = step.driverThrows === null ? undefined : new Error(step.driverThrows);
@@ -102,7 +117,16 @@ class Run {
     if (step.expect !== undefined) this.#check(step.expect);
   }
 
-  #check({ guests, sessions, events, lost, calls, drained, booted }: NonNullable<Step['expect']>): void {
+  #check({
+    guests,
+    sessions,
+    events,
+    lost,
+    calls,
+    clocks,
+    drained,
+    booted,
+  }: NonNullable<Step['expect']>): void {
     const { harness } = this;
     if (guests !== undefined) expect(harness.guests()).toEqual(guests);
     for (const [name, state] of entries(sessions))
@@ -117,6 +141,8 @@ class Run {
     }
     for (const [id, made] of entries(calls))
       expect([id, harness.driver.guestOf(id).calls]).toEqual([id, made]);
+    for (const [id, times] of entries(clocks))
+      expect([id, harness.driver.guestOf(id).clocks]).toEqual([id, times]);
     if (drained !== undefined) expect(this.drained).toBe(drained);
     if (booted !== undefined) expect(harness.driver.asked).toHaveLength(booted);
   }
@@ -129,8 +155,8 @@ function entries<T>(record: Record<string, T> | undefined): [string, T][] {
 for (const file of readdirSync(DIRECTORY).sort()) {
   describe(file, () => {
     const scenarios = z.array(scenarioSchema).parse(parse(readFileSync(join(DIRECTORY, file), 'utf8')));
-    test.each(scenarios)('$scenario', async ({ options, steps }) => {
-      const run = new Run(options);
+    test.each(scenarios)('$scenario', async ({ options, ownClock, steps }) => {
+      const run = new Run(options, ownClock);
       for (const [index, step] of steps.entries()) {
         try {
           await run.step(step);

@@ -1,0 +1,85 @@
+import type { RunningGuest } from '../drivers/driver.js';
+import type { Clock } from '../lib/clock.js';
+import { DroverError, errorMessage } from '../lib/errors.js';
+import type { Log } from '../lib/log.js';
+import type { GuestRecord } from './guest-record.js';
+
+/** A guest that has not set its clock by then does not answer, in milliseconds. */
+const SET_CLOCK_TIMEOUT_MS = 10_000;
+/** A host that is awake for so long after it was to sleep has not told of its waking, in milliseconds. */
+const WAKE_TIMEOUT_MS = 60_000;
+
+export interface NoticeOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The guest's record has changed. */
+  readonly onChange: () => void;
+}
+
+/**
+ * Heeds what a guest's driver tells of it. Between the host's falling asleep and the setting of the guest's clock the
+ * guest is `asleep`; one whose clock cannot be set is retired.
+ */
+export function followNotices(
+  guest: GuestRecord,
+  running: RunningGuest,
+  { clock, log, onChange }: NoticeOptions,
+): void {
+  /** Counts sleeps and wakes: what was begun before the last one is of no account any more. */
+  let turn = 0;
+  const retire = (why: string): void => {
+    log.warn({ why }, 'a guest gets no more work');
+    guest.retire ??= 'unfit';
+    onChange();
+  };
+  const wake = async (): Promise<void> => {
+    const mine = ++turn;
+    guest.asleep = true;
+    const problem = await setClock(guest, clock);
+    if (mine !== turn) return;
+    guest.asleep = false;
+    if (problem === undefined) onChange();
+    else retire(`its clock cannot be set after the host's sleep: ${problem}`);
+  };
+  const sleep = (): void => {
+    const mine = ++turn;
+    guest.asleep = true;
+    clock.after(WAKE_TIMEOUT_MS, () => {
+      if (mine === turn) void wake();
+    });
+  };
+  running.notices?.on((notice) => {
+    switch (notice.kind) {
+      case 'sleep':
+        if (guest.driver.ownClock) sleep();
+        return;
+      case 'wake':
+        if (guest.driver.ownClock) void wake();
+        return;
+      case 'unfit':
+        retire(notice.why);
+        return;
+      case 'warning':
+        log.warn({ warning: notice.text }, 'a guest has trouble');
+        return;
+    }
+  });
+}
+
+/** Never rejects. @returns why it could not be set; undefined when it was */
+async function setClock({ leased }: GuestRecord, clock: Clock): Promise<string | undefined> {
+  let cancel = (): void => undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    cancel = clock.after(SET_CLOCK_TIMEOUT_MS, () => {
+      reject(new DroverError('GUEST_GONE', `it has not answered for ${SET_CLOCK_TIMEOUT_MS / 1000} s`));
+    });
+  });
+  try {
+    await Promise.race([leased?.agent.setClock(clock.wallNow() / 1000), timeout]);
+    return undefined;
+  } catch (error) {
+    return errorMessage(error);
+  } finally {
+    cancel();
+  }
+}
