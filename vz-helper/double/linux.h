@@ -1,0 +1,35 @@
+// Included before everything in the build for Linux: what macOS has and GNUstep has not, as far as vz-helper uses it.
+#pragma once
+#include <sys/types.h>
+
+int getpeereid(int socket, uid_t *uid, gid_t *gid);
+
+#ifdef __OBJC__
+#import <Foundation/Foundation.h>
+
+#define API_AVAILABLE(...)
+#undef NS_UNAVAILABLE
+#define NS_UNAVAILABLE
+#undef NS_DESIGNATED_INITIALIZER
+#define NS_DESIGNATED_INITIALIZER
+#undef NS_ASSUME_NONNULL_BEGIN
+#undef NS_ASSUME_NONNULL_END
+#define NS_ASSUME_NONNULL_BEGIN _Pragma("clang assume_nonnull begin")
+#define NS_ASSUME_NONNULL_END _Pragma("clang assume_nonnull end")
+#define CFBridgingRelease(object) ((id)(object))
+
+/// The root of the double's classes: it remembers the properties that are set, and answers for no others.
+@interface VZDoubleObject : NSObject <NSCopying> {
+@public
+  NSMutableDictionary *values;
+}
+@end
+#define VZ_ROOT VZDoubleObject
+
+typedef struct {
+  NSInteger majorVersion, minorVersion, patchVersion;
+} NSOperatingSystemVersion;
+@interface NSProcessInfo (Double)
+- (NSOperatingSystemVersion)operatingSystemVersion;
+@end
+#endif

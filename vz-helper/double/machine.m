@@ -1,0 +1,278 @@
+#import "double.h"
+
+#import <Virtualization/Virtualization.h>
+
+#include "guest.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#pragma clang diagnostic ignored "-Wobjc-property-implementation"
+#pragma clang diagnostic ignored "-Wobjc-designated-initializers"
+#pragma clang diagnostic ignored "-Wincomplete-implementation"
+
+enum { Internal = 1, InvalidState = 3, InvalidTransition = 4, NetworkError = 7 }; // of VZError.h
+enum { ConnectionResetOnMacOS = 54 };
+
+/// The framework's own rule: a machine is touched from its queue only.
+static void onQueue(void) {
+  if ([NSThread isMainThread]) return;
+  static const char text[] = "the double: the machine was touched from another thread than its queue's\n";
+  if (write(STDERR_FILENO, text, sizeof text - 1) > 0) abort();
+  abort();
+}
+
+// One machine a process.
+static VZVirtualMachineState state;
+static VZVirtioSocketDevice *vsock;
+static id<VZVirtualMachineDelegate> delegate;
+static VZVirtualMachineConfiguration *configuration;
+static NSString *vsockDir;
+static pid_t guest;
+static void (^whenGone)(void); // what stop waits for
+
+@interface VZVirtioSocketConnection (Double)
++ (instancetype)of:(int)descriptor;
+@end
+
+@implementation VZVirtioSocketConnection
+static uint32_t nextPort = 1 << 30;
++ (instancetype)of:(int)descriptor {
+  VZVirtioSocketConnection *connection = (id)[(VZDoubleObject *)[VZVirtioSocketConnection alloc] init];
+  [connection->values setObject:[NSNumber numberWithInt:descriptor] forKey:@"descriptor"];
+  [connection->values setObject:[NSNumber numberWithUnsignedInt:nextPort++] forKey:@"port"];
+  return [connection autorelease];
+}
+- (int)fileDescriptor {
+  onQueue();
+  return [[values objectForKey:@"descriptor"] intValue];
+}
+- (uint32_t)sourcePort {
+  onQueue();
+  return [[values objectForKey:@"port"] unsignedIntValue];
+}
+- (void)close {
+  onQueue();
+  int descriptor = self.fileDescriptor;
+  if (descriptor >= 0) close(descriptor);
+  [values setObject:[NSNumber numberWithInt:-1] forKey:@"descriptor"];
+}
+- (void)dealloc {
+  int descriptor = [[values objectForKey:@"descriptor"] intValue];
+  if (descriptor >= 0) close(descriptor);
+  [super dealloc];
+}
+@end
+
+@implementation VZVirtioSocketDevice
+- (void)connectToPort:(uint32_t)port completionHandler:(void (^)(VZVirtioSocketConnection *, NSError *))handler {
+  onQueue();
+  if (knob("connectThrows")) [NSException raise:NSInternalInconsistencyException format:@"connect throws"];
+  if (knob("connectHangs")) return;
+  NSString *path = [NSString stringWithFormat:@"%@/%u.sock", vsockDir, port];
+  later(^{
+    int descriptor = vsockDir == nil ? -1 : guest_connect(path.UTF8String);
+    if (descriptor >= 0) handler([VZVirtioSocketConnection of:descriptor], nil);
+    else handler(nil, [NSError errorWithDomain:NSPOSIXErrorDomain code:ConnectionResetOnMacOS userInfo:
+                          [NSDictionary dictionaryWithObject:@"The operation couldn’t be completed. Connection reset by peer"
+                                                      forKey:NSLocalizedDescriptionKey]]);
+  });
+}
+@end
+
+@implementation VZMemoryBalloonDevice
+@end
+@implementation VZSocketDevice
+@end
+
+/// The process of the guest has ended.
+static void guestEnded(VZVirtualMachine *machine, int status) {
+  guest = 0;
+  if (whenGone != nil) {
+    whenGone();
+    return;
+  }
+  BOOL poweredOff = status == 0;
+  state = poweredOff ? VZVirtualMachineStateStopped : VZVirtualMachineStateError;
+  if (poweredOff) [delegate guestDidStopVirtualMachine:machine];
+  else [delegate virtualMachine:machine didStopWithError:
+                    vzError(Internal, [NSString stringWithFormat:@"Internal Virtualization error. The virtual machine "
+                                                                 @"stopped unexpectedly (status %d).", status])];
+}
+
+@implementation VZVirtualMachine
++ (BOOL)isSupported {
+  return !knob("unsupported");
+}
+- (instancetype)initWithConfiguration:(VZVirtualMachineConfiguration *)c {
+  onQueue();
+  self = [super init];
+  configuration = [c retain];
+  vsock = (id)[(VZDoubleObject *)[VZVirtioSocketDevice alloc] init];
+  return self;
+}
+- (VZVirtualMachineState)state {
+  onQueue();
+  return state;
+}
+- (void)setDelegate:(id)d {
+  delegate = d;
+}
+- (id)delegate {
+  return delegate;
+}
+- (NSArray *)socketDevices {
+  onQueue();
+  return [NSArray arrayWithObject:vsock];
+}
+- (BOOL)canStart {
+  onQueue();
+  return state == VZVirtualMachineStateStopped || state == VZVirtualMachineStateError;
+}
+- (BOOL)canStop {
+  onQueue();
+  return state == VZVirtualMachineStateRunning || state == VZVirtualMachineStatePaused;
+}
+- (BOOL)canPause {
+  onQueue();
+  return state == VZVirtualMachineStateRunning;
+}
+- (BOOL)canResume {
+  onQueue();
+  return state == VZVirtualMachineStatePaused;
+}
+- (BOOL)canRequestStop {
+  return [self canPause];
+}
+
+/// `handler(error)` later, with the state in between and after.
+- (void)go:(VZVirtualMachineState)next
+       via:(VZVirtualMachineState)between
+        if:(BOOL)allowed
+        do:(NSError * (^)(void))action
+      then:(void (^)(NSError *))handler {
+  onQueue();
+  if (!allowed) {
+    NSError *error = vzError(InvalidTransition, @"Invalid virtual machine state transition.");
+    later(^{
+      handler(error);
+    });
+    return;
+  }
+  VZVirtualMachineState before = state;
+  state = between;
+  later(^{
+    NSError *error = action();
+    state = error == nil ? next : before;
+    handler(error);
+  });
+}
+
+- (NSError *)startGuest {
+  const char *program = getenv("DROVER_VZ_DOUBLE_GUEST");
+  if (program == NULL) return nil;
+  const char *parent = getenv("DROVER_VZ_DOUBLE_DIR");
+  NSString *directory = [NSString stringWithFormat:@"%s/%d", parent == NULL ? "/tmp" : parent, getpid()];
+  vsockDir = [[directory stringByAppendingString:@"/vsock"] retain];
+  mkdir(directory.UTF8String, 0700);
+  mkdir(vsockDir.UTF8String, 0700);
+  NSString *file = [directory stringByAppendingString:@"/machine.json"];
+  NSData *json = [NSJSONSerialization dataWithJSONObject:describe(configuration, vsockDir) options:0 error:NULL];
+  [json writeToFile:file atomically:YES];
+  VZSerialPortConfiguration *port = configuration.serialPorts.firstObject;
+  NSFileHandle *console = [port.attachment->values objectForKey:@"fileHandleForWriting"];
+  guest = guest_start(program, file.UTF8String, console.fileDescriptor);
+  if (guest < 0) return vzError(Internal, [NSString stringWithFormat:@"%s: %s", program, strerror(errno)]);
+  [NSThread detachNewThreadSelector:@selector(waitForGuest) toTarget:self withObject:nil];
+  return nil;
+}
+
+- (void)waitForGuest {
+  int status = guest_wait(guest);
+  later(^{
+    guestEnded(self, status);
+  });
+}
+
+- (void)startWithCompletionHandler:(void (^)(NSError *))handler {
+  if (knob("startThrows")) [NSException raise:NSInvalidArgumentException format:@"start throws"];
+  [self go:VZVirtualMachineStateRunning
+       via:VZVirtualMachineStateStarting
+        if:self.canStart
+        do:^NSError *{
+          while (knob("startBlocks")) pause();
+          if (knob("startFails")) return vzError(Internal, @"Internal Virtualization error. The virtual machine failed to start.");
+          return [self startGuest];
+        }
+      then:^(NSError *error) {
+        if (knob("startHangs")) {
+          state = VZVirtualMachineStateStarting;
+          return;
+        }
+        handler(error);
+        if (error != nil) return;
+        if (knob("networkLost"))
+          [delegate virtualMachine:self
+                                   networkDevice:(id)[[[VZDoubleObject alloc] init] autorelease]
+              attachmentWasDisconnectedWithError:vzError(NetworkError, @"The network is gone.")];
+        if (knob("guestStops")) later(^{ guestEnded(self, 0); });
+        if (knob("guestCrashes")) later(^{ guestEnded(self, 1); });
+      }];
+}
+
+- (void)pauseWithCompletionHandler:(void (^)(NSError *))handler {
+  [self go:VZVirtualMachineStatePaused
+       via:VZVirtualMachineStatePausing
+        if:self.canPause
+        do:^NSError *{
+          if (guest > 0) kill(-guest, SIGSTOP);
+          return nil;
+        }
+      then:handler];
+}
+
+- (void)resumeWithCompletionHandler:(void (^)(NSError *))handler {
+  [self go:VZVirtualMachineStateRunning
+       via:VZVirtualMachineStateResuming
+        if:self.canResume
+        do:^NSError *{
+          if (guest > 0) kill(-guest, SIGCONT);
+          return nil;
+        }
+      then:handler];
+}
+
+- (BOOL)requestStopWithError:(NSError **)error {
+  onQueue();
+  if (!self.canRequestStop) {
+    if (error != NULL) *error = vzError(InvalidState, @"Invalid virtual machine state.");
+    return NO;
+  }
+  if (guest > 0) kill(guest, SIGTERM);
+  else later(^{ guestEnded(self, 0); });
+  return YES;
+}
+
+- (void)stopWithCompletionHandler:(void (^)(NSError *))handler {
+  [self go:VZVirtualMachineStateStopping
+       via:VZVirtualMachineStateStopping
+        if:self.canStop
+        do:^NSError *{
+          return knob("stopFails") ? vzError(Internal, @"Internal Virtualization error.") : nil;
+        }
+      then:^(NSError *error) {
+        if (knob("stopHangs")) return;
+        whenGone = Block_copy(^{
+          state = VZVirtualMachineStateStopped;
+          handler(nil);
+        });
+        if (error != nil) handler(error);
+        else if (guest > 0) kill(-guest, SIGKILL);
+        else whenGone();
+      }];
+}
+@end

@@ -1,0 +1,110 @@
+#import "double.h"
+
+#import <IOKit/IOMessage.h>
+#import <IOKit/pwr_mgt/IOPMLib.h>
+#import <Security/Security.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+@implementation NSProcessInfo (Double)
+- (NSOperatingSystemVersion)operatingSystemVersion {
+  NSString *text = knobValue("macos");
+  NSArray *parts = [(text == nil ? @"15.0.0" : text) componentsSeparatedByString:@"."];
+  NSOperatingSystemVersion version = {[[parts objectAtIndex:0] integerValue], [[parts objectAtIndex:1] integerValue],
+                                      [[parts objectAtIndex:2] integerValue]};
+  return version;
+}
+@end
+
+int getpeereid(int socket, uid_t *uid, gid_t *gid) {
+  struct {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+  } peer;
+  socklen_t length = sizeof peer;
+  if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return -1;
+  *uid = peer.uid;
+  *gid = peer.gid;
+  return 0;
+}
+
+// MARK: Security
+
+struct __SecTask {
+  int unused;
+};
+static struct __SecTask ownTask;
+SecTaskRef SecTaskCreateFromSelf(CFAllocatorRef allocator) {
+  (void)allocator;
+  return &ownTask;
+}
+CFTypeRef SecTaskCopyValueForEntitlement(SecTaskRef task, CFStringRef entitlement, CFErrorRef *error) {
+  (void)task;
+  (void)error;
+  BOOL known = [(NSString *)entitlement isEqualToString:@"com.apple.security.virtualization"];
+  return known && !knob("unentitled") ? (CFTypeRef)[NSNumber numberWithBool:YES] : NULL;
+}
+void CFRelease(CFTypeRef object) { (void)object; }
+
+// MARK: IOKit and run loops: one listener, whose run loop reads from a pipe what signal handlers write to it.
+
+const CFRunLoopMode kCFRunLoopDefaultMode = NULL;
+static int signals[2];
+static IOServiceInterestCallback callback;
+static void *callbackContext;
+static long allowed;
+
+static void onSignal(int signal) {
+  char byte = (char)signal;
+  if (write(signals[1], &byte, 1) < 0) abort();
+}
+
+io_connect_t IORegisterForSystemPower(void *context, IONotificationPortRef *port, IOServiceInterestCallback f,
+                                      io_object_t *notifier) {
+  if (pipe2(signals, O_CLOEXEC) != 0) return 0;
+  callback = f;
+  callbackContext = context;
+  *port = NULL;
+  *notifier = 1;
+  signal(SIGUSR1, onSignal);
+  signal(SIGUSR2, onSignal);
+  return 1;
+}
+IOReturn IOAllowPowerChange(io_connect_t port, long notification) {
+  (void)port;
+  allowed = notification;
+  return 0;
+}
+CFRunLoopSourceRef IONotificationPortGetRunLoopSource(IONotificationPortRef port) {
+  (void)port;
+  return NULL;
+}
+CFRunLoopRef CFRunLoopGetCurrent(void) { return NULL; }
+void CFRunLoopAddSource(CFRunLoopRef loop, CFRunLoopSourceRef source, CFRunLoopMode mode) {
+  (void)loop;
+  (void)source;
+  (void)mode;
+}
+
+/// A Mac that gets no answer waits for half a minute; here that is the end.
+static void expectAnswer(uint32_t message, long notification) {
+  callback(callbackContext, 0, message, (void *)notification);
+  if (allowed != notification) abort();
+}
+
+void CFRunLoopRun(void) {
+  char byte;
+  for (long notification = 1; read(signals[0], &byte, 1) == 1; notification += 2) {
+    if (byte == SIGUSR1) {
+      expectAnswer(kIOMessageCanSystemSleep, notification);
+      expectAnswer(kIOMessageSystemWillSleep, notification + 1);
+    } else {
+      callback(callbackContext, 0, kIOMessageSystemHasPoweredOn, NULL);
+    }
+  }
+}

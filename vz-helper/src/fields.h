@@ -1,0 +1,48 @@
+// Reads the keys of a request and remembers the first thing that is wrong, so that the code which reads needs no checks
+// in between: after a problem every getter gives some harmless value.
+#import "portable.h"
+
+@interface Problem : NSObject {
+  NSError *_error;
+}
+/// The first one.
+@property(nonatomic, strong) NSError *error;
+/// A `badRequest`: `key: text`.
+- (void)key:(NSString *)key is:(NSString *)text;
+@end
+
+@interface Fields : NSObject {
+  NSDictionary *_values;
+  NSMutableSet *_known;
+  Problem *_problem;
+  NSString *_path;
+}
+/// `path` is what stands before the keys in errors: empty, or such as `config`.
++ (Fields *)of:(id)value at:(NSString *)path problem:(Problem *)problem;
+
+/// The name of `key` in errors, such as `config.disks.0.path`.
+- (NSString *)nameOf:(NSString *)key;
+- (BOOL)has:(NSString *)key;
+
+- (BOOL)boolean:(NSString *)key;
+/// A multiple of `step`.
+- (unsigned long long)integer:(NSString *)key
+                          min:(unsigned long long)min
+                          max:(unsigned long long)max
+                         step:(unsigned long long)step;
+/// UTF-8 of `min` to `max` bytes without NUL.
+- (NSString *)text:(NSString *)key min:(NSUInteger)min max:(NSUInteger)max;
+/// An absolute path of at most `max` bytes.
+- (NSString *)path:(NSString *)key max:(NSUInteger)max;
+- (NSString *)oneOf:(NSArray *)choices key:(NSString *)key;
+
+- (Fields *)object:(NSString *)key;
+/// nil for `null`, and after a problem.
+- (Fields *)objectOrNull:(NSString *)key;
+/// Of Fields.
+- (NSArray *)objects:(NSString *)key max:(NSUInteger)max;
+
+- (void)key:(NSString *)key is:(NSString *)text;
+/// Keys that were not asked for are a problem.
+- (void)end;
+@end

@@ -1,0 +1,24 @@
+// The one virtual machine of this process. All of it on the main thread, which is the machine's queue.
+#import "fields.h"
+#import "vsock.h"
+
+#import <Virtualization/Virtualization.h>
+
+/// Called once: an error, or nil when it is done.
+typedef void (^Completion)(NSError *error);
+
+@interface Guest : NSObject <VZVirtualMachineDelegate, VsockGuest> {
+  VZVirtualMachine *_machine;
+  struct console *_console;
+  BOOL _ended;
+}
+/// The machine's state, as in PROTOCOL.md.
+- (NSString *)state;
+/// Makes the machine and its files. `config` is read to its end.
+- (void)configure:(Fields *)config problem:(Problem *)problem;
+- (void)start:(Completion)done;
+- (void)pause:(Completion)done;
+- (void)resume:(Completion)done;
+- (void)requestStop:(Completion)done;
+- (void)stop:(Completion)done;
+@end

@@ -1,0 +1,194 @@
+#import "guest.h"
+#import "configuration.h"
+#import "errors.h"
+#import "host.h"
+#import "output.h"
+
+#include "console.h"
+#include "hybrid.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+@interface Guest ()
+@property(nonatomic, strong) VZVirtualMachine *machine;
+@end
+
+static void consoleFailed(int errnum) {
+  @autoreleasepool {
+    sendWarning(systemError(@"config.console.path", @"the console log is not written any more", errnum));
+  }
+}
+
+@implementation Guest
+@synthesize machine = _machine;
+
+- (NSString *)state {
+  if (_machine == nil) return @"stopped";
+  switch (_machine.state) {
+  case VZVirtualMachineStateStopped: return @"stopped";
+  case VZVirtualMachineStateRunning: return @"running";
+  case VZVirtualMachineStatePaused: return @"paused";
+  case VZVirtualMachineStateError: return @"error";
+  case VZVirtualMachineStateStarting: return @"starting";
+  case VZVirtualMachineStatePausing: return @"pausing";
+  case VZVirtualMachineStateResuming: return @"resuming";
+  case VZVirtualMachineStateStopping: return @"stopping";
+  default: return @"other"; // saving and restoring, which are never asked for, and what macOS may add
+  }
+}
+
+- (NSError *)badState:(NSString *)text {
+  return helperError(HelperErrorBadState, nil, text);
+}
+
+// MARK: configure
+
+- (NSError *)cannotConfigure {
+  if (_machine != nil) return [self badState:@"there is a guest already: one helper is one guest"];
+  if (![VZVirtualMachine isSupported])
+    return helperError(HelperErrorUnsupported, nil, @"this Mac cannot run virtual machines");
+  if (!isEntitled())
+    return helperError(HelperErrorNotEntitled, nil,
+                       @"vz-helper is not signed with com.apple.security.virtualization: see its README");
+  return nil;
+}
+
+- (void)configure:(Fields *)config problem:(Problem *)problem {
+  if (problem.error == nil) problem.error = [self cannotConfigure];
+  if (problem.error != nil) return;
+  GuestFiles *files = KEPT([[GuestFiles alloc] init]);
+  VZVirtualMachineConfiguration *configuration = readConfiguration(config, files, problem);
+  if (configuration == nil) return;
+  int output = -1;
+  struct console *console =
+      console_open(files.consolePath.fileSystemRepresentation, (size_t)files.consoleMaxBytes, &output);
+  if (console == NULL) {
+    problem.error = systemError(@"config.console.path", @"config.console.path", errno);
+    return;
+  }
+  configuration.serialPorts = [NSArray arrayWithObject:serialPort(output)];
+  problem.error = [self begin:configuration console:console vsockPath:files.vsockPath];
+  if (problem.error != nil) console_close(console);
+}
+
+/// Only the last step leaves something behind, and it cannot fail.
+- (NSError *)begin:(VZVirtualMachineConfiguration *)configuration
+           console:(struct console *)console
+         vsockPath:(NSString *)vsockPath {
+  NSError *error = nil;
+  if (![configuration validateWithError:&error]) return errorOfKey(@"config", error);
+  const char *path = vsockPath.fileSystemRepresentation;
+  int listener = hybrid_listen(path);
+  if (listener < 0) return systemError(@"config.vsock.path", @"config.vsock.path", errno);
+  if (!console_start(console, consoleFailed)) {
+    error = systemError(@"config.console.path", @"no thread for the console", errno);
+    close(listener);
+    unlink(path);
+    return error;
+  }
+  self.machine = KEPT([[VZVirtualMachine alloc] initWithConfiguration:configuration]); // of the main queue
+  _machine.delegate = self;
+  _console = console;
+  serveVsock(listener, self);
+  return nil;
+}
+
+// MARK: operations
+
+/// nil when the machine can; else a `badState` that says what it does instead.
+- (NSError *)require:(BOOL)can to:(NSString *)operation {
+  if (_machine == nil) return [self badState:[operation stringByAppendingString:@": configure comes first"]];
+  if (can) return nil;
+  return [self badState:[NSString stringWithFormat:@"%@: the guest is %@", operation, self.state]];
+}
+
+- (void)start:(Completion)done {
+  NSError *error = [self require:_machine.canStart to:@"start"];
+  if (error != nil) {
+    done(error);
+    return;
+  }
+  [_machine startWithCompletionHandler:^(NSError *failure) {
+    if (failure == nil) sendEvent(@"started", nil);
+    done(failure);
+  }];
+}
+
+- (void)pause:(Completion)done {
+  NSError *error = [self require:_machine.canPause to:@"pause"];
+  if (error != nil) done(error);
+  else [_machine pauseWithCompletionHandler:done];
+}
+
+- (void)resume:(Completion)done {
+  NSError *error = [self require:_machine.canResume to:@"resume"];
+  if (error != nil) done(error);
+  else [_machine resumeWithCompletionHandler:done];
+}
+
+- (void)requestStop:(Completion)done {
+  NSError *error = [self require:_machine.canRequestStop to:@"requestStop"];
+  if (error == nil && [_machine requestStopWithError:&error]) error = nil;
+  else if (error == nil) error = helperError(HelperErrorFailed, nil, @"the guest cannot be asked to power off");
+  done(error);
+}
+
+- (void)stop:(Completion)done {
+  NSError *error = [self require:_machine.canStop to:@"stop"];
+  if (error != nil) {
+    done(error);
+    return;
+  }
+  [_machine stopWithCompletionHandler:^(NSError *failure) {
+    done(failure);
+    if (failure == nil) [self endedWith:fieldsOf(@"event", @"stopped", @"by", @"stop", nil) status:0];
+  }];
+}
+
+// MARK: the end
+
+/// The last message; the process goes with its guest.
+- (void)endedWith:(NSDictionary *)event status:(int)status {
+  if (_ended) return;
+  _ended = YES;
+  console_drain(_console);
+  sendMessage(event);
+  _exit(status);
+}
+
+- (void)guestDidStopVirtualMachine:(VZVirtualMachine *)machine {
+  (void)machine;
+  [self endedWith:fieldsOf(@"event", @"stopped", @"by", @"guest", nil) status:0];
+}
+
+- (void)virtualMachine:(VZVirtualMachine *)machine didStopWithError:(NSError *)error {
+  (void)machine;
+  [self endedWith:fieldsOf(@"event", @"crashed", @"error", errorFields(error), nil) status:1];
+}
+
+- (void)virtualMachine:(VZVirtualMachine *)machine
+                            networkDevice:(VZNetworkDevice *)device
+    attachmentWasDisconnectedWithError:(NSError *)error {
+  (void)machine;
+  (void)device;
+  sendEvent(@"networkLost", fieldsOf(@"error", errorFields(error), nil));
+}
+
+// MARK: vsock
+
+- (void)connectToVsockPort:(uint32_t)port handler:(void (^)(VZVirtioSocketConnection *, NSError *))handler {
+  id device = _machine.socketDevices.firstObject;
+  if (_machine.state != VZVirtualMachineStateRunning) {
+    handler(nil, [self badState:[NSString stringWithFormat:@"the guest is %@", self.state]]);
+  } else if (![device isKindOfClass:[VZVirtioSocketDevice class]]) {
+    handler(nil, helperError(HelperErrorFailed, nil, @"the guest has no vsock"));
+  } else {
+    @try {
+      [(VZVirtioSocketDevice *)device connectToPort:port completionHandler:handler];
+    } @catch (NSException *exception) {
+      handler(nil, helperError(HelperErrorException, nil, exception.reason));
+    }
+  }
+}
+@end

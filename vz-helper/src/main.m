@@ -1,0 +1,40 @@
+// vz-helper: one virtual machine of Virtualization.framework, driven by JSON lines (see PROTOCOL.md) and gone with
+// whoever started it.
+//
+// Threads: the main one runs everything that touches the machine. Others read stdin, copy the console, wait for power
+// changes, accept vsock connections, and copy each connection's bytes; they post to the main one.
+#import "guest.h"
+#import "input.h"
+#import "power.h"
+#import "requests.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+/// Two descriptors a connection; launchd's own limit is 256.
+enum { WantedDescriptors = 4096 };
+
+static void prepareProcess(void) {
+  umask(077);
+  signal(SIGPIPE, SIG_IGN);
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= WantedDescriptors) return;
+  limit.rlim_cur = limit.rlim_max < WantedDescriptors ? limit.rlim_max : WantedDescriptors;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int main(void) {
+  @autoreleasepool {
+    prepareProcess();
+    preparePower();
+    readRequests([Requests of:KEPT([[Guest alloc] init])]);
+    NSRunLoop *loop = [NSRunLoop mainRunLoop];
+    [loop addPort:[NSPort port] forMode:NSDefaultRunLoopMode]; // without a source it would not wait
+    for (;;) {
+      @autoreleasepool {
+        [loop runMode:NSDefaultRunLoopMode beforeDate:[NSDate distantFuture]];
+      }
+    }
+  }
+}

@@ -1,0 +1,120 @@
+#import "requests.h"
+#import "errors.h"
+#import "host.h"
+#import "input.h"
+#import "output.h"
+
+enum { MaxDepth = 16, ProtocolVersion = 1 };
+static const unsigned long long MaxId = 9007199254740991ULL;
+
+@interface Requests ()
+@property(nonatomic, strong) Guest *guest;
+@end
+
+/// Whether brackets nest deeper than any request does: what parses JSON may go as deep as the line is long.
+static BOOL isTooDeep(const char *bytes, NSUInteger length) {
+  int depth = 0;
+  BOOL inString = NO;
+  for (NSUInteger at = 0; at < length; at++) {
+    char c = bytes[at];
+    if (inString && c == '\\') at++;
+    else if (c == '"') inString = !inString;
+    else if (!inString && (c == '{' || c == '[') && ++depth > MaxDepth) return YES;
+    else if (!inString && (c == '}' || c == ']')) depth--;
+  }
+  return NO;
+}
+
+static void reply(id identifier, NSDictionary *result, NSError *error) {
+  BOOL ok = error == nil;
+  sendMessage(fieldsOf(@"id", identifier, @"ok", [NSNumber numberWithBool:ok], ok ? @"result" : @"error",
+                       ok ? result : errorFields(error), nil));
+}
+
+static NSError *badLine(NSString *text) {
+  return helperError(HelperErrorBadLine, nil, text);
+}
+
+@implementation Requests
+@synthesize guest = _guest;
+
++ (Requests *)of:(Guest *)guest {
+  Requests *requests = KEPT([[Requests alloc] init]);
+  requests.guest = guest;
+  return requests;
+}
+
+- (void)handle:(NSData *)line {
+  if (line == nil) {
+    reply([NSNull null], nil, badLine([NSString stringWithFormat:@"a line of more than %d bytes", MaxLineBytes]));
+    return;
+  }
+  if (isTooDeep(line.bytes, line.length)) {
+    reply([NSNull null], nil, badLine([NSString stringWithFormat:@"more than %d levels deep", MaxDepth]));
+    return;
+  }
+  id request = nil;
+  @try {
+    request = [NSJSONSerialization JSONObjectWithData:line options:0 error:NULL];
+  } @catch (NSException *exception) {
+    request = nil; // GNUstep throws for some of what is no JSON
+  }
+  if ([request isKindOfClass:[NSDictionary class]]) [self request:request];
+  else reply([NSNull null], nil, badLine(@"not a JSON object"));
+}
+
+- (void)request:(NSDictionary *)request {
+  Problem *problem = KEPT([[Problem alloc] init]);
+  Fields *fields = [Fields of:request at:@"" problem:problem];
+  unsigned long long number = [fields integer:@"id" min:1 max:MaxId step:1];
+  id identifier = problem.error == nil ? (id)[NSNumber numberWithUnsignedLongLong:number] : [NSNull null];
+  @try {
+    [self operation:fields problem:problem identifier:identifier];
+  } @catch (NSException *exception) {
+    problem.error = helperError(HelperErrorException, nil,
+                                [NSString stringWithFormat:@"%@: %@", exception.name, exception.reason]);
+  }
+  if (problem.error != nil) reply(identifier, nil, problem.error);
+}
+
+/// Replies, or leaves that to whoever looks at `problem`.
+- (void)operation:(Fields *)fields problem:(Problem *)problem identifier:(id)identifier {
+  NSString *op = [fields oneOf:[NSArray arrayWithObjects:@"hello", @"configure", @"start", @"pause", @"resume",
+                                                         @"requestStop", @"stop", nil]
+                           key:@"op"];
+  if (problem.error != nil) return;
+  if ([op isEqualToString:@"hello"]) {
+    if ([fields integer:@"protocol" min:1 max:MaxId step:1] != ProtocolVersion)
+      [fields key:@"protocol" is:[NSString stringWithFormat:@"must be %d: this helper speaks no other", ProtocolVersion]];
+    [fields end];
+    if (problem.error != nil) return;
+    _greeted = YES;
+    reply(identifier, hostFacts(), nil);
+    return;
+  }
+  if (!_greeted) {
+    problem.error = helperError(HelperErrorBadState, nil, [op stringByAppendingString:@": hello comes first"]);
+    return;
+  }
+  Fields *config = [op isEqualToString:@"configure"] ? [fields object:@"config"] : nil;
+  [fields end];
+  if (problem.error != nil) return;
+  Completion done = ^(NSError *error) {
+    reply(identifier, fieldsOf(@"state", [self->_guest state], nil), error);
+  };
+  if (config != nil) {
+    [_guest configure:config problem:problem];
+    if (problem.error == nil) done(nil);
+  } else if ([op isEqualToString:@"start"]) {
+    [_guest start:done];
+  } else if ([op isEqualToString:@"pause"]) {
+    [_guest pause:done];
+  } else if ([op isEqualToString:@"resume"]) {
+    [_guest resume:done];
+  } else if ([op isEqualToString:@"requestStop"]) {
+    [_guest requestStop:done];
+  } else {
+    [_guest stop:done];
+  }
+}
+@end
