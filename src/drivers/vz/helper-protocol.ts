@@ -67,11 +67,9 @@ export const helperConfigurationSchema = z
     rosetta: rosettaSchema.nullable(),
     network: z
       .strictObject({
-        mac: z
-          .string()
-          .regex(/^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$/, {
-            error: 'must be a unicast MAC address',
-          }),
+        mac: z.string().regex(/^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$/, {
+          error: 'must be a unicast MAC address',
+        }),
       })
       .nullable(),
     /** A file that reaches `maxBytes` loses its older half. */

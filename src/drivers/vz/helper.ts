@@ -1,5 +1,26 @@
+import { z } from 'zod';
+
+import { startChild, type Child } from '../../lib/child.js';
+import { systemClock, type Clock } from '../../lib/clock.js';
 import type { Emitter } from '../../lib/emitter.js';
-import type { HelperConfiguration, HelperEvent, HelperFacts, MachineState } from './helper-protocol.js';
+import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
+import { HelperConnection } from './helper-connection.js';
+import {
+  HELPER_PROTOCOL,
+  helperConfigurationSchema,
+  helperFactsSchema,
+  machineStateSchema,
+  type HelperConfiguration,
+  type HelperEvent,
+  type HelperFacts,
+  type HelperRequest,
+  type MachineState,
+} from './helper-protocol.js';
+
+/** A vz-helper answers at once; another program never does. */
+const HELLO_TIMEOUT_MS = 10_000;
+/** From the end of its stdin to its own end: it has nothing to do in between. */
+const CLOSE_TIMEOUT_MS = 2_000;
 
 /** A vz-helper that runs: one process, at most one guest. Calls after its end reject with `VZ_HELPER_ENDED`. */
 export interface VzHelper {
@@ -31,4 +52,127 @@ export interface HelperOptions {
   readonly setpriv: string | undefined;
   /** Ends the helper, whenever that comes. */
   readonly signal?: AbortSignal;
+  readonly clock?: Clock;
+}
+
+/**
+ * Starts a vz-helper and greets it.
+ * @throws DroverError `VZ_HELPER_FAILED` for what is no vz-helper or speaks another protocol, or the signal's reason;
+ * nothing of it runs then
+ */
+export async function startHelper(options: HelperOptions): Promise<VzHelper> {
+  const { program, setpriv, signal, clock = systemClock } = options;
+  signal?.throwIfAborted();
+  const child = startChild(setpriv, program, [], ['pipe', 'pipe', 'pipe']);
+  const connection = new HelperConnection(child.process);
+  const exited = watch(child, connection, signal);
+  const kill = async (): Promise<void> => {
+    await child.kill();
+    await exited;
+  };
+  try {
+    const facts = await hello(connection, child, clock);
+    return {
+      events: connection.events,
+      exited,
+      facts,
+      ...operations(connection),
+      close: async () => {
+        child.process.stdin?.end();
+        const cancel = clock.after(CLOSE_TIMEOUT_MS, () => void child.kill());
+        await exited;
+        cancel();
+      },
+      kill,
+    };
+  } catch (cause) {
+    await kill();
+    signal?.throwIfAborted();
+    throw new DroverError(
+      'VZ_HELPER_FAILED',
+      `${program} does not work as vz-helper: ${errorMessage(cause)}`,
+      {
+        cause,
+        context: { program },
+      },
+    );
+  }
+}
+
+/** How the helper ends, for people: what it said itself, if it did. */
+async function watch(
+  child: Child,
+  connection: HelperConnection,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  let lastWords: string | undefined;
+  connection.events.on((event) => {
+    if (event.event === 'crashed') lastWords = `the guest crashed: ${event.error.text}`;
+    if (event.event === 'stopped')
+      lastWords = event.by === 'guest' ? 'the guest powered off' : 'the guest was stopped';
+  });
+  const abort = (): void => void child.kill();
+  signal?.addEventListener('abort', abort, { once: true });
+  const end = await child.exited;
+  signal?.removeEventListener('abort', abort);
+  const { failure, stderr } = connection;
+  const how = lastWords ?? failure?.message ?? `${end}${stderr === '' ? '' : `: ${stderr}`}`;
+  connection.end(how);
+  return how;
+}
+
+async function hello(connection: HelperConnection, child: Child, clock: Clock): Promise<HelperFacts> {
+  const timeout = { passed: false };
+  const cancel = clock.after(HELLO_TIMEOUT_MS, () => {
+    timeout.passed = true;
+    void child.kill();
+  });
+  try {
+    const result = await connection.request({ op: 'hello', protocol: HELPER_PROTOCOL });
+    return checked(helperFactsSchema, result, 'hello');
+  } catch (error) {
+    if (!timeout.passed) throw error;
+    throw new DroverError('VZ_HELPER_FAILED', `it did not answer within ${HELLO_TIMEOUT_MS / 1000} s`);
+  } finally {
+    cancel();
+  }
+}
+
+function operations(
+  connection: HelperConnection,
+): Pick<VzHelper, 'configure' | 'start' | 'pause' | 'resume' | 'requestStop' | 'stop'> {
+  const ask = async (request: HelperRequest): Promise<MachineState> =>
+    checked(stateSchema, await connection.request(request), request.op).state;
+  return {
+    configure: async (config) => {
+      const parsed = helperConfigurationSchema.safeParse(config);
+      if (!parsed.success) throw badConfiguration(parsed.error);
+      return ask({ op: 'configure', config: parsed.data });
+    },
+    start: async () => ask({ op: 'start' }),
+    pause: async () => ask({ op: 'pause' }),
+    resume: async () => ask({ op: 'resume' }),
+    requestStop: async () => ask({ op: 'requestStop' }),
+    stop: async () => ask({ op: 'stop' }),
+  };
+}
+
+const stateSchema = z.object({ state: machineStateSchema });
+
+function checked<T>(schema: z.ZodType<T>, result: unknown, op: string): T {
+  const parsed = schema.safeParse(result);
+  if (parsed.success) return parsed.data;
+  throw new DroverError('VZ_HELPER_FAILED', `vz-helper answers ${op} with what it should not`, {
+    cause: parsed.error,
+  });
+}
+
+/** The same as the helper would say, without asking it. */
+function badConfiguration(error: z.ZodError): DroverError {
+  const issue = error.issues[0];
+  const key = ['config', ...(issue?.path ?? [])].join('.');
+  return new DroverError('VZ_HELPER_REFUSED', `vz-helper cannot configure: ${key}: ${issue?.message ?? ''}`, {
+    cause: error,
+    context: { op: 'configure', key },
+  });
 }
