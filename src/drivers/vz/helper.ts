@@ -88,14 +88,11 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
   } catch (cause) {
     await kill();
     signal?.throwIfAborted();
-    throw new DroverError(
-      'VZ_HELPER_FAILED',
-      `${program} does not work as vz-helper: ${errorMessage(cause)}`,
-      {
-        cause,
-        context: { program },
-      },
-    );
+    const why = errorCode(cause) === 'VZ_HELPER_ENDED' ? await exited : errorMessage(cause);
+    throw new DroverError('VZ_HELPER_FAILED', `${program} does not work as vz-helper: ${why}`, {
+      cause,
+      context: { program },
+    });
   }
 }
 
