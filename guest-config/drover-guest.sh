@@ -1,7 +1,8 @@
 #!/bin/sh
 # drover-guest: the few things a supervisor asks of a guest, the same file in every kind of guest.
 #
-#   hello               the image's manifest, as JSON
+#   hello               the image's manifest, as JSON; with `brokenSystems`, where the guest has found that it cannot run
+#                       programs of some (it writes their names to /run/drover-broken-systems, one a line)
 #   register [--again]  make store paths of the lower layer valid here. Standard input: the text form of
 #                       `nix-store --dump-db`, references before referrers. Standard output: the paths of it
 #                       that are not in the store, one a line; if there are any, nothing was registered
@@ -15,6 +16,7 @@
 set -eu
 
 manifest=${DROVER_MANIFEST:-/etc/drover/manifest.json}
+broken_systems=${DROVER_BROKEN_SYSTEMS:-/run/drover-broken-systems}
 store=${NIX_STORE_DIR:-/nix/store}
 
 fail() {
@@ -25,6 +27,16 @@ fail() {
 usage() {
   echo "usage: drover-guest hello | register [--again] | stats | set-clock SECONDS | poweroff" >&2
   exit 2
+}
+
+hello() {
+  [ -r "$manifest" ] || fail "cannot read $manifest"
+  [ -s "$broken_systems" ] || { cat "$manifest"; return; }
+  awk '
+    FNR == NR { broken = broken (NR > 1 ? "," : "") "\"" $1 "\""; next }
+    { text = text $0 "\n" }
+    END { sub(/[[:space:]]*}[[:space:]]*$/, "", text); print text ",\"brokenSystems\":[" broken "]}" }
+  ' "$broken_systems" "$manifest"
 }
 
 register() {
@@ -76,7 +88,7 @@ set_clock() {
 }
 
 case ${1-} in
-  hello) [ $# = 1 ] || usage; cat "$manifest" ;;
+  hello) [ $# = 1 ] || usage; hello ;;
   register)
     case $#,${2-} in 1, | 2,--again) shift; register "$@" ;; *) usage ;; esac
     ;;

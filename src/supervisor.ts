@@ -55,6 +55,7 @@ export class Supervisor {
   readonly #front: Front;
   readonly #totals = new TotalsCounter();
   readonly #reloads = new Emitter<'ok' | 'failed'>();
+  readonly #toldWarnings = new Set<string>();
   readonly #startedAt = new Date().toISOString();
   /** Closes what was opened, the last first. */
   readonly #closers: (() => Promise<void>)[] = [];
@@ -73,7 +74,7 @@ export class Supervisor {
     this.#pool = new Pool(driver, config.pool, systemClock, log);
     this.#front = new Front({
       manifest: driver.manifest,
-      systems: servedSystems(config, driver),
+      systems: () => servedSystems(this.#config, this.#driver),
       host,
       leaser: this.#pool,
       caseHack: new CaseHackDetector(),
@@ -92,6 +93,7 @@ export class Supervisor {
     this.onEvent((event) => {
       this.#totals.count(event);
       this.#collectGarbage(event);
+      if (event.type === 'boot-finished') this.#tellWarnings();
     });
   }
 
@@ -115,6 +117,7 @@ export class Supervisor {
     // Another supervisor with this state directory is found before anything of its is touched.
     await clearStaleSocket(controlSocket(config.stateDir));
     const driver = await parts.createDriver(config);
+    requireSystems(config, driver);
     const supervisor = new Supervisor(parts, driver);
     try {
       // Also makes the store's directory on a host whose Nix was never used.
@@ -125,8 +128,7 @@ export class Supervisor {
       throw error;
     }
     const { nixVersion, systems } = driver.manifest;
-    for (const warning of driver.warnings)
-      log.warn({ driver: driver.name, warning }, 'guests could run better');
+    supervisor.#tellWarnings();
     log.info(
       { driver: driver.name, nixVersion, systems, doors: supervisor.status().doors },
       'drover is ready',
@@ -233,13 +235,24 @@ export class Supervisor {
       log: { level: config.log.level, file: log.file },
     };
     const driver = kinds.has('new guests') ? await this.#parts.createDriver(next) : this.#driver;
-    const systems = servedSystems(next, driver);
+    requireSystems(next, driver);
     this.#config = next;
     this.#driver = driver;
     this.#parts.log.level = next.log.level;
-    this.#front.configure({ manifest: driver.manifest, systems });
+    this.#front.configure(driver.manifest);
+    this.#tellWarnings();
     this.#pool.configure(next.pool, driver);
     return changes;
+  }
+
+  /** Each only once: guests find more of them. */
+  #tellWarnings(): void {
+    const { name, warnings } = this.#driver;
+    for (const warning of warnings) {
+      if (this.#toldWarnings.has(warning)) continue;
+      this.#toldWarnings.add(warning);
+      this.#parts.log.warn({ driver: name, warning }, 'guests could run better');
+    }
   }
 
   /** Counts a reload, for metrics. */
@@ -275,16 +288,19 @@ function address(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
+/** Nix systems that are built here now. */
+function servedSystems(config: Config, { manifest, brokenSystems }: GuestDriver): readonly string[] {
+  return (config.systems ?? manifest.systems).filter((system) => brokenSystems?.has(system) !== true);
+}
+
 /** @throws DroverError `SYSTEM_NOT_SERVED` */
-function servedSystems(config: Config, driver: GuestDriver): readonly string[] {
+function requireSystems(config: Config, driver: GuestDriver): void {
   const { systems } = driver.manifest;
   const unknown = config.systems?.find((system) => !systems.includes(system));
-  if (unknown === undefined) return config.systems ?? systems;
+  if (unknown === undefined) return;
   throw new DroverError(
     'SYSTEM_NOT_SERVED',
     `systems: ${driver.name} guests on this host cannot build ${unknown}; they build ${systems.join(', ')}`,
-    {
-      hint: `To build ${unknown} here, let the kernel run its programs (on Debian: apt-get install qemu-user-static), or take it out of systems.`,
-    },
+    { hint: `To build ${unknown} here, ${driver.systemsHint}, or take it out of systems.` },
   );
 }

@@ -22,9 +22,14 @@ export class ConsoleLogs {
     return join(this.#directory, `${this.#startedAt}-${id}.log`);
   }
 
-  async open(id: string): Promise<ConsoleLog> {
+  /** Makes the directory. @returns the log's path */
+  async prepare(id: string): Promise<string> {
     await makePrivateDir(this.#directory);
-    return new ConsoleLog(this.path(id));
+    return this.path(id);
+  }
+
+  async open(id: string): Promise<ConsoleLog> {
+    return new ConsoleLog(await this.prepare(id));
   }
 
   /** Removes all but the newest. */
@@ -34,14 +39,11 @@ export class ConsoleLogs {
   }
 }
 
-/** The error of a boot: why, and the last lines that the guest printed. */
-export function bootFailed(
-  id: string,
-  cause: unknown,
-  path: string,
-  consoleLog: ConsoleLog | undefined,
-): DroverError {
-  const tail = consoleLog?.tail() ?? '';
+/**
+ * The error of a boot: why, and the last lines that the guest printed.
+ * @param tail those
+ */
+export function bootFailed(id: string, cause: unknown, path: string, tail: string): DroverError {
   return new DroverError(
     'BOOT_FAILED',
     `The guest ${id} did not boot: ${errorMessage(cause)}${tail === '' ? '' : `\n${tail}`}\n(console log: ${path})`,
@@ -51,4 +53,16 @@ export function bootFailed(
       context: { guest: id, consoleLog: path },
     },
   );
+}
+
+/**
+ * Why a guest ended by itself, if it has said so: its kernel in a panic, its init when it powers off.
+ * @param tail of what it printed
+ */
+export function lastWords(tail: string): string | undefined {
+  return tail
+    .split('\n')
+    .filter((line) => /Kernel panic|^drover: (?!guest is up|kernel is up)/.test(line))
+    .at(-1)
+    ?.trim();
 }

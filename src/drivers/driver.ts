@@ -61,9 +61,13 @@ export interface BootOptions {
 export interface GuestDriver {
   readonly name: string;
   readonly manifest: ImageManifest;
+  /** Systems of the manifest that cannot be built for after all, as soon as a guest has said so. */
+  readonly brokenSystems?: ReadonlySet<string>;
+  /** What to do to have more systems in the manifest: a sentence without its full stop, for people. */
+  readonly systemsHint: string;
   /** Whether a guest has a clock of its own, which `set-clock` may set. */
   readonly ownClock: boolean;
-  /** What works, but not as well as it could on this host: a sentence each, for people. */
+  /** What works, but not as well as it could on this host: a sentence each, for people. It can become more. */
   readonly warnings: readonly string[];
   /** The file with what the guest printed; it outlives a guest that failed. */
   consoleLog(id: string): string;

@@ -8,10 +8,11 @@ import { isSuccess, type BuildResult } from '../protocol/build-result.js';
 import type { Channel } from '../protocol/channel.js';
 import type { BuildDerivation } from '../protocol/operations.js';
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../protocol/responses.js';
-import { decodeStderrFrame, encodeStderrFrame } from '../protocol/stderr.js';
+import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../protocol/stderr.js';
 import type { Backend } from './backend.js';
 import type { FrontEvent } from './events.js';
 import { outputPaths } from './requests.js';
+import { refusal } from './served.js';
 import { Tap } from './tap.js';
 
 /** How often a build is started again because its guest was lost. */
@@ -36,6 +37,8 @@ export interface BuildProgress {
 export interface BuildContext {
   readonly client: Channel;
   readonly backend: Backend;
+  /** Nix systems that are built here now. */
+  readonly systems: () => readonly string[];
   readonly clock: Clock;
   readonly events: Emitter<FrontEvent>;
   readonly log: Log;
@@ -122,7 +125,7 @@ export async function forwardBuild(
 }
 
 async function attempt(
-  { drvPath: derivation, derivation: { outputs } }: BuildDerivation,
+  { drvPath: derivation, derivation: { outputs, platform } }: BuildDerivation,
   raw: readonly Uint8Array[],
   inputs: Promise<Inputs>,
   avoid: Set<string>,
@@ -131,6 +134,12 @@ async function attempt(
 ): Promise<BuildResult | undefined> {
   const { backend, client } = context;
   const { lease, guest } = await backend.takeGuest(outputPaths(outputs), avoid);
+  // A guest's boot may have shown that it is not built here after all.
+  const refused = refusal(platform, context.systems());
+  if (refused !== undefined) {
+    await client.write(encodeErrorFrame(refused));
+    return undefined;
+  }
   context.progress.guest = lease.guest.id;
   context.events.emit({ type: 'build-started', derivation, guest: lease.guest.id });
   await backend.provision(await inputs);

@@ -17,8 +17,8 @@ const STALL_TIMEOUT_MS = 60_000;
 
 export interface FrontOptions {
   readonly manifest: ImageManifest;
-  /** Nix systems that are built here. */
-  readonly systems: readonly string[];
+  /** Nix systems that are built here now: it may turn out in a guest that one is not. */
+  readonly systems: () => readonly string[];
   readonly host: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;
   readonly caseHack: CaseHackDetector;
@@ -41,8 +41,8 @@ export class Front {
   }
 
   /** What sessions that open from now on are told about guests. */
-  configure(image: Pick<FrontOptions, 'manifest' | 'systems'>): void {
-    this.#options = { ...this.#options, ...image };
+  configure(manifest: ImageManifest): void {
+    this.#options = { ...this.#options, manifest };
   }
 
   /** Sessions that are open. */

@@ -30,6 +30,7 @@ import { forwardBuild, type BuildProgress } from './build.js';
 import type { BuildSnapshot, DoorName } from './events.js';
 import { forwardRequest, forwardUpload, forwardUploads, type ForwardContext } from './forward.js';
 import { capture } from './relay.js';
+import { refusal } from './served.js';
 
 const LAST = encodeStderrFrame({ kind: 'last' });
 
@@ -37,8 +38,8 @@ export interface SessionOptions extends Omit<BackendOptions, 'version' | 'gone'>
   readonly id: number;
   readonly door: DoorName;
   readonly manifest: ImageManifest;
-  /** Nix systems that are built here. */
-  readonly systems: readonly string[];
+  /** Nix systems that are built here now. */
+  readonly systems: () => readonly string[];
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -198,8 +199,9 @@ export class Session {
     const { value, raw } = await this.#capture(op, decodeBuildDerivation(this.#version));
     const { clock, events, log, systems } = this.#options;
     const { platform } = value.derivation;
-    if (platform !== 'builtin' && !systems.includes(platform)) {
-      await this.#channel.write(encodeErrorFrame(notServed(platform, systems)));
+    const refused = refusal(platform, systems());
+    if (refused !== undefined) {
+      await this.#channel.write(encodeErrorFrame(refused));
       return;
     }
     const progress = {
@@ -211,7 +213,15 @@ export class Session {
     };
     this.#build = progress;
     try {
-      await forwardBuild(value, raw, { client: this.#channel, backend, clock, events, log, progress });
+      await forwardBuild(value, raw, {
+        client: this.#channel,
+        backend,
+        systems,
+        clock,
+        events,
+        log,
+        progress,
+      });
     } finally {
       this.#build = undefined;
     }
@@ -254,11 +264,4 @@ function explained(error: unknown, { lease }: Backend): unknown {
     hint: 'Start the build again.',
     context: { guest: lease.guest.id },
   });
-}
-
-function notServed(platform: string, systems: readonly string[]): string {
-  return (
-    `drover: this derivation is for ${platform}, and guests here build ${systems.join(', ')}\n` +
-    'Take the system out of the machines file, or add a builder for it.'
-  );
 }

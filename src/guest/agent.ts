@@ -12,13 +12,24 @@ const protocolSchema = z.object({
   features: z.array(z.string()),
 });
 
-/** The manifest of an image, as a file or as the answer to `hello`. Unknown keys are dropped. */
+/** The manifest of an image. Unknown keys are dropped. */
 export const manifestSchema: z.ZodType<ImageManifest> = z.object({
   generation: z.string().min(1),
   nixVersion: z.string().min(1),
   protocol: protocolSchema,
   systems: z.array(z.string().min(1)).min(1),
 });
+
+/** What a guest says of itself: the manifest, and what of it is not so. */
+export interface GuestHello extends ImageManifest {
+  /** Systems of the manifest whose programs it cannot run after all. */
+  readonly brokenSystems: readonly string[];
+}
+
+const brokenSchema = z.object({ brokenSystems: z.array(z.string()).default([]) });
+const helloSchema: z.ZodType<GuestHello> = z
+  .unknown()
+  .transform((said) => ({ ...manifestSchema.parse(said), ...brokenSchema.parse(said) }));
 
 const statsSchema = z.object({
   scratchTotalBytes: z.number(),
@@ -45,8 +56,8 @@ export class GuestAgent {
     this.#guest = guest;
   }
 
-  async hello(): Promise<ImageManifest> {
-    return parseJson(manifestSchema, 'hello', await this.#verb(['hello']));
+  async hello(): Promise<GuestHello> {
+    return parseJson(helloSchema, 'hello', await this.#verb(['hello']));
   }
 
   /**

@@ -45,6 +45,7 @@ async function guest(
       PATH: `${dir}/bin:${process.env['PATH'] ?? ''}`,
       NIX_STORE_DIR: join(dir, 'store'),
       DROVER_MANIFEST: join(dir, 'manifest.json'),
+      DROVER_BROKEN_SYSTEMS: join(dir, 'broken-systems'),
     },
   });
 }
@@ -77,6 +78,23 @@ describe('drover-guest', () => {
   test('hello prints the manifest', async () => {
     await writeFile(join(dir, 'manifest.json'), '{"generation":"x"}\n');
     expect((await guest(['hello'])).stdout).toBe('{"generation":"x"}');
+  });
+
+  test.each([
+    ['{"generation":"x","systems":["a","b"]}\n', 'b-linux\n', ['b-linux']],
+    ['{\n  "generation": "x",\n  "systems": ["a", "b"]\n}\n\n', 'a\nb', ['a', 'b']],
+  ])('hello tells what does not work: %j', async (manifest, broken, brokenSystems) => {
+    await writeFile(join(dir, 'manifest.json'), manifest);
+    await writeFile(join(dir, 'broken-systems'), broken);
+    const { stdout } = await guest(['hello']);
+    expect(JSON.parse(stdout)).toEqual({ generation: 'x', systems: ['a', 'b'], brokenSystems });
+  });
+
+  test('hello without a manifest fails, whatever does not work', async () => {
+    await writeFile(join(dir, 'broken-systems'), 'a\n');
+    const { exitCode, stdout, stderr } = await guest(['hello']);
+    expect([exitCode, stdout]).toEqual([1, '']);
+    expect(stderr).toContain('manifest.json');
   });
 
   test('register remounts the store, and then loads what it was given as it is', async () => {

@@ -115,6 +115,7 @@ export interface FakeBoot {
 export class FakeDriver implements GuestDriver {
   readonly name = 'fake';
   ownClock = true;
+  readonly systemsHint = 'ask for another driver';
   readonly warnings = [];
   readonly manifest: ImageManifest = {
     generation: 'fake',
@@ -172,6 +173,7 @@ export class FakeDriver implements GuestDriver {
       name: this.name,
       ownClock: this.ownClock,
       warnings: this.warnings,
+      systemsHint: this.systemsHint,
       manifest: { ...this.manifest, generation },
       consoleLog: (id) => this.consoleLog(id),
       boot: (options) => this.boot(options),

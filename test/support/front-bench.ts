@@ -114,6 +114,8 @@ export class FrontBench {
   readonly hostDaemon = new ScriptedDaemon();
   readonly leaser = new BenchLeaser();
   readonly events: FrontEvent[] = [];
+  /** That it builds now. */
+  systems = ['x86_64-linux'];
   readonly front: Front;
 
   constructor(host?: Pick<HostStore, 'connect'>, leaser?: Leaser) {
@@ -124,7 +126,7 @@ export class FrontBench {
         protocol: { major: VERSION.major, minor: VERSION.minor, features: [] },
         systems: ['x86_64-linux'],
       },
-      systems: ['x86_64-linux'],
+      systems: () => this.systems,
       host: host ?? {
         connect: () =>
           WorkerClient.connect(this.hostDaemon.connect(), LATEST_VERSION, "The host's nix-daemon"),

@@ -2,7 +2,6 @@ import { createHash } from 'node:crypto';
 import { mkdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
-import { GuestAgent } from '../../guest/agent.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
@@ -10,6 +9,7 @@ import { requireProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import { guestNixConf } from '../nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import { greetGuest } from '../greet.js';
 import { emulatedSystems } from './binfmt.js';
 import { NamespaceGuest } from './guest.js';
 import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';
@@ -43,6 +43,8 @@ export class NamespaceDriver implements GuestDriver {
   readonly name = 'namespace';
   readonly ownClock = false;
   readonly warnings = [];
+  readonly systemsHint =
+    'let the kernel run programs of that system (on Debian: apt-get install qemu-user-static)';
   readonly manifest: ImageManifest;
   readonly #options: NamespaceDriverOptions;
   readonly #programs: HostPrograms;
@@ -138,13 +140,11 @@ export class NamespaceDriver implements GuestDriver {
         await removeGuestDir(dir);
         if (guest.stopped) await rm(log.path, { force: true });
       });
-      const { generation } = await new GuestAgent(guest).hello();
-      if (generation === this.manifest.generation) return guest;
-      await guest.kill();
-      throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
+      await greetGuest(guest, this);
+      return guest;
     } catch (cause) {
       await removeGuestDir(dir);
-      throw bootFailed(id, cause, this.consoleLog(id), consoleLog);
+      throw bootFailed(id, cause, this.consoleLog(id), consoleLog?.tail() ?? '');
     }
   }
 

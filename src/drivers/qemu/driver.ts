@@ -3,13 +3,13 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 
-import { GuestAgent } from '../../guest/agent.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import { greetGuest } from '../greet.js';
 import { guestFiles } from '../guest-files.js';
 import { makeGuestKeys } from '../guest-keys.js';
 import { loadImage, requireNoShare, type GuestImage } from '../image.js';
@@ -50,6 +50,7 @@ export interface QemuDriverOptions {
 export class QemuDriver implements GuestDriver {
   readonly name = 'qemu';
   readonly ownClock = true;
+  readonly systemsHint = 'choose an image that has it in its manifest (guest.image)';
   readonly manifest: ImageManifest;
   readonly warnings: readonly string[];
   readonly #options: QemuDriverOptions;
@@ -142,11 +143,11 @@ export class QemuDriver implements GuestDriver {
       void running.exited.then(async () => {
         if (running.stopped) await rm(log.path, { force: true });
       });
-      await this.#greet(running);
+      await greetGuest(running, this);
       return running;
     } catch (cause) {
       await rm(dir, { recursive: true, force: true });
-      throw bootFailed(id, cause, this.consoleLog(id), consoleLog);
+      throw bootFailed(id, cause, this.consoleLog(id), consoleLog?.tail() ?? '');
     }
   }
 
@@ -192,19 +193,6 @@ export class QemuDriver implements GuestDriver {
     );
     await writeFile(join(dir, 'pid'), `${running.pid ?? ''}\n`, { mode: 0o600 });
     return running;
-  }
-
-  async #greet(running: QemuGuest): Promise<void> {
-    try {
-      const agent = new GuestAgent(running);
-      const [{ generation }] = await Promise.all([agent.hello(), agent.setClock(Date.now() / 1000)]);
-      if (generation === this.manifest.generation) return;
-    } catch (error) {
-      await running.kill();
-      throw error;
-    }
-    await running.kill();
-    throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
   }
 
   /** Guests die with their supervisor where the kernel can be told so; where it cannot, their pid is in their directory. */

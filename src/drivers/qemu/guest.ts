@@ -7,6 +7,7 @@ import { SshChannel } from '../../guest/ssh-channel.js';
 import type { Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
+import { lastWords } from '../console-logs.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
 import type { GuestKeys } from '../guest-keys.js';
 import { guestMachineArguments } from './arguments.js';
@@ -161,14 +162,9 @@ export class QemuGuest implements RunningGuest {
     return this.#ssh;
   }
 
-  /** A guest that ends by itself has said why: its kernel in a panic, its init when it powers off. */
   #lastWords(): string {
-    const last = this.#spec.consoleLog
-      .tail(200)
-      .split('\n')
-      .filter((line) => /Kernel panic|^drover: (?!guest is up|kernel is up)/.test(line))
-      .at(-1);
-    return last === undefined || this.stopped ? '' : ` (${last.trim()})`;
+    const last = lastWords(this.#spec.consoleLog.tail(200));
+    return last === undefined || this.stopped ? '' : ` (${last})`;
   }
 
   async #dispose(how: string): Promise<string> {

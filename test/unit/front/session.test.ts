@@ -14,7 +14,7 @@ import { versionToWire } from '../../../src/protocol/version.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
-import { FrontBench, outcome } from '../../support/front-bench.js';
+import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
 import { LAST, pathInfo, storePath, VERSION } from '../../support/scripted-daemon.js';
 
 /** Everything that a client of Nix 2.8 sends first. */
@@ -160,6 +160,25 @@ describe('a session without a guest', () => {
     await channel.write(operations.encodeIsValidPath(storePath('x')));
     expect(await outcome(channel)).toBeUndefined();
     expect(bench.leaser.granted).toBe(0);
+  });
+
+  test('refuses it also where that turns out in the guest that boots for it, and stays open', async () => {
+    const bench = new FrontBench();
+    bench.systems = ['aarch64-linux', 'x86_64-linux'];
+    const { channel } = await bench.client();
+    bench.leaser.next = () => {
+      bench.systems = ['aarch64-linux'];
+      return new BenchGuest('g1');
+    };
+    await channel.write(buildRequest());
+    expect(await outcome(channel)).toContain(
+      'this derivation is for x86_64-linux, and guests here build aarch64-linux',
+    );
+    await channel.write(operations.encodeIsValidPath(storePath('x')));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.events.filter(({ type }) => type === 'build-started' || type === 'build-finished')).toEqual([
+      expect.objectContaining({ type: 'build-finished', result: 'Error' }),
+    ]);
   });
 
   test('reconnects to a host store whose daemon has ended', async () => {

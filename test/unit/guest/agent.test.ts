@@ -15,7 +15,7 @@ function agentThat(answer: Partial<ExecResult>): { agent: GuestAgent; asked: (re
 }
 
 describe('the verbs of drover-guest', () => {
-  test('hello is the manifest, and nothing else', async () => {
+  test('hello is the manifest, and what of it is not so', async () => {
     const manifest = {
       generation: 'abc',
       nixVersion: '2.8.0',
@@ -23,8 +23,16 @@ describe('the verbs of drover-guest', () => {
       systems: ['x86_64-linux'],
     };
     const { agent } = agentThat({ stdout: JSON.stringify({ ...manifest, more: 1 }) });
-    expect(await agent.hello()).toEqual(manifest);
-    for (const stdout of ['', '{}', 'null', '{"generation":"abc"}']) {
+    expect(await agent.hello()).toEqual({ ...manifest, brokenSystems: [] });
+    const broken = { ...manifest, brokenSystems: ['i686-linux'] };
+    expect(await agentThat({ stdout: JSON.stringify(broken) }).agent.hello()).toEqual(broken);
+    for (const stdout of [
+      '',
+      '{}',
+      'null',
+      '{"generation":"abc"}',
+      JSON.stringify({ ...manifest, brokenSystems: 1 }),
+    ]) {
       await expect(agentThat({ stdout }).agent.hello()).rejects.toMatchObject({ code: 'GUEST_AGENT_FAILED' });
     }
   });
