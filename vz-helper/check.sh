@@ -50,6 +50,6 @@ gnustep="-D_GNU_SOURCE -DGNUSTEP -DGNUSTEP_BASE_LIBRARY=1 -DGNU_RUNTIME=1 -D_NAT
   -isystem $out/include -isystem double/compat -isystem /usr/include/GNUstep -I sdk/frameworks -include double/linux.h"
 # Apple silicon is what is doubled. Without ARC, what ARC would do is not warned of.
 # shellcheck disable=SC2086
-clang-14 -O2 -g $strict -D__arm64__ $gnustep -Wno-objc-missing-super-calls src/*.m double/*.m src/*.c double/*.c \
+clang-14 -O2 -g $strict -D__arm64__ -Dmain=vz_helper_main $gnustep src/*.m double/*.m src/*.c double/*.c \
   -o "$out/vz-helper" -L "$gcc" -lBlocksRuntime -lgnustep-base -lobjc
 touch "$out/done"

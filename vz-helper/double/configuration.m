@@ -5,9 +5,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#pragma clang diagnostic ignored "-Wobjc-property-implementation"
-#pragma clang diagnostic ignored "-Wobjc-designated-initializers"
-#pragma clang diagnostic ignored "-Wincomplete-implementation"
+static NSNumber *number(unsigned long long value) { return [NSNumber numberWithUnsignedLongLong:value]; }
+
+// The accessors of a property: GCC's runtime makes none.
+#define OBJECT(type, name, setter) \
+  -(type)name { return [values objectForKey:@ #name]; } \
+  -(void)setter : (type)value { \
+    if (value == nil) [values removeObjectForKey:@ #name]; \
+    else [values setObject:value forKey:@ #name]; \
+  }
+#define NUMBER(type, name, setter) \
+  -(type)name { return (type)[[values objectForKey:@ #name] unsignedLongLongValue]; } \
+  -(void)setter : (type)value { [values setObject:number(value) forKey:@ #name]; }
 
 /// What an initializer was given.
 static id with(VZDoubleObject *object, NSString *key, id value) {
@@ -21,8 +30,6 @@ static id refuse(VZDoubleObject *object, NSError **error, NSInteger code, NSStri
   return nil;
 }
 
-static NSNumber *number(unsigned long long value) { return [NSNumber numberWithUnsignedLongLong:value]; }
-
 @implementation VZBootLoader
 @end
 @implementation VZPlatformConfiguration
@@ -30,6 +37,7 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
 @implementation VZStorageDeviceAttachment
 @end
 @implementation VZStorageDeviceConfiguration
+OBJECT(VZStorageDeviceAttachment *, attachment, setAttachment)
 @end
 @implementation VZDirectoryShare
 @end
@@ -38,10 +46,13 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
 @implementation VZNetworkDeviceAttachment
 @end
 @implementation VZNetworkDeviceConfiguration
+OBJECT(VZNetworkDeviceAttachment *, attachment, setAttachment)
+OBJECT(VZMACAddress *, MACAddress, setMACAddress)
 @end
 @implementation VZSerialPortAttachment
 @end
 @implementation VZSerialPortConfiguration
+OBJECT(VZSerialPortAttachment *, attachment, setAttachment)
 @end
 @implementation VZEntropyDeviceConfiguration
 @end
@@ -53,12 +64,16 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
 @end
 
 @implementation VZLinuxBootLoader
+OBJECT(NSURL *, kernelURL, setKernelURL)
+OBJECT(NSURL *, initialRamdiskURL, setInitialRamdiskURL)
+OBJECT(NSString *, commandLine, setCommandLine)
 - (instancetype)initWithKernelURL:(NSURL *)url {
   return with([super init], @"kernelURL", url);
 }
 @end
 
 @implementation VZGenericPlatformConfiguration
+NUMBER(BOOL, isNestedVirtualizationEnabled, setNestedVirtualizationEnabled)
 - (instancetype)init {
   return [super init];
 }
@@ -84,25 +99,31 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
 @end
 
 @implementation VZVirtioBlockDeviceConfiguration
+OBJECT(NSString *, blockDeviceIdentifier, setBlockDeviceIdentifier)
 - (instancetype)initWithAttachment:(VZStorageDeviceAttachment *)attachment {
   return with([super init], @"attachment", attachment);
 }
 @end
 
 @implementation VZSharedDirectory
+OBJECT(NSURL *, URL, setURL)
+NUMBER(BOOL, isReadOnly, setReadOnly)
 - (instancetype)initWithURL:(NSURL *)url readOnly:(BOOL)readOnly {
   with([super init], @"URL", url);
-  return with(self, @"readOnly", number(readOnly));
+  return with(self, @"isReadOnly", number(readOnly));
 }
 @end
 
 @implementation VZSingleDirectoryShare
+OBJECT(VZSharedDirectory *, directory, setDirectory)
 - (instancetype)initWithDirectory:(VZSharedDirectory *)directory {
   return with([super init], @"directory", directory);
 }
 @end
 
 @implementation VZVirtioFileSystemDeviceConfiguration
+OBJECT(NSString *, tag, setTag)
+OBJECT(VZDirectoryShare *, share, setShare)
 - (instancetype)initWithTag:(NSString *)tag {
   return with([super init], @"tag", tag);
 }
@@ -128,6 +149,7 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
 @end
 
 @implementation VZLinuxRosettaDirectoryShare
+OBJECT(VZLinuxRosettaCachingOptions *, options, setOptions)
 - (instancetype)initWithError:(NSError **)error {
   (void)error;
   return [super init];
@@ -141,6 +163,7 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
 @end
 
 @implementation VZMACAddress
+OBJECT(NSString *, string, setString)
 - (instancetype)initWithString:(NSString *)string {
   self = [super init];
   return string.length == 17 ? with(self, @"string", string) : refuse(self, NULL, 2, @"");
@@ -186,6 +209,17 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
 @end
 
 @implementation VZVirtualMachineConfiguration
+OBJECT(VZBootLoader *, bootLoader, setBootLoader)
+NUMBER(uint64_t, memorySize, setMemorySize)
+NUMBER(NSUInteger, CPUCount, setCPUCount)
+OBJECT(VZPlatformConfiguration *, platform, setPlatform)
+OBJECT(NSArray *, entropyDevices, setEntropyDevices)
+OBJECT(NSArray *, memoryBalloonDevices, setMemoryBalloonDevices)
+OBJECT(NSArray *, networkDevices, setNetworkDevices)
+OBJECT(NSArray *, serialPorts, setSerialPorts)
+OBJECT(NSArray *, socketDevices, setSocketDevices)
+OBJECT(NSArray *, storageDevices, setStorageDevices)
+OBJECT(NSArray *, directorySharingDevices, setDirectorySharingDevices)
 - (instancetype)init {
   return [super init];
 }
@@ -227,11 +261,9 @@ static NSDictionary *describeDisk(VZVirtioBlockDeviceConfiguration *disk) {
 }
 
 static NSDictionary *describeShare(VZVirtioFileSystemDeviceConfiguration *device) {
-  NSDictionary *directory = ((VZSingleDirectoryShare *)device.share).directory->values;
-  return [NSDictionary
-      dictionaryWithObjectsAndKeys:device.tag, @"tag", [[directory objectForKey:@"URL"] path], @"path",
-                                   [NSNumber numberWithBool:[[directory objectForKey:@"readOnly"] boolValue]],
-                                   @"readOnly", nil];
+  VZSharedDirectory *directory = ((VZSingleDirectoryShare *)device.share).directory;
+  return [NSDictionary dictionaryWithObjectsAndKeys:device.tag, @"tag", directory.URL.path, @"path",
+                                                    [NSNumber numberWithBool:directory.readOnly], @"readOnly", nil];
 }
 
 static NSDictionary *describeRosetta(VZVirtioFileSystemDeviceConfiguration *device) {

@@ -32,6 +32,9 @@ NSError *vzError(NSInteger code, NSString *text);
 /// Runs `block` on the main thread, later: the main queue.
 void later(void (^block)(void));
 
+/// From now on SIGUSR1 and SIGUSR2 are what the head of this file says.
+void takeSignals(void);
+
 @class VZVirtualMachineConfiguration;
 /// The JSON for the guest.
 NSDictionary *describe(VZVirtualMachineConfiguration *configuration, NSString *vsockDir);

@@ -18,13 +18,14 @@ int getpeereid(int socket, uid_t *uid, gid_t *gid);
 #define NS_ASSUME_NONNULL_END _Pragma("clang assume_nonnull end")
 #define CFBridgingRelease(object) ((id)(object))
 
-/// The root of the double's classes: it remembers the properties that are set, and answers for no others.
+/// The root of the double's classes, which keep here what they are told.
 @interface VZDoubleObject : NSObject <NSCopying> {
 @public
   NSMutableDictionary *values;
 }
 @end
 #define VZ_ROOT VZDoubleObject
+#define VZ_NOINIT
 
 typedef struct {
   NSInteger majorVersion, minorVersion, patchVersion;

@@ -8,12 +8,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#pragma clang diagnostic ignored "-Wobjc-property-implementation"
-#pragma clang diagnostic ignored "-Wobjc-designated-initializers"
-#pragma clang diagnostic ignored "-Wincomplete-implementation"
 
 enum { Internal = 1, InvalidState = 3, InvalidTransition = 4, NetworkError = 7 }; // of VZError.h
 enum { ConnectionResetOnMacOS = 54 };
@@ -39,8 +36,9 @@ static void (^whenGone)(void); // what stop waits for
 + (instancetype)of:(int)descriptor;
 @end
 
-@implementation VZVirtioSocketConnection
 static uint32_t nextPort = 1 << 30;
+
+@implementation VZVirtioSocketConnection
 + (instancetype)of:(int)descriptor {
   VZVirtioSocketConnection *connection = (id)[(VZDoubleObject *)[VZVirtioSocketConnection alloc] init];
   [connection->values setObject:[NSNumber numberWithInt:descriptor] forKey:@"descriptor"];
@@ -55,15 +53,20 @@ static uint32_t nextPort = 1 << 30;
   onQueue();
   return [[values objectForKey:@"port"] unsignedIntValue];
 }
-- (void)close {
-  onQueue();
-  int descriptor = self.fileDescriptor;
-  if (descriptor >= 0) close(descriptor);
+/// The connection itself ends here, not only this descriptor of it.
+- (void)end {
+  int descriptor = [[values objectForKey:@"descriptor"] intValue];
+  if (descriptor < 0) return;
+  shutdown(descriptor, SHUT_RDWR);
+  close(descriptor);
   [values setObject:[NSNumber numberWithInt:-1] forKey:@"descriptor"];
 }
+- (void)close {
+  onQueue();
+  [self end];
+}
 - (void)dealloc {
-  int descriptor = [[values objectForKey:@"descriptor"] intValue];
-  if (descriptor >= 0) close(descriptor);
+  [self end];
   [super dealloc];
 }
 @end
@@ -84,8 +87,6 @@ static uint32_t nextPort = 1 << 30;
 }
 @end
 
-@implementation VZMemoryBalloonDevice
-@end
 @implementation VZSocketDevice
 @end
 
@@ -193,9 +194,11 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
 
 - (void)waitForGuest {
   int status = guest_wait(guest);
-  later(^{
-    guestEnded(self, status);
-  });
+  @autoreleasepool {
+    later(^{
+      guestEnded(self, status);
+    });
+  }
 }
 
 - (void)startWithCompletionHandler:(void (^)(NSError *))handler {

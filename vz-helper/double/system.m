@@ -64,15 +64,18 @@ static void onSignal(int signal) {
   if (write(signals[1], &byte, 1) < 0) abort();
 }
 
+void takeSignals(void) {
+  if (pipe2(signals, O_CLOEXEC) != 0) abort();
+  signal(SIGUSR1, onSignal);
+  signal(SIGUSR2, onSignal);
+}
+
 io_connect_t IORegisterForSystemPower(void *context, IONotificationPortRef *port, IOServiceInterestCallback f,
                                       io_object_t *notifier) {
-  if (pipe2(signals, O_CLOEXEC) != 0) return 0;
   callback = f;
   callbackContext = context;
   *port = NULL;
   *notifier = 1;
-  signal(SIGUSR1, onSignal);
-  signal(SIGUSR2, onSignal);
   return 1;
 }
 IOReturn IOAllowPowerChange(io_connect_t port, long notification) {

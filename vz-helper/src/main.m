@@ -27,10 +27,11 @@ static void prepareProcess(void) {
 int main(void) {
   @autoreleasepool {
     prepareProcess();
+    // Before the threads that post to it. Without a source it would not wait.
+    NSRunLoop *loop = [NSRunLoop mainRunLoop];
+    [loop addPort:[NSPort port] forMode:NSDefaultRunLoopMode];
     preparePower();
     readRequests([Requests of:KEPT([[Guest alloc] init])]);
-    NSRunLoop *loop = [NSRunLoop mainRunLoop];
-    [loop addPort:[NSPort port] forMode:NSDefaultRunLoopMode]; // without a source it would not wait
     for (;;) {
       @autoreleasepool {
         [loop runMode:NSDefaultRunLoopMode beforeDate:[NSDate distantFuture]];

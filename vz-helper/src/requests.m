@@ -11,18 +11,23 @@ static const unsigned long long MaxId = 9007199254740991ULL;
 @property(nonatomic, strong) Guest *guest;
 @end
 
-/// Whether brackets nest deeper than any request does: what parses JSON may go as deep as the line is long.
-static BOOL isTooDeep(const char *bytes, NSUInteger length) {
+/// What is wrong with the brackets of a line, or nil. What parses JSON may go as deep as the line is long, and does not
+/// everywhere mind what comes after the object.
+static NSString *problemOfBrackets(const char *bytes, NSUInteger length) {
   int depth = 0;
   BOOL inString = NO;
+  BOOL ended = NO;
   for (NSUInteger at = 0; at < length; at++) {
     char c = bytes[at];
+    if (c == ' ' || c == '\t' || c == '\r') continue;
+    if (ended) return @"not a JSON object";
     if (inString && c == '\\') at++;
     else if (c == '"') inString = !inString;
-    else if (!inString && (c == '{' || c == '[') && ++depth > MaxDepth) return YES;
-    else if (!inString && (c == '}' || c == ']')) depth--;
+    else if (!inString && (c == '{' || c == '[') && ++depth > MaxDepth)
+      return [NSString stringWithFormat:@"more than %d levels deep", MaxDepth];
+    else if (!inString && (c == '}' || c == ']')) ended = --depth <= 0;
   }
-  return NO;
+  return nil;
 }
 
 static void reply(id identifier, NSDictionary *result, NSError *error) {
@@ -49,8 +54,9 @@ static NSError *badLine(NSString *text) {
     reply([NSNull null], nil, badLine([NSString stringWithFormat:@"a line of more than %d bytes", MaxLineBytes]));
     return;
   }
-  if (isTooDeep(line.bytes, line.length)) {
-    reply([NSNull null], nil, badLine([NSString stringWithFormat:@"more than %d levels deep", MaxDepth]));
+  NSString *brackets = problemOfBrackets(line.bytes, line.length);
+  if (brackets != nil) {
+    reply([NSNull null], nil, badLine(brackets));
     return;
   }
   id request = nil;

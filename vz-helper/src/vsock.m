@@ -14,6 +14,7 @@
 
 enum {
   MaxConnections = 512,
+  MaxRefusals = 64, // that are told why; what comes beyond that is closed
   LineTimeoutMs = 5000,
   ConnectTimeoutSeconds = 5,
 };
@@ -32,6 +33,7 @@ static void refuse(int client, NSError *error) {
 /// what came of it under the condition.
 @interface VsockConnection : NSObject {
   int _client;
+  BOOL _isTooMany;
   uint32_t _port;
   id<VsockGuest> _guest;
   NSCondition *_condition;
@@ -43,6 +45,7 @@ static void refuse(int client, NSError *error) {
   uint32_t _hostPort;
 }
 @property(nonatomic) int client;
+@property(nonatomic) BOOL isTooMany;
 @property(nonatomic, strong) id<VsockGuest> guest;
 @property(nonatomic, strong) NSCondition *condition;
 @property(nonatomic, strong) NSError *error;
@@ -51,7 +54,7 @@ static void refuse(int client, NSError *error) {
 @end
 
 @implementation VsockConnection
-@synthesize client = _client, guest = _guest, condition = _condition, error = _error, connection = _connection;
+@synthesize client = _client, isTooMany = _isTooMany, guest = _guest, condition = _condition, error = _error, connection = _connection;
 
 // Main thread.
 - (void)connect {
@@ -120,8 +123,13 @@ static void refuse(int client, NSError *error) {
 - (void)run {
   @autoreleasepool {
     struct hybrid_request request;
-    if (hybrid_read(_client, LineTimeoutMs, &request)) [self relayFor:&request];
-    else refuse(_client, helperError(HelperErrorBadRequest, nil, @"the first line must be CONNECT and a port"));
+    // Also before a refusal: a client that still writes when its socket closes would not see why.
+    if (!hybrid_read(_client, LineTimeoutMs, &request))
+      refuse(_client, helperError(HelperErrorBadRequest, nil, @"the first line must be CONNECT and a port"));
+    else if (_isTooMany)
+      refuse(_client, helperError(HelperErrorFailed, nil, @"too many connections"));
+    else
+      [self relayFor:&request];
     close(_client);
     atomic_fetch_sub(&connections, 1);
   }
@@ -140,14 +148,15 @@ static void refuse(int client, NSError *error) {
 @synthesize listener = _listener, guest = _guest;
 
 - (void)serve:(int)client {
-  if (atomic_fetch_add(&connections, 1) >= MaxConnections) {
-    refuse(client, helperError(HelperErrorFailed, nil, @"too many connections"));
+  int others = atomic_fetch_add(&connections, 1);
+  if (others >= MaxConnections + MaxRefusals) {
     close(client);
     atomic_fetch_sub(&connections, 1);
     return;
   }
   VsockConnection *connection = KEPT([[VsockConnection alloc] init]);
   connection.client = client;
+  connection.isTooMany = others >= MaxConnections;
   connection.guest = _guest;
   connection.condition = KEPT([[NSCondition alloc] init]);
   [NSThread detachNewThreadSelector:@selector(run) toTarget:connection withObject:nil];

@@ -13,10 +13,12 @@
 #endif
 NS_ASSUME_NONNULL_BEGIN
 
+#ifndef VZ_NOINIT
 #define VZ_NOINIT + (instancetype)new NS_UNAVAILABLE; - (instancetype)init NS_UNAVAILABLE;
+#endif
 
 @class VZDirectoryShare, VZStorageDeviceAttachment, VZNetworkDeviceAttachment, VZSerialPortAttachment, VZSocketDevice,
-    VZMemoryBalloonDevice, VZDirectorySharingDevice, VZNetworkDevice, VZMACAddress, VZVirtioSocketConnection,
+    VZDirectorySharingDevice, VZNetworkDevice, VZMACAddress, VZVirtioSocketConnection,
     VZVirtualMachine, VZVirtioSocketDevice;
 
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZBootLoader : VZ_ROOT <NSCopying> VZ_NOINIT @end
@@ -42,7 +44,6 @@ typedef NS_ENUM(NSInteger, VZDiskImageSynchronizationMode) {
   VZDiskImageSynchronizationModeFull = 1, VZDiskImageSynchronizationModeFsync = 2, VZDiskImageSynchronizationModeNone = 3,
 } API_AVAILABLE(macos(12.0));
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZDiskImageStorageDeviceAttachment : VZStorageDeviceAttachment
-- (nullable instancetype)initWithURL:(NSURL *)url readOnly:(BOOL)readOnly error:(NSError **)error;
 - (nullable instancetype)initWithURL:(NSURL *)url readOnly:(BOOL)readOnly cachingMode:(VZDiskImageCachingMode)cachingMode synchronizationMode:(VZDiskImageSynchronizationMode)synchronizationMode error:(NSError **)error NS_DESIGNATED_INITIALIZER API_AVAILABLE(macos(12.0));
 @end
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZStorageDeviceConfiguration : VZ_ROOT <NSCopying> VZ_NOINIT
@@ -124,10 +125,6 @@ VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZMemoryBalloonDeviceConfigurati
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZVirtioTraditionalMemoryBalloonDeviceConfiguration : VZMemoryBalloonDeviceConfiguration
 - (instancetype)init NS_DESIGNATED_INITIALIZER;
 @end
-VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZMemoryBalloonDevice : VZ_ROOT VZ_NOINIT @end
-VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZVirtioTraditionalMemoryBalloonDevice : VZMemoryBalloonDevice
-@property uint64_t targetVirtualMachineMemorySize;
-@end
 
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZSocketDeviceConfiguration : VZ_ROOT <NSCopying> VZ_NOINIT @end
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZVirtioSocketDeviceConfiguration : VZSocketDeviceConfiguration
@@ -135,7 +132,6 @@ VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZVirtioSocketDeviceConfiguratio
 @end
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZSocketDevice : VZ_ROOT VZ_NOINIT @end
 VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZVirtioSocketConnection : VZ_ROOT VZ_NOINIT
-@property (readonly) uint32_t destinationPort;
 @property (readonly) uint32_t sourcePort;
 @property (readonly) int fileDescriptor;
 - (void)close;
@@ -192,7 +188,6 @@ VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZVirtualMachine : VZ_ROOT VZ_NO
 @property (readonly) BOOL canPause;
 @property (readonly) BOOL canResume;
 @property (readonly) BOOL canRequestStop;
-@property (readonly, copy) NSArray<VZMemoryBalloonDevice *> *memoryBalloonDevices;
 @property (readonly, copy) NSArray<VZSocketDevice *> *socketDevices;
 - (void)startWithCompletionHandler:(void (^)(NSError *_Nullable errorOrNil))completionHandler;
 - (void)stopWithCompletionHandler:(void (^)(NSError *_Nullable errorOrNil))completionHandler API_AVAILABLE(macos(12.0));

@@ -1,0 +1,149 @@
+import { readFile } from 'node:fs/promises';
+
+import { beforeAll, describe, expect, test } from '@jest/globals';
+
+import { helperEventSchema, helperFactsSchema } from '../../src/drivers/vz/helper-protocol.js';
+import { buildVzHelper, RawHelper } from '../support/vz-helper.js';
+
+describe('the protocol of vz-helper', () => {
+  let program: string;
+  beforeAll(async () => {
+    program = await buildVzHelper();
+  });
+
+  test('a guest through its whole life', async () => {
+    await using helper = await RawHelper.start(program, { guest: true });
+    const facts = helperFactsSchema.parse(await helper.ok('hello', { protocol: 1 }));
+    expect(facts).toMatchObject({ protocol: 1, supported: true, entitled: true, architecture: 'arm64' });
+    expect(await helper.ok('configure', { config: helper.configuration() })).toEqual({ state: 'stopped' });
+    expect(await helper.ok('start')).toEqual({ state: 'running' });
+    expect(helper.messages.at(-2)).toEqual({ event: 'started' });
+    await helper.printed('the guest is up');
+    expect(await helper.ok('pause')).toEqual({ state: 'paused' });
+    expect(await helper.ok('resume')).toEqual({ state: 'running' });
+    expect(await helper.ok('requestStop')).toEqual({ state: 'running' });
+    expect(await helper.end()).toEqual({ code: 0, signal: null });
+    expect(helper.messages.at(-1)).toEqual({ event: 'stopped', by: 'guest' });
+  });
+
+  test('makes of a configuration what it says', async () => {
+    await using helper = await RawHelper.start(program, {
+      guest: true,
+      knobs: ['nested', 'rosetta=installed', 'macos=15.3.1'],
+    });
+    expect(await helper.ok('hello', { protocol: 1 })).toMatchObject({
+      macos: '15.3.1',
+      nested: true,
+      rosetta: 'installed',
+      rosettaCache: true,
+    });
+    const disk = helper.path('disk');
+    await helper.ok('configure', {
+      config: helper.configuration({
+        commandLine: 'console=hvc0 "quoted" ünïcode',
+        cpus: 4,
+        memoryBytes: 3 * 1024 ** 3,
+        disks: [
+          { path: disk, readOnly: false, synchronization: 'disposable', identifier: 'scratch' },
+          { path: disk, readOnly: false, synchronization: 'durable' },
+          { path: disk, readOnly: true, synchronization: 'durable', identifier: 'seed' },
+        ],
+        shares: [
+          { tag: 'store', path: '/usr', readOnly: true },
+          { tag: 'drover', path: helper.directory, readOnly: false },
+        ],
+        rosetta: { tag: 'rosetta', cache: { kind: 'unix', path: '/run/rosettad/rosetta.sock' } },
+        network: { mac: '52:54:00:AB:cd:01' },
+        nested: true,
+      }),
+    });
+    await helper.ok('start');
+    await helper.printed('the guest is up');
+    expect(await helper.machine()).toEqual({
+      kernel: helper.path('kernel'),
+      initrd: helper.path('initrd'),
+      commandLine: 'console=hvc0 "quoted" ünïcode',
+      cpus: 4,
+      memoryBytes: 3 * 1024 ** 3,
+      disks: [
+        { path: disk, readOnly: false, caching: 'cached', synchronization: 'none', identifier: 'scratch' },
+        { path: disk, readOnly: false, caching: 'cached', synchronization: 'fsync', identifier: null },
+        { path: disk, readOnly: true, caching: 'cached', synchronization: 'fsync', identifier: 'seed' },
+      ],
+      shares: [
+        { tag: 'store', path: '/usr', readOnly: true },
+        { tag: 'drover', path: helper.directory, readOnly: false },
+      ],
+      rosetta: { tag: 'rosetta', cache: { path: '/run/rosettad/rosetta.sock' } },
+      nat: { string: '52:54:00:ab:cd:01' },
+      nested: true,
+      serialPorts: 1,
+      entropyDevices: 1,
+      memoryBalloonDevices: 1,
+      socketDevices: 1,
+      vsockDir: helper.path(`${helper.pid}/vsock`),
+    });
+  });
+
+  test.each([
+    [null, null],
+    [
+      { tag: 'r', cache: null },
+      { tag: 'r', cache: null },
+    ],
+    [
+      { tag: 'r', cache: { kind: 'abstract', name: 'rosettad' } },
+      { tag: 'r', cache: { name: 'rosettad' } },
+    ],
+  ] as const)('Rosetta %j', async (rosetta, made) => {
+    await using helper = await RawHelper.start(program, { guest: true });
+    await helper.ok('hello', { protocol: 1 });
+    await helper.ok('configure', { config: helper.configuration({ rosetta }) });
+    await helper.ok('start');
+    expect(await helper.machine()).toMatchObject({ rosetta: made, nat: null, nested: false });
+  });
+
+  test('stop, and what comes after it', async () => {
+    await using helper = await RawHelper.running(program);
+    expect(await helper.ok('stop')).toEqual({ state: 'stopped' });
+    expect(await helper.end()).toEqual({ code: 0, signal: null });
+    expect(helper.messages.at(-1)).toEqual({ event: 'stopped', by: 'stop' });
+  });
+
+  test('a guest may be stopped while it is paused', async () => {
+    await using helper = await RawHelper.running(program);
+    await helper.ok('pause');
+    expect(await helper.ok('stop')).toEqual({ state: 'stopped' });
+    expect(await helper.end()).toEqual({ code: 0, signal: null });
+  });
+
+  test('sleep and wake of the Mac', async () => {
+    await using helper = await RawHelper.start(program);
+    const before = Date.now();
+    await helper.ok('hello', { protocol: 1 });
+    helper.process.kill('SIGUSR1');
+    const sleep = helperEventSchema.parse(await helper.event('sleep'));
+    helper.process.kill('SIGUSR2');
+    const wake = helperEventSchema.parse(await helper.event('wake'));
+    for (const event of [sleep, wake]) {
+      expect(event).toHaveProperty('wallMs');
+      if ('wallMs' in event) expect(Math.abs(event.wallMs - before)).toBeLessThan(60_000);
+    }
+  });
+
+  test('requests in one piece, and in pieces of a byte', async () => {
+    await using helper = await RawHelper.start(program);
+    const hello = (id: number): string => `{"id":${id},"op":"hello","protocol":1}\n`;
+    helper.write(`\n${hello(1)}${hello(2)}\n\n${hello(3)}`);
+    for (const byte of hello(4)) helper.write(byte);
+    await helper.message('the last reply', ({ id }) => id === 4);
+    expect(helper.messages.map(({ id, ok }) => [id, ok])).toEqual([1, 2, 3, 4].map((id) => [id, true]));
+  });
+
+  test('every key, code and event of the documentation is one of the schema', async () => {
+    const text = await readFile(new URL('../../vz-helper/PROTOCOL.md', import.meta.url), 'utf8');
+    const examples = [...text.matchAll(/^\{"event".*\}$/gm)].map(([line]) => JSON.parse(line) as unknown);
+    expect(examples).toHaveLength(3);
+    for (const example of examples) helperEventSchema.parse(example);
+  });
+});
