@@ -257,7 +257,7 @@ describe('faults of vz-helper', () => {
 
   describe('the end of stdin, at once and without a trace,', () => {
     const reached: Readonly<Record<string, (helper: RawHelper) => Promise<void>>> = {
-      'before hello': async () => undefined,
+      'before hello': () => Promise.resolve(),
       'after hello': async (helper) => {
         await helper.ok('hello', { protocol: 1 });
       },

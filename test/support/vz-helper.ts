@@ -11,7 +11,7 @@ import { REPOSITORY } from './drover.js';
 import { waitUntil, within } from './wait.js';
 
 /** A program that is a guest to the double: see there what its ports do. */
-const TEST_GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/guest.mjs');
+export const TEST_GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/guest.mjs');
 
 /** The Linux build of vz-helper, after everything that can be checked of it has been. */
 export async function buildVzHelper(): Promise<string> {
@@ -41,6 +41,7 @@ export class RawHelper implements AsyncDisposable {
   readonly exited: Promise<Exit>;
   /** Everything it said, in order. */
   readonly messages: Message[] = [];
+  readonly #looking = new Set<() => void>();
   #lastId = 0;
 
   private constructor(program: string, directory: string, { knobs = [], guest = false }: HelperSetup) {
@@ -63,6 +64,7 @@ export class RawHelper implements AsyncDisposable {
     if (this.process.stdout !== null)
       createInterface({ input: this.process.stdout }).on('line', (line) => {
         this.messages.push(JSON.parse(line) as Message);
+        for (const look of this.#looking) look();
       });
   }
 
@@ -138,8 +140,22 @@ export class RawHelper implements AsyncDisposable {
     return reply['error'] as Message;
   }
 
+  /** The first message that matches, whether it has come or will. */
   async message(what: string, matches: (message: Message) => boolean): Promise<Message> {
-    return await waitUntil(what, () => this.messages.find(matches));
+    let look: () => void = () => undefined;
+    const found = new Promise<Message>((resolve) => {
+      look = () => {
+        const message = this.messages.find(matches);
+        if (message !== undefined) resolve(message);
+      };
+    });
+    this.#looking.add(look);
+    look();
+    try {
+      return await within(what, found);
+    } finally {
+      this.#looking.delete(look);
+    }
   }
 
   async event(event: string): Promise<Message> {

@@ -5,7 +5,7 @@
 @interface Problem : NSObject {
   NSError *_error;
 }
-/// The first one.
+/// The first one; but a request that is wrong goes before a Mac that cannot, whatever was noticed first.
 @property(nonatomic, strong) NSError *error;
 /// A `badRequest`: `key: text`.
 - (void)key:(NSString *)key is:(NSString *)text;

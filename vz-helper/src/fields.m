@@ -6,7 +6,7 @@
 @implementation Problem
 @synthesize error = _error;
 - (void)key:(NSString *)key is:(NSString *)text {
-  if (_error == nil)
+  if (_error == nil || _error.code != HelperErrorBadRequest || ![_error.domain isEqualToString:HelperErrorDomain])
     self.error = helperError(HelperErrorBadRequest, key, [NSString stringWithFormat:@"%@: %@", key, text]);
 }
 @end

@@ -18,6 +18,7 @@ enum { WantedDescriptors = 4096 };
 static void prepareProcess(void) {
   umask(077);
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN); // a console log that may not grow is no reason to end a guest
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= WantedDescriptors) return;
   limit.rlim_cur = limit.rlim_max < WantedDescriptors ? limit.rlim_max : WantedDescriptors;

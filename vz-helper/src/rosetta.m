@@ -8,7 +8,6 @@ enum {
 
 NSString *readTag(Fields *share, NSMutableSet *tags, Problem *problem) {
   NSString *tag = [share text:@"tag" min:1 max:MaxTagBytes];
-  if (problem.error != nil) return tag;
   if ([tags containsObject:tag]) [share key:@"tag" is:@"is another share's already"];
   [tags addObject:tag];
   NSError *error = nil;

@@ -19,7 +19,8 @@ const text = (minBytes: number, maxBytes: number): z.ZodString =>
     .refine((value) => bytes(value) >= minBytes && bytes(value) <= maxBytes, {
       error: `must be ${minBytes} to ${maxBytes} bytes long`,
     })
-    .refine(noNul, { error: 'must not have a NUL in it' });
+    .refine(noNul, { error: 'must not have a NUL in it' })
+    .refine((value) => !/\p{Surrogate}/u.test(value), { error: 'must be Unicode' });
 
 const path = (maxBytes = 1023): z.ZodString =>
   text(1, maxBytes).refine((value) => value.startsWith('/'), { error: 'must be an absolute path' });

@@ -43,6 +43,9 @@ async function firstLine(socket: Socket): Promise<string> {
   for (;;) {
     const chunk = socket.read() as Buffer | null;
     if (chunk === null) {
+      if (socket.errored !== null) throw socket.errored;
+      // Both can have come while nobody listened.
+      if (socket.readableEnded || socket.destroyed) throw new Error('it was closed');
       await somethingToRead(socket);
       continue;
     }
