@@ -25,10 +25,12 @@ case $what in
     if [ "$(id -u)" = 0 ]; then
       sh scripts/setup.sh run demo test
       bash scripts/test-inputs.sh
+      sh vz-helper/check.sh
       jest "$@"
     else
       echo "drover: as a user who is not root, the tests with real guests (e2e) are left out: they make mounts and namespaces." >&2
       sh scripts/setup.sh run test
+      sh vz-helper/check.sh
       jest --selectProjects unit integration "$@"
     fi
     ;;
@@ -38,7 +40,7 @@ case $what in
     node_modules/.bin/eslint .
     node_modules/.bin/tsc -p tsconfig.json
     node_modules/.bin/knip
-    shellcheck scripts/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh .ci/run
+    shellcheck scripts/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh vz-helper/*.sh .ci/run
     ;;
   bench)
     need_root "the benchmark"

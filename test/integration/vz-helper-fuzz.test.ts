@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 
 import {
+  HELPER_ERROR_DOMAIN,
   helperConfigurationSchema,
   helperErrorCodes as codes,
   helperReplySchema,
@@ -119,8 +120,8 @@ describe('arbitrary input to vz-helper', () => {
         const { domain, code, key } = reply.error;
         const accepted = helperConfigurationSchema.safeParse(config).success;
         // The schema does not know this Mac's limits.
-        const byLimits = domain === 'vz-helper' && /^config\.(cpus|memoryBytes)$/.test(key ?? '');
-        const badRequest = domain === 'vz-helper' && code === codes.badRequest;
+        const byLimits = domain === HELPER_ERROR_DOMAIN && /^config\.(cpus|memoryBytes)$/.test(key ?? '');
+        const badRequest = domain === HELPER_ERROR_DOMAIN && code === codes.badRequest;
         if (!accepted)
           expect({ config, badRequest, key }).toMatchObject({ badRequest: true, key: expect.any(String) });
         else if (!byLimits) expect({ config, badRequest, key }).toMatchObject({ badRequest: false });

@@ -6,9 +6,6 @@ import { z } from 'zod';
  */
 export const HELPER_PROTOCOL = 1;
 
-/** Of a request, in bytes, without its newline. */
-export const MAX_HELPER_LINE_BYTES = 1024 * 1024;
-
 const MEBIBYTE = 1024 * 1024;
 const bytes = (text: string): number => Buffer.byteLength(text);
 const noNul = (text: string): boolean => !text.includes('\0');
