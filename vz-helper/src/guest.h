@@ -10,7 +10,6 @@ typedef void (^Completion)(NSError *error);
 @interface Guest : NSObject <VZVirtualMachineDelegate, VsockGuest> {
   VZVirtualMachine *_machine;
   struct console *_console;
-  BOOL _ended;
 }
 /// The machine's state, as in PROTOCOL.md.
 - (NSString *)state;

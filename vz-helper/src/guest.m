@@ -150,8 +150,6 @@ static void consoleFailed(int errnum) {
 
 /// The last message; the process goes with its guest.
 - (void)endedWith:(NSDictionary *)event status:(int)status {
-  if (_ended) return;
-  _ended = YES;
   console_drain(_console);
   sendMessage(event);
   _exit(status);
