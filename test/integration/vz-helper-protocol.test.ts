@@ -2,7 +2,12 @@ import { readFile } from 'node:fs/promises';
 
 import { beforeAll, describe, expect, test } from '@jest/globals';
 
-import { helperEventSchema, helperFactsSchema } from '../../src/drivers/vz/helper-protocol.js';
+import {
+  helperConfigurationSchema,
+  helperEventSchema,
+  helperFactsSchema,
+  helperReplySchema,
+} from '../../src/drivers/vz/helper-protocol.js';
 import { buildVzHelper, RawHelper } from '../support/vz-helper.js';
 
 describe('the protocol of vz-helper', () => {
@@ -140,10 +145,23 @@ describe('the protocol of vz-helper', () => {
     expect(helper.messages.map(({ id, ok }) => [id, ok])).toEqual([1, 2, 3, 4].map((id) => [id, true]));
   });
 
-  test('every key, code and event of the documentation is one of the schema', async () => {
+  test('the examples of the documentation are what the schema says', async () => {
     const text = await readFile(new URL('../../vz-helper/PROTOCOL.md', import.meta.url), 'utf8');
-    const examples = [...text.matchAll(/^\{"event".*\}$/gm)].map(([line]) => JSON.parse(line) as unknown);
-    expect(examples).toHaveLength(3);
-    for (const example of examples) helperEventSchema.parse(example);
+    const blocks = [...text.matchAll(/^```json\n(.*?)^```$/gms)].map(([, block]) => block ?? '');
+    const examples = blocks.flatMap((block) => (/\}\n\{/.test(block) ? block.trim().split('\n') : [block]));
+    const kinds = examples.map((example) => {
+      const message = JSON.parse(example) as Record<string, unknown>;
+      if ('event' in message) return helperEventSchema.parse(message).event;
+      if ('ok' in message) {
+        const reply = helperReplySchema.parse(message);
+        if (!reply.ok) return 'error';
+        return helperFactsSchema.safeParse(reply.result).success ? 'facts' : 'reply';
+      }
+      if ('config' in message) helperConfigurationSchema.parse(message['config']);
+      return message['op'];
+    });
+    expect(kinds.sort()).toEqual(
+      [...['configure', 'crashed', 'error', 'facts', 'hello', 'reply', 'start', 'stopped', 'wake']].sort(),
+    );
   });
 });

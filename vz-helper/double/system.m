@@ -2,7 +2,7 @@
 
 #import <IOKit/IOMessage.h>
 #import <IOKit/pwr_mgt/IOPMLib.h>
-#import <Security/Security.h>
+#import <Security/SecTask.h>
 
 #include <fcntl.h>
 #include <signal.h>

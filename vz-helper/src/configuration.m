@@ -164,7 +164,7 @@ VZVirtualMachineConfiguration *readConfiguration(Fields *config, GuestFiles *fil
   machine.bootLoader = bootLoader(config, problem);
   machine.CPUCount =
       (NSUInteger)[config integer:@"cpus"
-                              min:MAX(1, [VZVirtualMachineConfiguration minimumAllowedCPUCount])
+                              min:MAX((NSUInteger)1, [VZVirtualMachineConfiguration minimumAllowedCPUCount])
                               max:[VZVirtualMachineConfiguration maximumAllowedCPUCount]
                              step:1];
   machine.memorySize = [config integer:@"memoryBytes"

@@ -2,7 +2,7 @@
 #import "errors.h"
 #import "rosetta.h"
 
-#import <Security/Security.h>
+#import <Security/SecTask.h>
 
 static NSString *const Version = @"0.1.0";
 
