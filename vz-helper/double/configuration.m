@@ -8,15 +8,21 @@
 static NSNumber *number(unsigned long long value) { return [NSNumber numberWithUnsignedLongLong:value]; }
 
 // The accessors of a property: GCC's runtime makes none.
-#define OBJECT(type, name, setter) \
-  -(type)name { return [values objectForKey:@ #name]; } \
-  -(void)setter : (type)value { \
-    if (value == nil) [values removeObjectForKey:@ #name]; \
-    else [values setObject:value forKey:@ #name]; \
+#define OBJECT(type, name, setter)                                                                                     \
+  -(type)name {                                                                                                        \
+    return [values objectForKey:@ #name];                                                                              \
+  }                                                                                                                    \
+  -(void)setter : (type)value {                                                                                        \
+    if (value == nil) [values removeObjectForKey:@ #name];                                                             \
+    else [values setObject:value forKey:@ #name];                                                                      \
   }
-#define NUMBER(type, name, setter) \
-  -(type)name { return (type)[[values objectForKey:@ #name] unsignedLongLongValue]; } \
-  -(void)setter : (type)value { [values setObject:number(value) forKey:@ #name]; }
+#define NUMBER(type, name, setter)                                                                                     \
+  -(type)name {                                                                                                        \
+    return (type)[[values objectForKey:@ #name] unsignedLongLongValue];                                                \
+  }                                                                                                                    \
+  -(void)setter : (type)value {                                                                                        \
+    [values setObject:number(value) forKey:@ #name];                                                                   \
+  }
 
 /// What an initializer was given.
 static id with(VZDoubleObject *object, NSString *key, id value) {
@@ -255,8 +261,8 @@ static NSDictionary *describeDisk(VZVirtioBlockDeviceConfiguration *disk) {
                                    [NSNumber numberWithBool:[[image objectForKey:@"readOnly"] boolValue]], @"readOnly",
                                    [caching objectAtIndex:[[image objectForKey:@"cachingMode"] unsignedIntegerValue]],
                                    @"caching",
-                                   [synchronization
-                                       objectAtIndex:[[image objectForKey:@"synchronizationMode"] unsignedIntegerValue]],
+                                   [synchronization objectAtIndex:[[image objectForKey:@"synchronizationMode"]
+                                                                      unsignedIntegerValue]],
                                    @"synchronization", orNull(disk.blockDeviceIdentifier), @"identifier", nil];
 }
 
@@ -268,9 +274,9 @@ static NSDictionary *describeShare(VZVirtioFileSystemDeviceConfiguration *device
 
 static NSDictionary *describeRosetta(VZVirtioFileSystemDeviceConfiguration *device) {
   VZLinuxRosettaCachingOptions *options = ((VZLinuxRosettaDirectoryShare *)device.share).options;
-  return [NSDictionary
-      dictionaryWithObjectsAndKeys:device.tag, @"tag", options == nil ? [NSNull null] : (id)options->values, @"cache",
-                                   nil];
+  return
+      [NSDictionary dictionaryWithObjectsAndKeys:device.tag, @"tag",
+                                                 options == nil ? [NSNull null] : (id)options->values, @"cache", nil];
 }
 
 NSDictionary *describe(VZVirtualMachineConfiguration *configuration, NSString *vsockDir) {
@@ -297,7 +303,8 @@ NSDictionary *describe(VZVirtualMachineConfiguration *configuration, NSString *v
   [description setObject:isNat ? (id)network.MACAddress->values : [NSNull null] forKey:@"nat"];
   VZGenericPlatformConfiguration *platform = (VZGenericPlatformConfiguration *)configuration.platform;
   [description setObject:[NSNumber numberWithBool:platform.nestedVirtualizationEnabled] forKey:@"nested"];
-  NSArray *devices = [NSArray arrayWithObjects:@"serialPorts", @"entropyDevices", @"memoryBalloonDevices", @"socketDevices", nil];
+  NSArray *devices =
+      [NSArray arrayWithObjects:@"serialPorts", @"entropyDevices", @"memoryBalloonDevices", @"socketDevices", nil];
   for (NSString *each in devices)
     [description setObject:number([[configuration->values objectForKey:each] count]) forKey:each];
   [description setObject:vsockDir forKey:@"vsockDir"];

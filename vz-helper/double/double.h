@@ -1,11 +1,12 @@
 // What the files of the double share. It stands for Virtualization.framework, IOKit and Security on Linux, so that the
 // helper's own code can be run. The environment tells it what to be:
 //
-//   DROVER_VZ_DOUBLE_GUEST   a program that is the guest; without it a guest does nothing and has no vsock. It is started
-//                            with one argument, a JSON file that describes the virtual machine. Its stdout and stderr are
-//                            the console; `<vsockDir>/<port>.sock`, as that file says, are the ports it listens at. Exit
-//                            status 0: the guest powered off; another end: it crashed. SIGTERM asks it to power off;
-//                            stop kills its process group; it dies with the helper.
+//   DROVER_VZ_DOUBLE_GUEST   a program that is the guest; without it a guest does nothing and has no vsock. It is
+//   started
+//                            with one argument, a JSON file that describes the virtual machine. Its stdout and stderr
+//                            are the console; `<vsockDir>/<port>.sock`, as that file says, are the ports it listens at.
+//                            Exit status 0: the guest powered off; another end: it crashed. SIGTERM asks it to power
+//                            off; stop kills its process group; it dies with the helper.
 //   DROVER_VZ_DOUBLE_DIR     where that file and the ports' directory are made, in a directory named after the
 //                            helper's process id; otherwise /tmp.
 //   DROVER_VZ_DOUBLE         words with commas in between:

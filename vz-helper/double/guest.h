@@ -1,8 +1,8 @@
 // The guest of the double: a program.
 #include <sys/types.h>
 
-/// Starts `program file` in a process group of its own, its output going to `console`. It dies with this process. -1, and
-/// errno, on failure.
+/// Starts `program file` in a process group of its own, its output going to `console`. It dies with this process. -1,
+/// and errno, on failure.
 pid_t guest_start(const char *program, const char *file, int console);
 /// Waits for it: its exit status, or 128 and the signal.
 int guest_wait(pid_t guest);

@@ -80,9 +80,15 @@ static uint32_t nextPort = 1 << 30;
   later(^{
     int descriptor = vsockDir == nil ? -1 : guest_connect(path.UTF8String);
     if (descriptor >= 0) handler([VZVirtioSocketConnection of:descriptor], nil);
-    else handler(nil, [NSError errorWithDomain:NSPOSIXErrorDomain code:ConnectionResetOnMacOS userInfo:
-                          [NSDictionary dictionaryWithObject:@"The operation couldn’t be completed. Connection reset by peer"
-                                                      forKey:NSLocalizedDescriptionKey]]);
+    else
+      handler(
+          nil,
+          [NSError
+              errorWithDomain:NSPOSIXErrorDomain
+                         code:ConnectionResetOnMacOS
+                     userInfo:[NSDictionary
+                                  dictionaryWithObject:@"The operation couldn’t be completed. Connection reset by peer"
+                                                forKey:NSLocalizedDescriptionKey]]);
   });
 }
 @end
@@ -100,9 +106,12 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
   BOOL poweredOff = status == 0;
   state = poweredOff ? VZVirtualMachineStateStopped : VZVirtualMachineStateError;
   if (poweredOff) [delegate guestDidStopVirtualMachine:machine];
-  else [delegate virtualMachine:machine didStopWithError:
-                    vzError(Internal, [NSString stringWithFormat:@"Internal Virtualization error. The virtual machine "
-                                                                 @"stopped unexpectedly (status %d).", status])];
+  else
+    [delegate virtualMachine:machine
+            didStopWithError:vzError(Internal,
+                                     [NSString stringWithFormat:@"Internal Virtualization error. The virtual machine "
+                                                                @"stopped unexpectedly (status %d).",
+                                                                status])];
 }
 
 @implementation VZVirtualMachine
@@ -203,50 +212,44 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
 
 - (void)startWithCompletionHandler:(void (^)(NSError *))handler {
   if (knob("startThrows")) [NSException raise:NSInvalidArgumentException format:@"start throws"];
-  [self go:VZVirtualMachineStateRunning
-       via:VZVirtualMachineStateStarting
-        if:self.canStart
-        do:^NSError *{
-          while (knob("startBlocks")) pause();
-          if (knob("startFails")) return vzError(Internal, @"Internal Virtualization error. The virtual machine failed to start.");
-          return [self startGuest];
-        }
-      then:^(NSError *error) {
-        if (knob("startHangs")) {
-          state = VZVirtualMachineStateStarting;
-          return;
-        }
-        handler(error);
-        if (error != nil) return;
-        if (knob("networkLost"))
-          [delegate virtualMachine:self
-                                   networkDevice:(id)[[[VZDoubleObject alloc] init] autorelease]
-              attachmentWasDisconnectedWithError:vzError(NetworkError, @"The network is gone.")];
-        if (knob("guestStops")) later(^{ guestEnded(self, 0); });
-        if (knob("guestCrashes")) later(^{ guestEnded(self, 1); });
-      }];
+  [self go:VZVirtualMachineStateRunning via:VZVirtualMachineStateStarting if:self.canStart do:^NSError * {
+    while (knob("startBlocks")) pause();
+    if (knob("startFails"))
+      return vzError(Internal, @"Internal Virtualization error. The virtual machine failed to start.");
+    return [self startGuest];
+  } then:^(NSError *error) {
+    if (knob("startHangs")) {
+      state = VZVirtualMachineStateStarting;
+      return;
+    }
+    handler(error);
+    if (error != nil) return;
+    if (knob("networkLost"))
+      [delegate virtualMachine:self networkDevice:(id)[[[VZDoubleObject alloc] init] autorelease]
+          attachmentWasDisconnectedWithError:vzError(NetworkError, @"The network is gone.")];
+    if (knob("guestStops"))
+      later(^{
+        guestEnded(self, 0);
+      });
+    if (knob("guestCrashes"))
+      later(^{
+        guestEnded(self, 1);
+      });
+  }];
 }
 
 - (void)pauseWithCompletionHandler:(void (^)(NSError *))handler {
-  [self go:VZVirtualMachineStatePaused
-       via:VZVirtualMachineStatePausing
-        if:self.canPause
-        do:^NSError *{
-          if (guest > 0) kill(-guest, SIGSTOP);
-          return nil;
-        }
-      then:handler];
+  [self go:VZVirtualMachineStatePaused via:VZVirtualMachineStatePausing if:self.canPause do:^NSError * {
+    if (guest > 0) kill(-guest, SIGSTOP);
+    return nil;
+  } then:handler];
 }
 
 - (void)resumeWithCompletionHandler:(void (^)(NSError *))handler {
-  [self go:VZVirtualMachineStateRunning
-       via:VZVirtualMachineStateResuming
-        if:self.canResume
-        do:^NSError *{
-          if (guest > 0) kill(-guest, SIGCONT);
-          return nil;
-        }
-      then:handler];
+  [self go:VZVirtualMachineStateRunning via:VZVirtualMachineStateResuming if:self.canResume do:^NSError * {
+    if (guest > 0) kill(-guest, SIGCONT);
+    return nil;
+  } then:handler];
 }
 
 - (BOOL)requestStopWithError:(NSError **)error {
@@ -256,26 +259,25 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
     return NO;
   }
   if (guest > 0) kill(guest, SIGTERM);
-  else later(^{ guestEnded(self, 0); });
+  else
+    later(^{
+      guestEnded(self, 0);
+    });
   return YES;
 }
 
 - (void)stopWithCompletionHandler:(void (^)(NSError *))handler {
-  [self go:VZVirtualMachineStateStopping
-       via:VZVirtualMachineStateStopping
-        if:self.canStop
-        do:^NSError *{
-          return knob("stopFails") ? vzError(Internal, @"Internal Virtualization error.") : nil;
-        }
-      then:^(NSError *error) {
-        if (knob("stopHangs")) return;
-        whenGone = Block_copy(^{
-          state = VZVirtualMachineStateStopped;
-          handler(nil);
-        });
-        if (error != nil) handler(error);
-        else if (guest > 0) kill(-guest, SIGKILL);
-        else whenGone();
-      }];
+  [self go:VZVirtualMachineStateStopping via:VZVirtualMachineStateStopping if:self.canStop do:^NSError * {
+    return knob("stopFails") ? vzError(Internal, @"Internal Virtualization error.") : nil;
+  } then:^(NSError *error) {
+    if (knob("stopHangs")) return;
+    whenGone = Block_copy(^{
+      state = VZVirtualMachineStateStopped;
+      handler(nil);
+    });
+    if (error != nil) handler(error);
+    else if (guest > 0) kill(-guest, SIGKILL);
+    else whenGone();
+  }];
 }
 @end

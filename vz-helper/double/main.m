@@ -2,8 +2,8 @@
 
 #undef main
 
-/// GNUstep initializes a class when it is first used, under the lock of the Objective-C runtime: two threads that do so at
-/// once can wait for each other for good. Here all is initialized before there are threads.
+/// GNUstep initializes a class when it is first used, under the lock of the Objective-C runtime: two threads that do so
+/// at once can wait for each other for good. Here all is initialized before there are threads.
 static void initializeClasses(void) {
   [[NSRunLoop mainRunLoop] addPort:[NSPort port] forMode:@"initialize"];
   [[NSProcessInfo processInfo] beginActivityWithOptions:NSActivityUserInitiated reason:@""];

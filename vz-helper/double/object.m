@@ -8,9 +8,7 @@ static NSArray *words(void) {
   return [[NSString stringWithUTF8String:text == NULL ? "" : text] componentsSeparatedByString:@","];
 }
 
-BOOL knob(const char *word) {
-  return [words() containsObject:[NSString stringWithUTF8String:word]];
-}
+BOOL knob(const char *word) { return [words() containsObject:[NSString stringWithUTF8String:word]]; }
 
 NSString *knobValue(const char *word) {
   NSString *prefix = [NSString stringWithFormat:@"%s=", word];
@@ -20,8 +18,7 @@ NSString *knobValue(const char *word) {
 }
 
 NSError *vzError(NSInteger code, NSString *text) {
-  return [NSError errorWithDomain:@"VZErrorDomain"
-                             code:code
+  return [NSError errorWithDomain:@"VZErrorDomain" code:code
                          userInfo:[NSDictionary dictionaryWithObject:text forKey:NSLocalizedDescriptionKey]];
 }
 

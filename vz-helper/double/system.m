@@ -14,7 +14,8 @@
 - (NSOperatingSystemVersion)operatingSystemVersion {
   NSString *text = knobValue("macos");
   NSArray *parts = [(text == nil ? @"15.0.0" : text) componentsSeparatedByString:@"."];
-  NSOperatingSystemVersion version = {[[parts objectAtIndex:0] integerValue], [[parts objectAtIndex:1] integerValue],
+  NSOperatingSystemVersion version = {[[parts objectAtIndex:0] integerValue],
+                                      [[parts objectAtIndex:1] integerValue],
                                       [[parts objectAtIndex:2] integerValue]};
   return version;
 }

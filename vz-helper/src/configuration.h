@@ -4,7 +4,7 @@
 #import <Virtualization/Virtualization.h>
 
 /// What the helper itself makes for the guest.
-@interface GuestFiles : NSObject {
+@interface DVZGuestFiles : NSObject {
   NSString *_consolePath;
   unsigned long long _consoleMaxBytes;
   NSString *_vsockPath;
@@ -14,8 +14,9 @@
 @property(nonatomic, strong) NSString *vsockPath;
 @end
 
-/// All of `config` but the console's serial port. nil when `problem` has an error: it is then complete, nothing was made.
-VZVirtualMachineConfiguration *readConfiguration(Fields *config, GuestFiles *files, Problem *problem);
+/// All of `config` but the console's serial port. nil when `problem` has an error: it is then complete, nothing was
+/// made.
+VZVirtualMachineConfiguration *readConfiguration(DVZFields *config, DVZGuestFiles *files, DVZProblem *problem);
 
 /// The guest's `hvc0`, which writes to `descriptor`.
 VZSerialPortConfiguration *serialPort(int descriptor);

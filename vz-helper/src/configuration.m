@@ -16,35 +16,36 @@ enum {
 };
 static const unsigned long long Mebibyte = 1024 * 1024;
 
-@implementation GuestFiles
+@implementation DVZGuestFiles
 @synthesize consolePath = _consolePath, consoleMaxBytes = _consoleMaxBytes, vsockPath = _vsockPath;
 @end
 
 /// macOS says little about files that are not there.
-static NSURL *existing(Fields *fields, NSString *key, mode_t type, Problem *problem) {
+static NSURL *existing(DVZFields *fields, NSString *key, mode_t type, DVZProblem *problem) {
   NSString *path = [fields path:key max:MaxPathBytes];
   NSString *name = [fields nameOf:key];
   struct stat status;
   if (problem.error != nil) return [NSURL fileURLWithPath:@"/"];
   if (stat(path.fileSystemRepresentation, &status) != 0) problem.error = systemError(name, name, errno);
   else if ((status.st_mode & S_IFMT) != type)
-    problem.error = helperError(HelperErrorFailed, name,
-                                [name stringByAppendingString:type == S_IFDIR ? @": is no directory" : @": is no file"]);
+    problem.error =
+        helperError(HelperErrorFailed, name,
+                    [name stringByAppendingString:type == S_IFDIR ? @": is no directory" : @": is no file"]);
   return [NSURL fileURLWithPath:path isDirectory:type == S_IFDIR];
 }
 
-static VZBootLoader *bootLoader(Fields *config, Problem *problem) {
+static VZBootLoader *bootLoader(DVZFields *config, DVZProblem *problem) {
   NSURL *kernel = existing(config, @"kernel", S_IFREG, problem);
   VZLinuxBootLoader *loader = KEPT([[VZLinuxBootLoader alloc] initWithKernelURL:kernel]);
   loader.initialRamdiskURL = existing(config, @"initrd", S_IFREG, problem);
   loader.commandLine = [config text:@"commandLine" min:0 max:MaxCommandLineBytes];
-  if ([loader.commandLine rangeOfCharacterFromSet:[NSCharacterSet characterSetWithCharactersInString:@"\n\r"]].location !=
-      NSNotFound)
+  if ([loader.commandLine rangeOfCharacterFromSet:[NSCharacterSet characterSetWithCharactersInString:@"\n\r"]]
+          .location != NSNotFound)
     [config key:@"commandLine" is:@"must be one line"];
   return loader;
 }
 
-static VZPlatformConfiguration *platform(BOOL nested, Problem *problem) {
+static VZPlatformConfiguration *platform(BOOL nested, DVZProblem *problem) {
   VZGenericPlatformConfiguration *platform = KEPT([[VZGenericPlatformConfiguration alloc] init]);
   if (!nested) return platform;
   if (@available(macOS 15.0, *)) {
@@ -59,7 +60,7 @@ static VZPlatformConfiguration *platform(BOOL nested, Problem *problem) {
   return platform;
 }
 
-static void requireIdentifier(Fields *disk, NSString *identifier) {
+static void requireIdentifier(DVZFields *disk, NSString *identifier) {
   NSCharacterSet *others = [[NSCharacterSet characterSetWithRange:NSMakeRange('!', '~' - '!' + 1)] invertedSet];
   if ([identifier rangeOfCharacterFromSet:others].location != NSNotFound ||
       [identifier rangeOfString:@"/"].location != NSNotFound)
@@ -67,7 +68,7 @@ static void requireIdentifier(Fields *disk, NSString *identifier) {
 }
 
 /// Cached: with Automatic, Linux guests have seen their file systems corrupted on some Macs.
-static VZStorageDeviceConfiguration *blockDevice(Fields *disk, Problem *problem) {
+static VZStorageDeviceConfiguration *blockDevice(DVZFields *disk, DVZProblem *problem) {
   NSURL *url = existing(disk, @"path", S_IFREG, problem);
   BOOL readOnly = [disk boolean:@"readOnly"];
   NSArray *choices = [NSArray arrayWithObjects:@"disposable", @"durable", nil];
@@ -96,7 +97,8 @@ static VZStorageDeviceConfiguration *blockDevice(Fields *disk, Problem *problem)
   return device;
 }
 
-static VZDirectorySharingDeviceConfiguration *sharedDirectory(Fields *share, NSMutableSet *tags, Problem *problem) {
+static VZDirectorySharingDeviceConfiguration *sharedDirectory(DVZFields *share, NSMutableSet *tags,
+                                                              DVZProblem *problem) {
   NSString *tag = readTag(share, tags, problem);
   NSURL *url = existing(share, @"path", S_IFDIR, problem);
   BOOL readOnly = [share boolean:@"readOnly"];
@@ -108,22 +110,22 @@ static VZDirectorySharingDeviceConfiguration *sharedDirectory(Fields *share, NSM
   return device;
 }
 
-static NSArray *directoryShares(Fields *config, Problem *problem) {
+static NSArray *directoryShares(DVZFields *config, DVZProblem *problem) {
   NSMutableArray *devices = [NSMutableArray array];
   NSMutableSet *tags = [NSMutableSet set];
-  for (Fields *share in [config objects:@"shares" max:MaxShares]) {
+  for (DVZFields *share in [config objects:@"shares" max:MaxShares]) {
     id device = sharedDirectory(share, tags, problem);
     if (device != nil) [devices addObject:device];
   }
-  Fields *rosetta = [config objectOrNull:@"rosetta"];
+  DVZFields *rosetta = [config objectOrNull:@"rosetta"];
   if (rosetta == nil) return devices;
   id device = rosettaShare(rosetta, tags, problem);
   if (device != nil) [devices addObject:device];
   return devices;
 }
 
-static NSArray *networkDevices(Fields *config, Problem *problem) {
-  Fields *network = [config objectOrNull:@"network"];
+static NSArray *networkDevices(DVZFields *config, DVZProblem *problem) {
+  DVZFields *network = [config objectOrNull:@"network"];
   if (network == nil) return [NSArray array];
   NSString *text = [network text:@"mac" min:0 max:MaxPathBytes];
   [network end];
@@ -149,22 +151,21 @@ static NSArray *networkDevices(Fields *config, Problem *problem) {
   return [NSArray arrayWithObject:device];
 }
 
-static void readFiles(Fields *config, GuestFiles *files) {
-  Fields *console = [config object:@"console"];
+static void readFiles(DVZFields *config, DVZGuestFiles *files) {
+  DVZFields *console = [config object:@"console"];
   files.consolePath = [console path:@"path" max:MaxPathBytes];
   files.consoleMaxBytes = [console integer:@"maxBytes" min:4096 max:1024 * Mebibyte step:1];
   [console end];
-  Fields *vsock = [config object:@"vsock"];
+  DVZFields *vsock = [config object:@"vsock"];
   files.vsockPath = [vsock path:@"path" max:MaxSocketPathBytes];
   [vsock end];
 }
 
-VZVirtualMachineConfiguration *readConfiguration(Fields *config, GuestFiles *files, Problem *problem) {
+VZVirtualMachineConfiguration *readConfiguration(DVZFields *config, DVZGuestFiles *files, DVZProblem *problem) {
   VZVirtualMachineConfiguration *machine = KEPT([[VZVirtualMachineConfiguration alloc] init]);
   machine.bootLoader = bootLoader(config, problem);
   machine.CPUCount =
-      (NSUInteger)[config integer:@"cpus"
-                              min:MAX((NSUInteger)1, [VZVirtualMachineConfiguration minimumAllowedCPUCount])
+      (NSUInteger)[config integer:@"cpus" min:MAX((NSUInteger)1, [VZVirtualMachineConfiguration minimumAllowedCPUCount])
                               max:[VZVirtualMachineConfiguration maximumAllowedCPUCount]
                              step:1];
   machine.memorySize = [config integer:@"memoryBytes"
@@ -172,7 +173,7 @@ VZVirtualMachineConfiguration *readConfiguration(Fields *config, GuestFiles *fil
                                    max:[VZVirtualMachineConfiguration maximumAllowedMemorySize]
                                   step:Mebibyte];
   NSMutableArray *disks = [NSMutableArray array];
-  for (Fields *disk in [config objects:@"disks" max:MaxDisks]) {
+  for (DVZFields *disk in [config objects:@"disks" max:MaxDisks]) {
     id device = blockDevice(disk, problem);
     if (device != nil) [disks addObject:device];
   }

@@ -21,8 +21,7 @@ NSDictionary *fieldsOf(id key, ...) {
 }
 
 NSError *helperError(HelperErrorCode code, NSString *key, NSString *text) {
-  return [NSError errorWithDomain:HelperErrorDomain
-                             code:code
+  return [NSError errorWithDomain:HelperErrorDomain code:code
                          userInfo:fieldsOf(NSLocalizedDescriptionKey, text, KeyOfError, key, nil)];
 }
 
@@ -31,8 +30,8 @@ NSError *systemError(NSString *key, NSString *text, int errnum) {
 }
 
 static NSString *oneLine(NSString *text) {
-  return [[text componentsSeparatedByCharactersInSet:[NSCharacterSet newlineCharacterSet]]
-      componentsJoinedByString:@" "];
+  return
+      [[text componentsSeparatedByCharactersInSet:[NSCharacterSet newlineCharacterSet]] componentsJoinedByString:@" "];
 }
 
 /// macOS spreads what it knows over a description, a reason, and the errors beneath.
@@ -52,11 +51,11 @@ static NSString *textOf(NSError *error, int depth) {
 
 NSError *errorOfKey(NSString *key, NSError *error) {
   if (error == nil) return helperError(HelperErrorFailed, key, [key stringByAppendingString:@": macOS refuses it"]);
-  return [NSError errorWithDomain:error.domain
-                             code:error.code
-                         userInfo:fieldsOf(NSLocalizedDescriptionKey,
-                                           [NSString stringWithFormat:@"%@: %@", key, textOf(error, 0)], KeyOfError, key,
-                                           nil)];
+  return [NSError
+      errorWithDomain:error.domain
+                 code:error.code
+             userInfo:fieldsOf(NSLocalizedDescriptionKey, [NSString stringWithFormat:@"%@: %@", key, textOf(error, 0)],
+                               KeyOfError, key, nil)];
 }
 
 NSDictionary *errorFields(NSError *error) {

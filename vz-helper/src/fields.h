@@ -2,7 +2,7 @@
 // in between: after a problem every getter gives some harmless value.
 #import "portable.h"
 
-@interface Problem : NSObject {
+@interface DVZProblem : NSObject {
   NSError *_error;
 }
 /// The first one; but a request that is wrong goes before a Mac that cannot, whatever was noticed first.
@@ -11,14 +11,14 @@
 - (void)key:(NSString *)key is:(NSString *)text;
 @end
 
-@interface Fields : NSObject {
+@interface DVZFields : NSObject {
   NSDictionary *_values;
   NSMutableSet *_known;
-  Problem *_problem;
+  DVZProblem *_problem;
   NSString *_path;
 }
 /// `path` is what stands before the keys in errors: empty, or such as `config`.
-+ (Fields *)of:(id)value at:(NSString *)path problem:(Problem *)problem;
++ (DVZFields *)of:(id)value at:(NSString *)path problem:(DVZProblem *)problem;
 
 /// The name of `key` in errors, such as `config.disks.0.path`.
 - (NSString *)nameOf:(NSString *)key;
@@ -36,10 +36,10 @@
 - (NSString *)path:(NSString *)key max:(NSUInteger)max;
 - (NSString *)oneOf:(NSArray *)choices key:(NSString *)key;
 
-- (Fields *)object:(NSString *)key;
+- (DVZFields *)object:(NSString *)key;
 /// nil for `null`, and after a problem.
-- (Fields *)objectOrNull:(NSString *)key;
-/// Of Fields.
+- (DVZFields *)objectOrNull:(NSString *)key;
+/// Of DVZFields.
 - (NSArray *)objects:(NSString *)key max:(NSUInteger)max;
 
 - (void)key:(NSString *)key is:(NSString *)text;

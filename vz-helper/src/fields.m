@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-@implementation Problem
+@implementation DVZProblem
 @synthesize error = _error;
 - (void)key:(NSString *)key is:(NSString *)text {
   if (_error == nil || _error.code != HelperErrorBadRequest || ![_error.domain isEqualToString:HelperErrorDomain])
@@ -11,10 +11,10 @@
 }
 @end
 
-@interface Fields ()
+@interface DVZFields ()
 @property(nonatomic, strong) NSDictionary *values;
 @property(nonatomic, strong) NSMutableSet *known;
-@property(nonatomic, strong) Problem *problem;
+@property(nonatomic, strong) DVZProblem *problem;
 @property(nonatomic, strong) NSString *path;
 @end
 
@@ -28,15 +28,15 @@ static NSString *printable(NSString *name) {
   if (name.length > 100) name = [[name substringToIndex:100] stringByAppendingString:@"..."];
   NSData *bytes = [name dataUsingEncoding:NSASCIIStringEncoding allowLossyConversion:YES];
   NSString *ascii = KEPT([[NSString alloc] initWithData:bytes encoding:NSASCIIStringEncoding]);
-  return [[ascii componentsSeparatedByCharactersInSet:[NSCharacterSet controlCharacterSet]]
-      componentsJoinedByString:@"?"];
+  return
+      [[ascii componentsSeparatedByCharactersInSet:[NSCharacterSet controlCharacterSet]] componentsJoinedByString:@"?"];
 }
 
-@implementation Fields
+@implementation DVZFields
 @synthesize values = _values, known = _known, problem = _problem, path = _path;
 
-+ (Fields *)of:(id)value at:(NSString *)path problem:(Problem *)problem {
-  Fields *fields = KEPT([[Fields alloc] init]);
++ (DVZFields *)of:(id)value at:(NSString *)path problem:(DVZProblem *)problem {
+  DVZFields *fields = KEPT([[DVZFields alloc] init]);
   BOOL isObject = [value isKindOfClass:[NSDictionary class]];
   if (!isObject) [problem key:path is:@"must be an object"];
   fields.values = isObject ? value : [NSDictionary dictionary];
@@ -104,8 +104,10 @@ static NSString *printable(NSString *name) {
   NSData *bytes = [value dataUsingEncoding:NSUTF8StringEncoding];
   if (bytes == nil) [self key:key is:@"must be Unicode"];
   else if (bytes.length < min || bytes.length > max)
-    [self key:key is:[NSString stringWithFormat:@"must be %lu to %lu bytes long", (unsigned long)min, (unsigned long)max]];
-  else if (bytes.length > 0 && memchr(bytes.bytes, 0, bytes.length) != NULL) [self key:key is:@"must not have a NUL in it"];
+    [self key:key
+           is:[NSString stringWithFormat:@"must be %lu to %lu bytes long", (unsigned long)min, (unsigned long)max]];
+  else if (bytes.length > 0 && memchr(bytes.bytes, 0, bytes.length) != NULL)
+    [self key:key is:@"must not have a NUL in it"];
   else return value;
   return @"";
 }
@@ -124,16 +126,16 @@ static NSString *printable(NSString *name) {
   return value;
 }
 
-- (Fields *)object:(NSString *)key {
+- (DVZFields *)object:(NSString *)key {
   id value = [self value:key class:[NSDictionary class] is:@"must be an object"];
   if (value == nil) value = [NSDictionary dictionary];
-  return [Fields of:value at:[self nameOf:key] problem:_problem];
+  return [DVZFields of:value at:[self nameOf:key] problem:_problem];
 }
 
-- (Fields *)objectOrNull:(NSString *)key {
+- (DVZFields *)objectOrNull:(NSString *)key {
   if ([self has:key] && [_values objectForKey:key] == [NSNull null]) return nil;
   id value = [self value:key class:[NSDictionary class] is:@"must be an object or null"];
-  return value == nil ? nil : [Fields of:value at:[self nameOf:key] problem:_problem];
+  return value == nil ? nil : [DVZFields of:value at:[self nameOf:key] problem:_problem];
 }
 
 - (NSArray *)objects:(NSString *)key max:(NSUInteger)max {
@@ -145,7 +147,7 @@ static NSString *printable(NSString *name) {
   }
   for (id value in values) {
     NSString *path = [NSString stringWithFormat:@"%@.%lu", [self nameOf:key], (unsigned long)objects.count];
-    [objects addObject:[Fields of:value at:path problem:_problem]];
+    [objects addObject:[DVZFields of:value at:path problem:_problem]];
   }
   return objects;
 }

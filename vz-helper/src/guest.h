@@ -7,14 +7,14 @@
 /// Called once: an error, or nil when it is done.
 typedef void (^Completion)(NSError *error);
 
-@interface Guest : NSObject <VZVirtualMachineDelegate, VsockGuest> {
+@interface DVZGuest : NSObject <VZVirtualMachineDelegate, DVZVsockGuest> {
   VZVirtualMachine *_machine;
   struct console *_console;
 }
 /// The machine's state, as in PROTOCOL.md.
 - (NSString *)state;
 /// Makes the machine and its files. `config` is read to its end.
-- (void)configure:(Fields *)config problem:(Problem *)problem;
+- (void)configure:(DVZFields *)config problem:(DVZProblem *)problem;
 - (void)start:(Completion)done;
 - (void)pause:(Completion)done;
 - (void)resume:(Completion)done;

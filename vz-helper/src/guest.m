@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-@interface Guest ()
+@interface DVZGuest ()
 @property(nonatomic, strong) VZVirtualMachine *machine;
 @end
 
@@ -20,7 +20,7 @@ static void consoleFailed(int errnum) {
   }
 }
 
-@implementation Guest
+@implementation DVZGuest
 @synthesize machine = _machine;
 
 - (NSString *)state {
@@ -54,10 +54,10 @@ static void consoleFailed(int errnum) {
   return nil;
 }
 
-- (void)configure:(Fields *)config problem:(Problem *)problem {
+- (void)configure:(DVZFields *)config problem:(DVZProblem *)problem {
   if (problem.error == nil) problem.error = [self cannotConfigure];
   if (problem.error != nil) return;
-  GuestFiles *files = KEPT([[GuestFiles alloc] init]);
+  DVZGuestFiles *files = KEPT([[DVZGuestFiles alloc] init]);
   VZVirtualMachineConfiguration *configuration = readConfiguration(config, files, problem);
   if (configuration == nil) return;
   int output = -1;
@@ -166,7 +166,7 @@ static void consoleFailed(int errnum) {
 }
 
 - (void)virtualMachine:(VZVirtualMachine *)machine
-                            networkDevice:(VZNetworkDevice *)device
+                         networkDevice:(VZNetworkDevice *)device
     attachmentWasDisconnectedWithError:(NSError *)error {
   (void)machine;
   (void)device;

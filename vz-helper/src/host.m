@@ -10,7 +10,7 @@ BOOL isEntitled(void) {
   SecTaskRef task = SecTaskCreateFromSelf(NULL);
   if (task == NULL) return NO;
   id value = CFBridgingRelease(
-      SecTaskCopyValueForEntitlement(task, (__bridge CFStringRef)@"com.apple.security.virtualization", NULL));
+      SecTaskCopyValueForEntitlement(task, (__bridge CFStringRef) @"com.apple.security.virtualization", NULL));
   CFRelease(task);
   return [value isKindOfClass:[NSNumber class]] && [value boolValue];
 }

@@ -14,7 +14,7 @@
 enum {
   MaxLineBytes = 32,
   Backlog = 128,
-  SocketBufferBytes = 256 * 1024, // macOS's own is 8 KiB
+  SocketBufferBytes = 256 * 1024,
 };
 
 static const char Word[] = "CONNECT ";
@@ -86,6 +86,12 @@ int hybrid_listen(const char *path) {
   return -1;
 }
 
+void hybrid_widen(int socket) {
+  int size = SocketBufferBytes;
+  setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+  setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+}
+
 int hybrid_accept(int listener) {
   for (;;) {
     int client = accept(listener, NULL, NULL);
@@ -94,11 +100,9 @@ int hybrid_accept(int listener) {
     uid_t uid;
     gid_t gid;
     if (getpeereid(client, &uid, &gid) == 0 && uid == geteuid()) {
-      int size = SocketBufferBytes;
       fcntl(client, F_SETFD, FD_CLOEXEC);
       fcntl(client, F_SETFL, O_NONBLOCK);
-      setsockopt(client, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-      setsockopt(client, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+      hybrid_widen(client);
       return client;
     }
     close(client);

@@ -16,5 +16,8 @@ bool hybrid_read(int client, int timeoutMs, struct hybrid_request *request);
 /// A Unix socket of mode 0600 that listens at `path`, where nothing may be yet. -1, and errno, on failure.
 int hybrid_listen(const char *path);
 
+/// Gives a stream socket buffers that keep a relay busy; macOS's own are 8 KiB. Where it cannot, it is only slower.
+void hybrid_widen(int socket);
+
 /// The next connection of this process's user; those of others are closed. -1, and errno, when none can be accepted.
 int hybrid_accept(int listener);

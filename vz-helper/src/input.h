@@ -1,4 +1,5 @@
-// What the supervisor sends: read by a thread of its own, so that the end of it is noticed whatever the main thread does.
+// What the supervisor sends: read by a thread of its own, so that the end of it is noticed whatever the main thread
+// does.
 #import "requests.h"
 
 enum {
@@ -7,4 +8,4 @@ enum {
 };
 
 /// Hands each line of stdin to `requests`, on the main thread. Ends the process when stdin ends.
-void readRequests(Requests *requests);
+void readRequests(DVZRequests *requests);

@@ -9,12 +9,12 @@
 /// What a line costs beyond its bytes, roughly.
 enum { LineOverheadBytes = 256 };
 
-@interface Input : NSObject {
-  Requests *_requests;
+@interface DVZInput : NSObject {
+  DVZRequests *_requests;
   NSMutableData *_line;
   BOOL _tooLong;
 }
-@property(nonatomic, strong) Requests *requests;
+@property(nonatomic, strong) DVZRequests *requests;
 @property(nonatomic, strong) NSMutableData *line;
 @end
 
@@ -28,7 +28,7 @@ static void endOfFlood(void) {
   _exit(2);
 }
 
-@implementation Input
+@implementation DVZInput
 @synthesize requests = _requests, line = _line;
 
 // Main thread.
@@ -75,8 +75,8 @@ static void endOfFlood(void) {
 }
 @end
 
-void readRequests(Requests *requests) {
-  Input *input = KEPT([[Input alloc] init]);
+void readRequests(DVZRequests *requests) {
+  DVZInput *input = KEPT([[DVZInput alloc] init]);
   input.requests = requests;
   input.line = [NSMutableData data];
   [NSThread detachNewThreadSelector:@selector(read) toTarget:input withObject:nil];

@@ -32,7 +32,7 @@ int main(void) {
     NSRunLoop *loop = [NSRunLoop mainRunLoop];
     [loop addPort:[NSPort port] forMode:NSDefaultRunLoopMode];
     preparePower();
-    readRequests([Requests of:KEPT([[Guest alloc] init])]);
+    readRequests([DVZRequests of:KEPT([[DVZGuest alloc] init])]);
     for (;;) {
       @autoreleasepool {
         [loop runMode:NSDefaultRunLoopMode beforeDate:[NSDate distantFuture]];

@@ -1,8 +1,8 @@
 // Messages to the supervisor.
 #import "portable.h"
 
-/// Writes one message to stdout. May wait for the supervisor to read, so threads whose work is urgent post it to the main
-/// thread instead. Ends the process when nobody reads any more.
+/// Writes one message to stdout. May wait for the supervisor to read, so threads whose work is urgent post it to the
+/// main thread instead. Ends the process when nobody reads any more.
 void sendMessage(NSDictionary *message);
 
 /// Sends `{"event": name}` and more keys.

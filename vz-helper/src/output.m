@@ -19,8 +19,9 @@ static void writeAll(const char *bytes, size_t length) {
 
 void sendMessage(NSDictionary *message) {
   NSData *json = [NSJSONSerialization dataWithJSONObject:message options:0 error:NULL];
-  if (json == nil) json = [@"{\"event\":\"warning\",\"error\":{\"domain\":\"vz-helper\",\"code\":8,"
-                           @"\"text\":\"a message cannot be encoded\"}}" dataUsingEncoding:NSUTF8StringEncoding];
+  if (json == nil)
+    json = [@"{\"event\":\"warning\",\"error\":{\"domain\":\"vz-helper\",\"code\":8,"
+            @"\"text\":\"a message cannot be encoded\"}}" dataUsingEncoding:NSUTF8StringEncoding];
   pthread_mutex_lock(&oneAtATime);
   writeAll(json.bytes, json.length);
   writeAll("\n", 1);
@@ -34,15 +35,15 @@ void sendEvent(NSString *name, NSDictionary *fields) {
   sendMessage(event);
 }
 
-@interface Warning : NSObject
+@interface DVZWarning : NSObject
 + (void)send:(NSError *)error;
 @end
-@implementation Warning
+@implementation DVZWarning
 + (void)send:(NSError *)error {
   sendEvent(@"warning", fieldsOf(@"error", errorFields(error), nil));
 }
 @end
 
 void sendWarning(NSError *error) {
-  [[Warning class] performSelectorOnMainThread:@selector(send:) withObject:error waitUntilDone:NO];
+  [[DVZWarning class] performSelectorOnMainThread:@selector(send:) withObject:error waitUntilDone:NO];
 }

@@ -7,17 +7,17 @@
 
 #include <errno.h>
 
-@interface Power : NSObject {
+@interface DVZPower : NSObject {
   id _activity;
 }
 /// macOS throttles again when this goes.
 @property(nonatomic, strong) id activity;
 @end
 
-static Power *power;
+static DVZPower *power;
 static io_connect_t rootPort;
 
-@implementation Power
+@implementation DVZPower
 @synthesize activity = _activity;
 
 // Main thread.
@@ -27,8 +27,9 @@ static io_connect_t rootPort;
 
 static void tell(NSString *event) {
   NSTimeInterval now = [[NSDate date] timeIntervalSince1970];
-  NSDictionary *fields = fieldsOf(@"event", event, @"wallMs", [NSNumber numberWithLongLong:(long long)(now * 1000)], nil);
-  [[Power class] performSelectorOnMainThread:@selector(tell:) withObject:fields waitUntilDone:NO];
+  NSDictionary *fields =
+      fieldsOf(@"event", event, @"wallMs", [NSNumber numberWithLongLong:(long long)(now * 1000)], nil);
+  [[DVZPower class] performSelectorOnMainThread:@selector(tell:) withObject:fields waitUntilDone:NO];
 }
 
 /// The Mac waits up to 30 seconds for an answer, so this one comes at once and from a thread that does nothing else.
@@ -61,9 +62,8 @@ static void powerChanges(void *context, io_service_t service, uint32_t message, 
 @end
 
 void preparePower(void) {
-  power = [[Power alloc] init];
-  power.activity =
-      [[NSProcessInfo processInfo] beginActivityWithOptions:NSActivityUserInitiatedAllowingIdleSystemSleep
-                                                     reason:@"A virtual machine runs"];
+  power = [[DVZPower alloc] init];
+  power.activity = [[NSProcessInfo processInfo] beginActivityWithOptions:NSActivityUserInitiatedAllowingIdleSystemSleep
+                                                                  reason:@"A virtual machine runs"];
   [NSThread detachNewThreadSelector:@selector(listen) toTarget:power withObject:nil];
 }

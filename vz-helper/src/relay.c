@@ -61,8 +61,8 @@ static void advance(struct way *w) {
   }
 }
 
-/// Whether nothing can be sent to `socket` any more. Asked with POLLOUT alone: with POLLIN, macOS reports an end of file
-/// as POLLHUP too, after which a side may well still read.
+/// Whether nothing can be sent to `socket` any more. Asked with POLLOUT alone: with POLLIN, macOS reports an end of
+/// file as POLLHUP too, after which a side may well still read.
 static bool is_gone(int socket) {
   struct pollfd writable = {.fd = socket, .events = POLLOUT};
   return poll(&writable, 1, 0) > 0 && (writable.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;

@@ -7,8 +7,8 @@
 enum { MaxDepth = 16, ProtocolVersion = 1 };
 static const unsigned long long MaxId = 9007199254740991ULL;
 
-@interface Requests ()
-@property(nonatomic, strong) Guest *guest;
+@interface DVZRequests ()
+@property(nonatomic, strong) DVZGuest *guest;
 @end
 
 /// What is wrong with the brackets of a line, or nil. What parses JSON may go as deep as the line is long, and does not
@@ -36,15 +36,13 @@ static void reply(id identifier, NSDictionary *result, NSError *error) {
                        ok ? result : errorFields(error), nil));
 }
 
-static NSError *badLine(NSString *text) {
-  return helperError(HelperErrorBadLine, nil, text);
-}
+static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine, nil, text); }
 
-@implementation Requests
+@implementation DVZRequests
 @synthesize guest = _guest;
 
-+ (Requests *)of:(Guest *)guest {
-  Requests *requests = KEPT([[Requests alloc] init]);
++ (DVZRequests *)of:(DVZGuest *)guest {
+  DVZRequests *requests = KEPT([[DVZRequests alloc] init]);
   requests.guest = guest;
   return requests;
 }
@@ -70,28 +68,29 @@ static NSError *badLine(NSString *text) {
 }
 
 - (void)request:(NSDictionary *)request {
-  Problem *problem = KEPT([[Problem alloc] init]);
-  Fields *fields = [Fields of:request at:@"" problem:problem];
+  DVZProblem *problem = KEPT([[DVZProblem alloc] init]);
+  DVZFields *fields = [DVZFields of:request at:@"" problem:problem];
   unsigned long long number = [fields integer:@"id" min:1 max:MaxId step:1];
   id identifier = problem.error == nil ? (id)[NSNumber numberWithUnsignedLongLong:number] : [NSNull null];
   @try {
     [self operation:fields problem:problem identifier:identifier];
   } @catch (NSException *exception) {
-    problem.error = helperError(HelperErrorException, nil,
-                                [NSString stringWithFormat:@"%@: %@", exception.name, exception.reason]);
+    problem.error =
+        helperError(HelperErrorException, nil, [NSString stringWithFormat:@"%@: %@", exception.name, exception.reason]);
   }
   if (problem.error != nil) reply(identifier, nil, problem.error);
 }
 
 /// Replies, or leaves that to whoever looks at `problem`.
-- (void)operation:(Fields *)fields problem:(Problem *)problem identifier:(id)identifier {
+- (void)operation:(DVZFields *)fields problem:(DVZProblem *)problem identifier:(id)identifier {
   NSString *op = [fields oneOf:[NSArray arrayWithObjects:@"hello", @"configure", @"start", @"pause", @"resume",
                                                          @"requestStop", @"stop", nil]
                            key:@"op"];
   if (problem.error != nil) return;
   if ([op isEqualToString:@"hello"]) {
     if ([fields integer:@"protocol" min:1 max:MaxId step:1] != ProtocolVersion)
-      [fields key:@"protocol" is:[NSString stringWithFormat:@"must be %d: this helper speaks no other", ProtocolVersion]];
+      [fields key:@"protocol"
+               is:[NSString stringWithFormat:@"must be %d: this helper speaks no other", ProtocolVersion]];
     [fields end];
     if (problem.error != nil) return;
     _greeted = YES;
@@ -102,7 +101,7 @@ static NSError *badLine(NSString *text) {
     problem.error = helperError(HelperErrorBadState, nil, [op stringByAppendingString:@": hello comes first"]);
     return;
   }
-  Fields *config = [op isEqualToString:@"configure"] ? [fields object:@"config"] : nil;
+  DVZFields *config = [op isEqualToString:@"configure"] ? [fields object:@"config"] : nil;
   [fields end];
   if (problem.error != nil) return;
   Completion done = ^(NSError *error) {

@@ -8,7 +8,7 @@ NSString *rosettaAvailability(void);
 /// Whether translations can be kept.
 BOOL rosettaHasCache(void);
 /// nil when `problem` has an error.
-VZDirectorySharingDeviceConfiguration *rosettaShare(Fields *rosetta, NSMutableSet *tags, Problem *problem);
+VZDirectorySharingDeviceConfiguration *rosettaShare(DVZFields *rosetta, NSMutableSet *tags, DVZProblem *problem);
 
 /// The tag of a share, which is added to `tags`.
-NSString *readTag(Fields *share, NSMutableSet *tags, Problem *problem);
+NSString *readTag(DVZFields *share, NSMutableSet *tags, DVZProblem *problem);

@@ -6,7 +6,7 @@ enum {
   MaxGuestSocketBytes = 107, // sun_path of Linux, without its NUL
 };
 
-NSString *readTag(Fields *share, NSMutableSet *tags, Problem *problem) {
+NSString *readTag(DVZFields *share, NSMutableSet *tags, DVZProblem *problem) {
   NSString *tag = [share text:@"tag" min:1 max:MaxTagBytes];
   if ([tags containsObject:tag]) [share key:@"tag" is:@"is another share's already"];
   [tags addObject:tag];
@@ -35,8 +35,8 @@ BOOL rosettaHasCache(void) {
 }
 
 /// What `cache` says: nil and nil for `null`.
-static void readCache(Fields *rosetta, NSString **path, NSString **name) {
-  Fields *cache = [rosetta objectOrNull:@"cache"];
+static void readCache(DVZFields *rosetta, NSString **path, NSString **name) {
+  DVZFields *cache = [rosetta objectOrNull:@"cache"];
   if (cache == nil) return;
   NSString *kind = [cache oneOf:[NSArray arrayWithObjects:@"unix", @"abstract", nil] key:@"kind"];
   if ([kind isEqualToString:@"unix"]) *path = [cache path:@"path" max:MaxGuestSocketBytes];
@@ -45,7 +45,7 @@ static void readCache(Fields *rosetta, NSString **path, NSString **name) {
 }
 
 #ifdef __arm64__
-static void setCache(VZLinuxRosettaDirectoryShare *share, NSString *path, NSString *name, Problem *problem) {
+static void setCache(VZLinuxRosettaDirectoryShare *share, NSString *path, NSString *name, DVZProblem *problem) {
   if (path == nil && name == nil) return;
   if (@available(macOS 14.0, *)) {
     NSError *error = nil;
@@ -61,7 +61,7 @@ static void setCache(VZLinuxRosettaDirectoryShare *share, NSString *path, NSStri
 }
 #endif
 
-VZDirectorySharingDeviceConfiguration *rosettaShare(Fields *rosetta, NSMutableSet *tags, Problem *problem) {
+VZDirectorySharingDeviceConfiguration *rosettaShare(DVZFields *rosetta, NSMutableSet *tags, DVZProblem *problem) {
   NSString *tag = readTag(rosetta, tags, problem);
   NSString *path = nil;
   NSString *name = nil;

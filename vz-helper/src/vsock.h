@@ -4,9 +4,9 @@
 #import <Virtualization/Virtualization.h>
 
 /// Connects to a port of the guest. Called on the main thread, on which the handler is called too.
-@protocol VsockGuest <NSObject>
+@protocol DVZVsockGuest <NSObject>
 - (void)connectToVsockPort:(uint32_t)port handler:(void (^)(VZVirtioSocketConnection *, NSError *))handler;
 @end
 
 /// Accepts connections at `listener`, from hybrid_listen, for as long as the process lives.
-void serveVsock(int listener, id<VsockGuest> guest);
+void serveVsock(int listener, id<DVZVsockGuest> guest);

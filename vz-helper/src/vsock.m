@@ -31,11 +31,11 @@ static void refuse(int client, NSError *error) {
 
 /// One connection, with a thread of its own that runs `run`. The main thread connects to the guest meanwhile and puts
 /// what came of it under the condition.
-@interface VsockConnection : NSObject {
+@interface DVZVsockConnection : NSObject {
   int _client;
   BOOL _isTooMany;
   uint32_t _port;
-  id<VsockGuest> _guest;
+  id<DVZVsockGuest> _guest;
   NSCondition *_condition;
   BOOL _answered;
   BOOL _abandoned;
@@ -46,22 +46,22 @@ static void refuse(int client, NSError *error) {
 }
 @property(nonatomic) int client;
 @property(nonatomic) BOOL isTooMany;
-@property(nonatomic, strong) id<VsockGuest> guest;
+@property(nonatomic, strong) id<DVZVsockGuest> guest;
 @property(nonatomic, strong) NSCondition *condition;
 @property(nonatomic, strong) NSError *error;
 /// Its descriptor is closed with it, so it is kept for as long as bytes flow.
 @property(nonatomic, strong) VZVirtioSocketConnection *connection;
 @end
 
-@implementation VsockConnection
-@synthesize client = _client, isTooMany = _isTooMany, guest = _guest, condition = _condition, error = _error, connection = _connection;
+@implementation DVZVsockConnection
+@synthesize client = _client, isTooMany = _isTooMany, guest = _guest, condition = _condition, error = _error,
+            connection = _connection;
 
 // Main thread.
 - (void)connect {
-  [_guest connectToVsockPort:_port
-                     handler:^(VZVirtioSocketConnection *connection, NSError *error) {
-                       [self connected:connection error:error];
-                     }];
+  [_guest connectToVsockPort:_port handler:^(VZVirtioSocketConnection *connection, NSError *error) {
+    [self connected:connection error:error];
+  }];
 }
 
 // Main thread.
@@ -73,6 +73,7 @@ static void refuse(int client, NSError *error) {
     // A descriptor of our own: should macOS close its own one early, its number may be another file's by then.
     _descriptor = connection == nil ? -1 : fcntl(connection.fileDescriptor, F_DUPFD_CLOEXEC, 0);
     if (_descriptor >= 0) {
+      hybrid_widen(_descriptor);
       self.connection = connection;
       _hostPort = connection.sourcePort;
     } else {
@@ -126,25 +127,23 @@ static void refuse(int client, NSError *error) {
     // Also before a refusal: a client that still writes when its socket closes would not see why.
     if (!hybrid_read(_client, LineTimeoutMs, &request))
       refuse(_client, helperError(HelperErrorBadRequest, nil, @"the first line must be CONNECT and a port"));
-    else if (_isTooMany)
-      refuse(_client, helperError(HelperErrorFailed, nil, @"too many connections"));
-    else
-      [self relayFor:&request];
+    else if (_isTooMany) refuse(_client, helperError(HelperErrorFailed, nil, @"too many connections"));
+    else [self relayFor:&request];
     close(_client);
     atomic_fetch_sub(&connections, 1);
   }
 }
 @end
 
-@interface VsockListener : NSObject {
+@interface DVZVsockListener : NSObject {
   int _listener;
-  id<VsockGuest> _guest;
+  id<DVZVsockGuest> _guest;
 }
 @property(nonatomic) int listener;
-@property(nonatomic, strong) id<VsockGuest> guest;
+@property(nonatomic, strong) id<DVZVsockGuest> guest;
 @end
 
-@implementation VsockListener
+@implementation DVZVsockListener
 @synthesize listener = _listener, guest = _guest;
 
 - (void)serve:(int)client {
@@ -154,7 +153,7 @@ static void refuse(int client, NSError *error) {
     atomic_fetch_sub(&connections, 1);
     return;
   }
-  VsockConnection *connection = KEPT([[VsockConnection alloc] init]);
+  DVZVsockConnection *connection = KEPT([[DVZVsockConnection alloc] init]);
   connection.client = client;
   connection.isTooMany = others >= MaxConnections;
   connection.guest = _guest;
@@ -179,8 +178,8 @@ static void refuse(int client, NSError *error) {
 }
 @end
 
-void serveVsock(int listener, id<VsockGuest> guest) {
-  VsockListener *server = KEPT([[VsockListener alloc] init]);
+void serveVsock(int listener, id<DVZVsockGuest> guest) {
+  DVZVsockListener *server = KEPT([[DVZVsockListener alloc] init]);
   server.listener = listener;
   server.guest = guest;
   [NSThread detachNewThreadSelector:@selector(run) toTarget:server withObject:nil];

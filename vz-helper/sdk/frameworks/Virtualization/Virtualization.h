@@ -2,9 +2,6 @@
 // checking types on Linux, where no Apple SDK is, and for the double. A Mac builds with the real one.
 #pragma once
 #import <Foundation/Foundation.h>
-#ifdef __APPLE__
-#include <dispatch/dispatch.h>
-#endif
 #ifndef VZ_EXPORT
 #define VZ_EXPORT __attribute__((visibility("default")))
 #endif
