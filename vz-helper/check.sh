@@ -29,7 +29,7 @@ for target in arm64-apple-macos13 x86_64-apple-macos13; do
   # shellcheck disable=SC2086 # lists of words, here and below
   clang-14 -fsyntax-only -target $target $strict -Wunguarded-availability-new $darwin src/*.m src/*.c
 done
-for source in src/*.m src/*.c; do
+for source in src/*.c src/*.m; do
   # shellcheck disable=SC2086
   findings=$(clang-14 --analyze -Xanalyzer -analyzer-output=text -target arm64-apple-macos13 $darwin "$source" -o /dev/null 2>&1)
   [ -z "$findings" ] || { echo "$findings" >&2; exit 1; }

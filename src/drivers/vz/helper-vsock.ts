@@ -8,7 +8,7 @@ const MAX_ANSWER_BYTES = 4096;
 
 /**
  * A connection to a port of the guest's vsock, through vz-helper's socket at `path` (see "The guest's vsock" in
- * `vz-helper/PROTOCOL.md`). It can half-close.
+ * `vz-helper/PROTOCOL.md`). It can half-close; errors that come later are the caller's to listen for.
  * @param port 1 … 4294967294
  * @throws DroverError `VSOCK_REFUSED` when the guest or the helper does not accept; or the signal's reason
  */
