@@ -36,15 +36,16 @@ trap 'rm -rf "$state" "$new"' EXIT
 rm -rf "$prefix" "$new"
 private_apt_setup "$state" trixie
 private_apt_unpack "$state" "$new" qemu-system-x86 qemu-system-arm qemu-system-data seabios virtiofsd
-# Beside QEMU's own firmware, which it finds by its own place; these it would look for in the host's /usr/share.
+# QEMU looks for all of its firmware in the host's /usr/share, unless it is told where else: one directory.
 cp "$new"/usr/share/seabios/*.bin "$new/usr/share/qemu/"
 rm -rf "$new"/usr/share/{doc,man,icons,applications,lintian,bug} "$new"/usr/share/qemu/*.fd
 loader=$(cd "$new" && echo usr/lib/*-linux-gnu/ld-linux-*.so.*)
 mkdir "$new/bin"
 for program in "${programs[@]}"; do
   patchelf --set-interpreter "$prefix/$loader" --force-rpath --set-rpath "$prefix/${loader%/*}" "$new/$program"
-  # Not a link: QEMU finds its firmware by its own place.
-  printf '#!/bin/sh\nexec %s/%s "$@"\n' "$prefix" "$program" >"$new/bin/${program##*/}"
+  firmware=
+  case $program in *qemu-system*) firmware=" -L $prefix/usr/share/qemu" ;; esac
+  printf '#!/bin/sh\nexec %s/%s%s "$@"\n' "$prefix" "$program" "$firmware" >"$new/bin/${program##*/}"
   chmod 755 "$new/bin/${program##*/}"
 done
 touch "$new/.get-qemu"

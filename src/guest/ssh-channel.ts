@@ -124,19 +124,15 @@ export class SshChannel {
   }
 
   async #run(argv: readonly string[], stdin: Promise<string>): Promise<ExecResult> {
-    const channel = await this.#open<ssh2.ClientChannel>((done) => {
-      this.#client.exec(argv.map(quote).join(' '), done);
-    });
-    const stdout = collect(channel);
-    const stderr = collect(channel.stderr);
-    // Null: a signal has ended it. Undefined: nobody has said how it ended.
-    let code: number | null | undefined;
-    channel.once('exit', (status: number | null) => (code = status));
-    const closed = new Promise<void>((resolve) => channel.once('close', resolve));
-    // A command may end without reading its input: its exit status says what is to be said.
-    channel.on('error', () => undefined);
+    const { channel, closed, ended } = await this.#open(
+      (done) => {
+        this.#client.exec(argv.map(quote).join(' '), done);
+      },
+      (opened) => watch(opened),
+    );
     void stdin.then((text) => channel.end(text));
     await Promise.race([closed, this.#gone]);
+    const { code, stdout, stderr } = ended();
     const name = argv[0] ?? '';
     if (code === undefined) {
       throw new DroverError('GUEST_GONE', `The guest is gone: its connection ended before ${name} did`);
@@ -146,14 +142,17 @@ export class SshChannel {
         context: { verb: argv[1] },
       });
     }
-    return { exitCode: code, stdout: stdout(), stderr: stderr() };
+    return { exitCode: code, stdout, stderr };
   }
 
   /** A byte stream to a Unix socket in the guest. @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED` */
   async openSocket(path: string): Promise<Duplex> {
-    return await this.#open<ssh2.ClientChannel>((done) => {
-      this.#client.openssh_forwardOutStreamLocal(path, done);
-    });
+    return await this.#open(
+      (done) => {
+        this.#client.openssh_forwardOutStreamLocal(path, done);
+      },
+      (opened) => opened,
+    );
   }
 
   /** Ends the connection at once. */
@@ -161,16 +160,33 @@ export class SshChannel {
     this.#client.destroy();
   }
 
-  async #open<T>(start: (done: (error: Error | undefined, channel: T) => void) => void): Promise<T> {
+  /** @param use is given the channel before anything else of it is: what comes at once is not missed */
+  async #open<T>(
+    start: (done: (error: Error | undefined, channel: ssh2.ClientChannel) => void) => void,
+    use: (channel: ssh2.ClientChannel) => T,
+  ): Promise<T> {
     const opened = new Promise<T>((resolve, reject) => {
       start((error, channel) => {
-        if (error === undefined) resolve(channel);
+        if (error === undefined) resolve(use(channel));
         else reject(new DroverError('GUEST_EXEC_FAILED', 'The guest opens no channel', { cause: error }));
       });
     });
     opened.catch(() => undefined);
     return await Promise.race([this.#gone, opened]);
   }
+}
+
+/** Collects what comes of a command. */
+function watch(channel: ssh2.ClientChannel) {
+  const stdout = collect(channel);
+  const stderr = collect(channel.stderr);
+  // Null: a signal has ended it. Undefined: nobody has said how it ended.
+  let code: number | null | undefined;
+  channel.once('exit', (status: number | null) => (code = status));
+  const closed = new Promise<void>((resolve) => channel.once('close', resolve));
+  // A command may end without reading its input: its exit status says what is to be said.
+  channel.on('error', () => undefined);
+  return { channel, closed, ended: () => ({ code, stdout: stdout(), stderr: stderr() }) };
 }
 
 /** Reads to the end, and keeps the beginning. Returns what gives it. */

@@ -5,7 +5,8 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
 import { ScriptWorld, type ScriptResult } from '../support/scripts.js';
 
-const IMAGE = '/nix/store/image';
+// Beside a directory that every machine has: readlink looks for it.
+const IMAGE = '/usr/image';
 const PLIST = 'root/Library/LaunchDaemons/org.drover.drover.plist';
 const PROFILES = 'root/nix/var/nix/profiles';
 

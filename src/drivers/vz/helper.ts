@@ -63,7 +63,12 @@ export interface HelperOptions {
 export async function startHelper(options: HelperOptions): Promise<VzHelper> {
   const { program, setpriv, signal, clock = systemClock } = options;
   signal?.throwIfAborted();
-  const child = startChild(setpriv, program, [], ['pipe', 'pipe', 'pipe']);
+  const child = startChild(
+    setpriv === undefined ? undefined : [setpriv],
+    program,
+    [],
+    ['pipe', 'pipe', 'pipe'],
+  );
   const connection = new HelperConnection(child.process);
   const exited = watch(child, connection, signal);
   const kill = async (): Promise<void> => {
