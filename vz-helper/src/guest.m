@@ -60,6 +60,12 @@ static void consoleFailed(int errnum) {
   DVZGuestFiles *files = KEPT([[DVZGuestFiles alloc] init]);
   VZVirtualMachineConfiguration *configuration = readConfiguration(config, files, problem);
   if (configuration == nil) return;
+  // Before anything is made. The serial port, which takes a file, is looked at later.
+  NSError *error = nil;
+  if (![configuration validateWithError:&error]) {
+    problem.error = errorOfKey(@"config", error);
+    return;
+  }
   int output = -1;
   struct console *console =
       console_open(files.consolePath.fileSystemRepresentation, (size_t)files.consoleMaxBytes, &output);
