@@ -11,7 +11,7 @@ for what in "$@"; do
   case $what in
     run) packages="$packages nix-bin busybox-static util-linux" ;;
     demo) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev" ;;
-    test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static cpio xz-utils zstd e2fsprogs jq shellcheck systemd clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
+    test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static cpio xz-utils zstd e2fsprogs jq kmod shellcheck systemd clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
     check) packages="$packages shellcheck" ;;
     bench) packages="$packages openssh-client openssh-server" ;;
     *) echo "setup.sh: unknown: $what" >&2; exit 2 ;;

@@ -14,3 +14,4 @@ if [ "$(uname -m)" = x86_64 ]; then
   guest-config/debian/add-emulator.sh "$PWD/.cache/images/x86_64" aarch64 /usr/bin/qemu-aarch64-static \
     "$PWD/.cache/images/x86_64-emulating"
 fi
+test/support/get-systemd.sh "$PWD/.cache/systemd"

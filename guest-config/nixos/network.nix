@@ -22,7 +22,9 @@
   };
   services.resolved.enable = true;
 
-  # Not part of the boot, as resolved would be, which is to be up before any socket.
+  # Not part of the boot, as resolved would be, which is to be up before any socket, and networkd with the first news of a
+  # network card.
+  systemd.sockets.systemd-networkd.wantedBy = lib.mkForce [ ];
   systemd.services = {
     systemd-networkd.wantedBy = lib.mkForce [ ];
     systemd-resolved.wantedBy = lib.mkForce [ ];

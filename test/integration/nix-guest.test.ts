@@ -20,6 +20,7 @@ interface Guest {
   readonly udev: string;
   readonly kernelParams: string;
   readonly kernelModules: readonly string[];
+  readonly initrdModules: readonly string[];
   readonly blacklistedKernelModules: readonly string[];
   /** What comes after the settings. */
   readonly nixConf: string;
@@ -47,13 +48,13 @@ describe('a guest', () => {
 
   test("has the host's store below a layer of its own, and everything that is written on the scratch disk", () => {
     expect(plain.fstab.trim().split('\n').sort()).toEqual([
-      '/dev/disk/by-id/virtio-drover-scratch /nix ext4 noatime,barrier=0,noinit_itable,nodev,nosuid 0 0',
+      '/dev/disk/by-id/virtio-drover-scratch /nix ext4 x-initrd.mount,noatime,barrier=0,noinit_itable,nodev,nosuid 0 0',
       '/nix/.scratch/build /build none bind 0 0',
       '/nix/.scratch/tmp /tmp none bind 0 0',
-      'nix-store /nix/.host virtiofs ro 0 0',
-      'overlay /nix/store overlay lowerdir=/sysroot/nix/.host,upperdir=/sysroot/nix/.scratch/upper,workdir=/sysroot/nix/.scratch/work 0 0',
+      'nix-store /nix/.host virtiofs x-initrd.mount,ro 0 0',
+      'overlay /nix/store overlay x-initrd.mount,lowerdir=/sysroot/nix/.host,upperdir=/sysroot/nix/.scratch/upper,workdir=/sysroot/nix/.scratch/work 0 0',
       'rosetta /run/rosetta virtiofs ro,nofail 0 0',
-      'tmpfs / tmpfs mode=0755 0 0',
+      'tmpfs / tmpfs x-initrd.mount,mode=0755 0 0',
     ]);
     expect(plain.readOnlyStore).toBe(false);
   });
@@ -69,6 +70,9 @@ describe('a guest', () => {
         /\/bash \S+-format-scratch\.sh \/dev\/disk\/by-id\/virtio-drover-scratch$/,
       ),
     });
+    expect(plain.initrdModules).toEqual(
+      expect.arrayContaining(['virtio_pci', 'virtio_blk', 'virtiofs', 'overlay', 'ext4']),
+    );
     expect(directives(plain.initrdServices['drover-boot-failed'])).toMatchObject({
       WantedBy: 'emergency.target',
       ExecStart: expect.stringMatching(/-boot-failed\.sh$/),
@@ -112,7 +116,7 @@ describe('a guest', () => {
     expect(directives(plain.services['drover-ssh-port'])['ExecStart']).toMatch(
       /-ssh-port\.sh \S+\/bin\/sshd -i /,
     );
-    expect(plain.kernelModules).toEqual(expect.arrayContaining(['virtiofs', 'vmw_vsock_virtio_transport']));
+    expect(plain.kernelModules).toEqual(['vmw_vsock_virtio_transport']);
     expect(plain.root).toMatchObject({ hashedPassword: '*', shell: '/bin/sh' });
   });
 

@@ -5,6 +5,8 @@
   system ? "aarch64-linux",
   # Whether it is evaluated with the options of a newer NixOS (25.05 and later), or with those before.
   newer ? true,
+  # Whether all programs are where Debian has them: for guests that are there to try the units.
+  isDebian ? false,
 }:
 let
   lib = import ./lib;
@@ -23,8 +25,16 @@ let
       "util-linux"
     ];
   };
+  debian =
+    name:
+    stub.package name { }
+    // {
+      outPath = "/usr";
+    };
+  package = if isDebian then debian else name: stub.package name { };
   pkgs = stub // {
-    runtimeShell = "${stub.bash}/bin/bash";
+    inherit (if isDebian then lib.genAttrs [ "openssh" "util-linux" ] debian else stub) openssh util-linux;
+    runtimeShell = if isDebian then "/usr/bin/bash" else "${stub.bash}/bin/bash";
     stdenv = stub.stdenv // {
       hostPlatform = stub.stdenv.hostPlatform // { inherit system; };
     };
@@ -39,9 +49,9 @@ let
         configuration
         {
           _module.args = { inherit pkgs; };
-          nix.package = stub.package "nix-2.34.0" { };
-          systemd.package = stub.package "systemd-257" { };
-          boot.initrd.systemd.package = stub.package "systemd-257" { };
+          nix.package = package "nix-2.34.0";
+          systemd.package = package "systemd-257";
+          boot.initrd.systemd.package = package "systemd-257";
           system = {
             build = {
               toplevel = stub.package "system" { };
@@ -59,19 +69,23 @@ let
     config
     ;
   enabled = lib.filterAttrs (_: unit: unit.enable);
+  wanted = lib.mapAttrs (_: unit: unit.wantedBy ++ unit.requiredBy);
 in
 {
   fstab = render.fstab config.fileSystems;
+  initrdFstab = render.fstab (
+    lib.filterAttrs (name: fs: name == "/" || fs.neededForBoot) config.fileSystems
+  );
   services = lib.mapAttrs (_: render.serviceText) (enabled config.systemd.services);
   sockets = lib.mapAttrs (_: render.socketText) config.systemd.sockets;
   initrdServices = lib.mapAttrs (_: render.serviceText) config.boot.initrd.systemd.services;
-  wanted = lib.mapAttrs (_: unit: unit.wantedBy ++ unit.requiredBy) (
-    enabled config.systemd.services // config.systemd.sockets
-  );
+  wanted = wanted (enabled config.systemd.services // config.systemd.sockets);
+  initrdWanted = wanted config.boot.initrd.systemd.services;
   disabled = lib.attrNames (lib.filterAttrs (_: unit: !unit.enable) config.systemd.services);
   udev = config.services.udev.extraRules;
   kernelParams = toString config.boot.kernelParams;
-  kernelModules = config.boot.initrd.kernelModules ++ config.boot.kernelModules;
+  inherit (config.boot) kernelModules;
+  initrdModules = config.boot.initrd.kernelModules;
   inherit (config.boot) blacklistedKernelModules;
   nixConf = config.nix.extraOptions;
   nixSettings = config.nix.settings;

@@ -62,7 +62,7 @@ let
   };
 
   fileSystem =
-    { config, ... }:
+    { config, name, ... }:
     {
       options = {
         device = mkOption {
@@ -88,16 +88,19 @@ let
           };
         };
       };
-      # As NixOS has it of what is mounted in the initrd.
-      config = lib.mkIf (config.overlay.lowerdir != null) {
-        device = lib.mkDefault "overlay";
-        fsType = "overlay";
-        options = [
-          "lowerdir=${lib.concatMapStringsSep ":" (path: "/sysroot${path}") config.overlay.lowerdir}"
-          "upperdir=/sysroot${config.overlay.upperdir}"
-          "workdir=/sysroot${config.overlay.workdir}"
-        ];
-      };
+      # As NixOS has it.
+      config = lib.mkMerge [
+        (lib.mkIf (config.neededForBoot || name == "/") { options = [ "x-initrd.mount" ]; })
+        (lib.mkIf (config.overlay.lowerdir != null) {
+          device = lib.mkDefault "overlay";
+          fsType = "overlay";
+          options = [
+            "lowerdir=${lib.concatMapStringsSep ":" (path: "/sysroot${path}") config.overlay.lowerdir}"
+            "upperdir=/sysroot${config.overlay.upperdir}"
+            "workdir=/sysroot${config.overlay.workdir}"
+          ];
+        })
+      ];
     };
   # Merged as it comes.
   other = mkOption {
