@@ -1,11 +1,13 @@
 #!/bin/sh
-# demo.sh [drover machines' options]: builds something small in a guest for each system that the running supervisor offers,
+# demo.sh [--config FILE]: builds something small in a guest for each system that the running supervisor offers,
 # and shows what has happened. As root, who alone can reach the socket door.
 set -eu
 
-if ! drover status > /dev/null 2>&1; then
+config=/etc/drover/drover.yaml # where the modules and bootstrap have it
+[ $# -gt 0 ] || [ ! -e "$config" ] || set -- --config "$config"
+if ! drover status "$@" > /dev/null 2>&1; then
   echo "demo: no Drover is running here, or you are not root: drover status says" >&2
-  drover status >&2 || true
+  drover status "$@" >&2 || true
   exit 69
 fi
 machine=$(drover machines "$@")
@@ -26,4 +28,4 @@ for system in $systems; do
       }'
 done
 echo "--- drover status:"
-drover status
+drover status "$@"
