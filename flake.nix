@@ -48,23 +48,28 @@
     {
       overlays.default = import ./nix/overlay.nix;
 
-      packages = lib.recursiveUpdate (forSystems (linux ++ darwin) (pkgs: { default = pkgs.drover; })) (
-        forSystems linux (
-          pkgs:
-          let
-            inherit ((guestSystem pkgs.stdenv.hostPlatform.system [ ]).config.system) build;
-          in
-          {
-            guest-kernel = build.kernel;
-            guest-initrd = build.initialRamdisk;
-            guest-system = build.toplevel;
-            guest-image = build.droverImage;
-          }
-        )
-        // forSystems darwin (pkgs: {
-          vz-helper = pkgs.drover-vz-helper;
-        })
-      );
+      packages =
+        lib.recursiveUpdate
+          (forSystems (linux ++ darwin) (pkgs: {
+            default = pkgs.drover;
+          }))
+          (
+            forSystems linux (
+              pkgs:
+              let
+                inherit ((guestSystem pkgs.stdenv.hostPlatform.system [ ]).config.system) build;
+              in
+              {
+                guest-kernel = build.kernel;
+                guest-initrd = build.initialRamdisk;
+                guest-system = build.toplevel;
+                guest-image = build.droverImage;
+              }
+            )
+            // forSystems darwin (pkgs: {
+              vz-helper = pkgs.drover-vz-helper;
+            })
+          );
 
       darwinModules.default = hostModule ./darwin-module (_: guestImage "aarch64-linux");
       nixosModules = {

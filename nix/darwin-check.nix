@@ -19,4 +19,6 @@ let
     ];
   };
 in
-writeText "drover-darwin-system" (builtins.unsafeDiscardStringContext system.config.system.build.toplevel.drvPath)
+writeText "drover-darwin-system" (
+  builtins.unsafeDiscardStringContext system.config.system.build.toplevel.drvPath
+)

@@ -81,8 +81,7 @@ let
     };
 
   stored = lib.mapAttrs (
-    location: entry:
-    removeAttrs entry [ "funding" ] // { resolved = "file:${tarball location entry}"; }
+    location: entry: removeAttrs entry [ "funding" ] // { resolved = "file:${tarball location entry}"; }
   ) neededPackages;
 
   # npm asks a registry for whatever it finds in package.json and not here.

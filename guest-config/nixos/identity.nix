@@ -1,7 +1,11 @@
 # Who this guest is: five files from the host, in a share or on a disk, copied to where only root reads them.
 { lib, pkgs, ... }:
 lib.mkMerge [
-  { systemd.services.drover-identity = import ./vital.nix { inherit pkgs; } "what the host says of this guest"; }
+  {
+    systemd.services.drover-identity = import ./vital.nix {
+      inherit pkgs;
+    } "what the host says of this guest";
+  }
   {
     systemd.services.drover-identity = {
       description = "What the host says of this guest";

@@ -48,21 +48,26 @@
     oomd.enable = false;
     shutdownRamfs.enable = false;
     # What these keep, check or bring up to date is gone with the guest, or was never there.
-    services = lib.genAttrs [
-      "audit"
-      "mount-pstore"
-      "network-local-commands"
-      "suid-sgid-wrappers"
-      "systemd-hwdb-update"
-      "systemd-journal-catalog-update"
-      "systemd-journal-flush"
-      "systemd-logind"
-      "systemd-pstore"
-      "systemd-random-seed"
-      "systemd-update-done"
-      "systemd-update-utmp"
-      "systemd-user-sessions"
-    ] (_: { enable = false; });
+    services =
+      lib.genAttrs
+        [
+          "audit"
+          "mount-pstore"
+          "network-local-commands"
+          "suid-sgid-wrappers"
+          "systemd-hwdb-update"
+          "systemd-journal-catalog-update"
+          "systemd-journal-flush"
+          "systemd-logind"
+          "systemd-pstore"
+          "systemd-random-seed"
+          "systemd-update-done"
+          "systemd-update-utmp"
+          "systemd-user-sessions"
+        ]
+        (_: {
+          enable = false;
+        });
   };
   nixpkgs.flake = {
     setNixPath = false;

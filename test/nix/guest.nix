@@ -33,10 +33,15 @@ let
     };
   package = if isDebian then debian else name: stub.package name { };
   pkgs = stub // {
-    inherit (if isDebian then lib.genAttrs [ "openssh" "util-linux" ] debian else stub) openssh util-linux;
+    inherit (if isDebian then lib.genAttrs [ "openssh" "util-linux" ] debian else stub)
+      openssh
+      util-linux
+      ;
     runtimeShell = if isDebian then "/usr/bin/bash" else "${stub.bash}/bin/bash";
     stdenv = stub.stdenv // {
-      hostPlatform = stub.stdenv.hostPlatform // { inherit system; };
+      hostPlatform = stub.stdenv.hostPlatform // {
+        inherit system;
+      };
     };
     callPackage = _: arguments: stub.package "drover-guest-image" arguments;
   };

@@ -16,10 +16,12 @@ let
       type = types.listOf type;
       default = [ ];
     };
-  flag = default: mkOption {
-    type = types.bool;
-    inherit default;
-  };
+  flag =
+    default:
+    mkOption {
+      type = types.bool;
+      inherit default;
+    };
   settings = mkOption {
     type = types.attrsOf (types.either atom (types.listOf atom));
     default = { };
@@ -57,7 +59,13 @@ let
     default = { };
   };
   sockets = mkOption {
-    type = types.attrsOf (types.submodule { options = unit // { socketConfig = settings; }; });
+    type = types.attrsOf (
+      types.submodule {
+        options = unit // {
+          socketConfig = settings;
+        };
+      }
+    );
     default = { };
   };
 
@@ -144,12 +152,7 @@ in
         // (if newer then { tpm2.enable = flag true; } else { enableTpm2 = flag true; });
       };
     }
-    // (
-      if newer then
-        { nixStoreMountOpts = list types.str; }
-      else
-        { readOnlyNixStore = flag true; }
-    );
+    // (if newer then { nixStoreMountOpts = list types.str; } else { readOnlyNixStore = flag true; });
     systemd = {
       services = units;
       inherit sockets;
