@@ -61,9 +61,10 @@
         "${config.boot.initrd.systemd.package}/bin/systemctl"
       ];
     }
-    # A chip that no guest has.
+    # Hardware that no guest has.
     // lib.optionalAttrs (options.boot.initrd.systemd ? tpm2) { tpm2.enable = false; }
-    // lib.optionalAttrs (options.boot.initrd.systemd ? enableTpm2) { enableTpm2 = false; };
+    // lib.optionalAttrs (options.boot.initrd.systemd ? enableTpm2) { enableTpm2 = false; }
+    // lib.optionalAttrs (options.boot.initrd.systemd ? fido2) { fido2.enable = false; };
   };
 
   systemd = {

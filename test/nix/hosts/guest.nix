@@ -149,7 +149,15 @@ in
           storePaths = list (types.either types.str types.package);
           package = mkOption { type = types.package; };
         }
-        // (if newer then { tpm2.enable = flag true; } else { enableTpm2 = flag true; });
+        // (
+          if newer then
+            {
+              fido2.enable = flag true;
+              tpm2.enable = flag true;
+            }
+          else
+            { enableTpm2 = flag true; }
+        );
       };
     }
     // (if newer then { nixStoreMountOpts = list types.str; } else { readOnlyNixStore = flag true; });
