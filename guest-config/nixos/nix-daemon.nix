@@ -38,6 +38,8 @@ in
       serviceConfig = {
         # vsock knows no namespaces: a build could reach the host by it, or this guest's ports, as if it were the host.
         RestrictAddressFamilies = "~AF_VSOCK";
+        # A build that takes too much memory ends, and not all others with it.
+        OOMPolicy = "continue";
         # What a build prints for the daemon is shown with the boot's messages.
         StandardOutput = "journal+console";
         StandardError = "journal+console";

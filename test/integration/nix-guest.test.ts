@@ -136,6 +136,10 @@ describe('a guest', () => {
     },
   );
 
+  test('does not end with a build that takes too much memory', () => {
+    expect(directives(plain.services['nix-daemon'])['OOMPolicy']).toBe('continue');
+  });
+
   test("has Nix settings of the driver's after its own, and keeps what modules want builds to see", () => {
     expect(plain.nixConf).toBe(
       '!include /run/drover/nix.conf\nextra-sandbox-paths = /run/binfmt /run/rosetta /run/rosettad?\n',

@@ -30,8 +30,8 @@ for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
 rm -rf "$root"/usr/share/{doc,man,locale,info,zoneinfo} "$root"/usr/lib/x86_64-linux-gnu/gconv
 release=$(basename "$root"/usr/lib/modules/*)
 modules=$root/usr/lib/modules/$release
-kept='^(virtio[_-](blk|console|net|rng|pci)|net_failover|failover|overlay|ext4|jbd2|mbcache|crc32c.*|virtiofs|loop|vsock|vmw_vsock_virtio.*)\.ko'
-find "$modules/kernel" -type f -printf '%f\t%p\n' | awk -F '\t' -v kept="$kept" '$1 !~ kept { print $2 }' | xargs rm -f
+needed='^(virtio[_-](blk|console|net|rng|pci)|net_failover|failover|overlay|ext4|jbd2|mbcache|crc32c.*|virtiofs|loop|vsock|vmw_vsock_virtio.*)\.ko'
+find "$modules/kernel" -type f -printf '%f\t%p\n' | awk -F '\t' -v needed="$needed" '$1 !~ needed { print $2 }' | xargs rm -f
 find "$modules/kernel" -name '*.xz' -exec xz -d {} +
 depmod -b "$root" "$release"
 mv "$root/boot/vmlinuz-$release" "$work/kernel"
