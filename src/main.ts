@@ -39,6 +39,13 @@ function drivers(config: Config): readonly DriverCandidate[] {
   };
   return [
     {
+      name: 'vz',
+      create: async () => {
+        const { VzDriver } = await import('./drivers/vz/driver.js');
+        return await VzDriver.create({ ...common, helper: vzHelper() });
+      },
+    },
+    {
       name: 'namespace',
       create: () => NamespaceDriver.create({ ...common, scripts: join(PACKAGE_DIR, 'guest-config') }),
     },
@@ -52,16 +59,31 @@ function drivers(config: Config): readonly DriverCandidate[] {
   ];
 }
 
+/** Where the package has it; a checkout has none. */
+function vzHelper(): string {
+  return env['DROVER_VZ_HELPER'] ?? join(PACKAGE_DIR, 'libexec/vz-helper');
+}
+
+/** What `driver: auto` tries on this host. */
+function suits(name: string, { guest }: Config): boolean {
+  if (name === 'vz') return process.platform === 'darwin';
+  if (name === 'namespace') return process.platform === 'linux';
+  return guest.image !== undefined;
+}
+
 async function createDriver(config: Config): Promise<GuestDriver> {
   const wanted = drivers(config).filter(({ name }) =>
-    config.driver === 'auto' ? name !== 'qemu' || config.guest.image !== undefined : name === config.driver,
+    config.driver === 'auto' ? suits(name, config) : name === config.driver,
   );
   return await firstThatWorks(wanted);
 }
 
 /** What guests could build, without a supervisor to ask. */
 async function systems({ driver, guest }: Config): Promise<readonly string[]> {
-  const inVms = driver === 'qemu' || (driver === 'auto' && process.getuid?.() !== 0);
+  const inVms =
+    driver === 'qemu' ||
+    driver === 'vz' ||
+    (driver === 'auto' && (process.platform === 'darwin' || process.getuid?.() !== 0));
   if (!inVms || guest.image === undefined) return await namespaceSystems();
   const { loadImage } = await import('./drivers/image.js');
   return (await loadImage(guest.image)).systems;

@@ -75,6 +75,8 @@ mkdir -p /etc/nix /etc/drover
 ln -sf /run/drover/nix.conf /etc/nix/nix.conf
 ln -sf /run/drover/manifest.json /etc/drover/manifest.json
 
+# The database is made here, once: connections that come at the same time would each make it, and some fail.
+nix-store --load-db < /dev/null
 NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt TMPDIR=/build nix-daemon &
 daemon=$!
 

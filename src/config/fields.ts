@@ -53,6 +53,10 @@ export function wholeNumber({ min, max }: Bounds) {
     .refine((value) => Number.isInteger(value) && value >= min && value <= max, { error });
 }
 
+export function flag() {
+  return z.boolean({ error: expected('true or false') });
+}
+
 /** One of a few words. */
 export function choice<const Words extends readonly [string, ...string[]]>(words: Words) {
   return z.enum(words, {

@@ -7,6 +7,7 @@ import {
   authorizedKey,
   choice,
   duration,
+  flag,
   list,
   listen,
   section,
@@ -64,6 +65,10 @@ export interface GuestConfig {
   readonly image: string | undefined;
   /** How VMs are run; `auto`: as fast as this host can. */
   readonly accelerator: 'auto' | 'kvm' | 'hvf' | 'tcg';
+  /** Of guests on a Mac: whether they get Rosetta where it is installed, and keep its translations. */
+  readonly rosetta: { readonly enable: boolean; readonly cache: boolean };
+  /** Of guests on a Mac: whether they can run virtual machines themselves. */
+  readonly nestedVirtualization: boolean;
 }
 
 /** How Nix reaches Drover. */
@@ -84,7 +89,7 @@ export interface LogConfig {
 export interface Config {
   /** Absolute path of the directory that holds everything that Drover writes. */
   readonly stateDir: string;
-  readonly driver: 'auto' | 'namespace' | 'qemu';
+  readonly driver: 'auto' | 'vz' | 'namespace' | 'qemu';
   /** Nix systems to offer; undefined: what the driver's guests can build. Never empty. */
   readonly systems: readonly string[] | undefined;
   /** Nix system features to offer. */
@@ -138,6 +143,8 @@ const guest = section({
   nix: absolutePath.optional(),
   image: absolutePath.optional(),
   accelerator: choice(['auto', 'kvm', 'hvf', 'tcg']).prefault('auto'),
+  rosetta: section({ enable: flag().prefault(true), cache: flag().prefault(true) }).prefault({}),
+  nestedVirtualization: flag().prefault(false),
 });
 
 const doors = section({
@@ -152,7 +159,7 @@ const doors = section({
 const rawSchema = (defaultStateDir: string) =>
   section({
     stateDir: absolutePath.prefault(defaultStateDir),
-    driver: choice(['auto', 'namespace', 'qemu']).prefault('auto'),
+    driver: choice(['auto', 'vz', 'namespace', 'qemu']).prefault('auto'),
     systems: list(
       text(/^[a-z0-9_]+-[a-z0-9_]+$/, 'a Nix system such as x86_64-linux'),
       'Nix systems',

@@ -15,6 +15,8 @@ export interface GuestFacts {
   readonly network: 'host' | 'none';
   /** How the guest sees the host's store. */
   readonly share: 'virtiofs' | 'none';
+  /** Undefined: the driver knows no Rosetta. */
+  readonly rosetta?: 'off' | 'on' | 'cache';
 }
 
 export interface GuestFilesSpec {
@@ -26,8 +28,11 @@ export interface GuestFilesSpec {
 
 /** The files of the image contract (docs/images.md): each driver hands them to its guests in its own way. */
 export function guestFiles({ facts, nixConf, manifest, keys }: GuestFilesSpec): readonly GuestFile[] {
-  const { name, scratchBytes, network, share } = facts;
-  const env = [`name=${name}`, `scratch_bytes=${scratchBytes}`, `network=${network}`, `share=${share}`];
+  const { name, scratchBytes, network, share, rosetta } = facts;
+  const env = [
+    ...[`name=${name}`, `scratch_bytes=${scratchBytes}`, `network=${network}`, `share=${share}`],
+    ...(rosetta === undefined ? [] : [`rosetta=${rosetta}`]),
+  ];
   return [
     { name: 'guest.env', content: env.map((line) => `${line}\n`).join(''), mode: 0o644 },
     { name: 'nix.conf', content: nixConf, mode: 0o644 },

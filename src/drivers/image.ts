@@ -12,12 +12,17 @@ import type { ImageManifest } from './driver.js';
 
 export type Architecture = 'x86_64' | 'aarch64';
 
+/** An ELF file; what a boot loader takes: bzImage on x86_64, Image on aarch64. */
+export type KernelFormat = 'elf' | 'bzImage' | 'Image';
+
 /** A guest image as a driver of VMs boots it. docs/images.md has the file's format and what a guest must do. */
 export interface GuestImage extends ImageManifest {
   readonly architecture: Architecture;
   /** Absolute paths. */
   readonly kernel: string;
   readonly initrd: string;
+  /** What the kernel's header says that it is; undefined: something else, which may be a compressed kernel. */
+  readonly kernelFormat: KernelFormat | undefined;
   readonly commandLine: string;
   /** The static shell in the image that builds get as `/bin/sh`; undefined: `/bin/busybox`. */
   readonly shell: string | undefined;
@@ -61,25 +66,25 @@ export async function loadImage(path: string): Promise<GuestImage> {
     throw unusable(path, `it is an image for ${rest.architecture}, but its systems lack ${native}`);
   }
   const directory = dirname(path);
-  const image = {
+  const files = { kernel: resolve(directory, kernel.path), initrd: resolve(directory, initrd.path) };
+  await Promise.all([
+    checkFile(path, 'kernel', files.kernel, kernel.sha256),
+    checkFile(path, 'initrd', files.initrd, initrd.sha256),
+    rest.system === undefined ? undefined : checkFile(path, 'system', rest.system, undefined),
+  ]);
+  const { architecture: found, format: kernelFormat } = await inspectKernel(files.kernel);
+  if (found !== undefined && found !== rest.architecture) {
+    throw unusable(path, `it says ${rest.architecture}, but its kernel ${files.kernel} is for ${found}`);
+  }
+  return {
     ...common,
     ...rest,
     shell,
     // Its own system comes first, whatever the order in the file.
     systems: [native, ...common.systems.filter((system) => system !== native)],
-    kernel: resolve(directory, kernel.path),
-    initrd: resolve(directory, initrd.path),
+    ...files,
+    kernelFormat,
   };
-  await Promise.all([
-    checkFile(path, 'kernel', image.kernel, kernel.sha256),
-    checkFile(path, 'initrd', image.initrd, initrd.sha256),
-    rest.system === undefined ? undefined : checkFile(path, 'system', rest.system, undefined),
-  ]);
-  const found = await kernelArchitecture(image.kernel);
-  if (found !== undefined && found !== image.architecture) {
-    throw unusable(path, `it says ${image.architecture}, but its kernel ${image.kernel} is for ${found}`);
-  }
-  return image;
 }
 
 /**
@@ -141,8 +146,13 @@ async function checkFile(
   }
 }
 
-/** Of an ELF file, an x86 bzImage or an arm64 Image, by their headers; undefined for what is none of them. */
-async function kernelArchitecture(path: string): Promise<Architecture | undefined> {
+interface Kernel {
+  readonly architecture?: Architecture;
+  readonly format?: KernelFormat;
+}
+
+/** By the headers of ELF files, x86 bzImages and arm64 Images; nothing for what is none of them. */
+async function inspectKernel(path: string): Promise<Kernel> {
   const EM_X86_64 = 62;
   const EM_AARCH64 = 183;
   await using file = await open(path);
@@ -150,11 +160,13 @@ async function kernelArchitecture(path: string): Promise<Architecture | undefine
   await file.read(header, 0, header.length, 0);
   if (header.toString('latin1', 0, 4) === '\x7fELF') {
     const machine = header.readUInt16LE(18);
-    return machine === EM_X86_64 ? 'x86_64' : machine === EM_AARCH64 ? 'aarch64' : undefined;
+    if (machine === EM_X86_64) return { architecture: 'x86_64', format: 'elf' };
+    return machine === EM_AARCH64 ? { architecture: 'aarch64', format: 'elf' } : {};
   }
-  if (header.toString('latin1', 0x202, 0x206) === 'HdrS') return 'x86_64';
-  if (header.toString('latin1', 0x38, 0x3c) === 'ARMd') return 'aarch64';
-  return undefined;
+  if (header.toString('latin1', 0x202, 0x206) === 'HdrS')
+    return { architecture: 'x86_64', format: 'bzImage' };
+  if (header.toString('latin1', 0x38, 0x3c) === 'ARMd') return { architecture: 'aarch64', format: 'Image' };
+  return {};
 }
 
 function unusable(path: string, why: string, cause?: unknown): DroverError {

@@ -65,7 +65,7 @@ export class SshChannel {
 
   /**
    * Waits until the guest's sshd answers and accepts the key, for as long as that takes: `signal` is the bound.
-   * @throws DroverError `GUEST_GONE`, also for another host key; or the signal's reason
+   * @throws DroverError `GUEST_UNTRUSTED` for another host key, `GUEST_GONE`; or the signal's reason
    */
   static async connect(options: SshChannelOptions): Promise<SshChannel> {
     const { stream, hostKey, clientKey, signal, clock = systemClock } = options;
@@ -77,12 +77,16 @@ export class SshChannel {
     };
     signal.addEventListener('abort', onAbort, { once: true });
     const ready = new Promise<void>((resolve) => client.once('ready', resolve));
+    const shown = { isOther: false };
     try {
       client.connect({
         sock: stream,
         username: 'root',
         privateKey: clientKey,
-        hostVerifier: (key: Buffer) => `ssh-ed25519 ${key.toString('base64')}` === hostKey,
+        hostVerifier: (key: Buffer) => {
+          shown.isOther = `ssh-ed25519 ${key.toString('base64')}` !== hostKey;
+          return !shown.isOther;
+        },
         algorithms: { serverHostKey: ['ssh-ed25519'] },
         keepaliveInterval: KEEPALIVE_INTERVAL_MS,
         keepaliveCountMax: MAX_UNANSWERED_KEEPALIVES,
@@ -93,6 +97,8 @@ export class SshChannel {
     } catch (error) {
       client.destroy();
       signal.throwIfAborted();
+      if (shown.isOther)
+        throw new DroverError('GUEST_UNTRUSTED', 'what answers is not the guest: it has another host key');
       throw error;
     } finally {
       signal.removeEventListener('abort', onAbort);

@@ -1,8 +1,8 @@
 import { createWriteStream, type WriteStream } from 'node:fs';
 import type { Readable } from 'node:stream';
 
-/** Bytes written to the file; what a guest prints after that is counted, not kept. */
-const MAX_FILE_BYTES = 4 * 1024 * 1024;
+/** The longest that a console log can be, in bytes. Here it is the beginning of what a guest prints that is kept. */
+export const MAX_CONSOLE_LOG_BYTES = 4 * 1024 * 1024;
 /** Bytes at the end of the output that are kept for error messages. */
 const TAIL_BYTES = 4096;
 
@@ -24,11 +24,11 @@ export class ConsoleLog {
   follow(source: Readable): void {
     source.on('data', (chunk: Buffer) => {
       this.#tail = Buffer.concat([this.#tail, chunk]).subarray(-TAIL_BYTES);
-      if (this.#written >= MAX_FILE_BYTES) return;
+      if (this.#written >= MAX_CONSOLE_LOG_BYTES) return;
       this.#written += chunk.length;
       this.#file.write(chunk);
-      if (this.#written >= MAX_FILE_BYTES)
-        this.#file.write(`\n[the rest was not kept: over ${MAX_FILE_BYTES} bytes]\n`);
+      if (this.#written >= MAX_CONSOLE_LOG_BYTES)
+        this.#file.write(`\n[the rest was not kept: over ${MAX_CONSOLE_LOG_BYTES} bytes]\n`);
     });
   }
 

@@ -132,7 +132,7 @@ describeE2e('the connection to a guest', [], () => {
 
   test('another host key than the one made for the guest is refused', async () => {
     await expect(connect({ hostKey: makeSshKeyPair().publicKey })).rejects.toMatchObject({
-      code: 'GUEST_GONE',
+      code: 'GUEST_UNTRUSTED',
     });
   });
 

@@ -86,9 +86,8 @@ const table: Record<string, [string, string][]> = {
   words: [
     [
       'driver: namspace',
-      '1:9: driver: expected one of auto, namespace, qemu, got "namspace"; did you mean namespace?',
+      '1:9: driver: expected one of auto, vz, namespace, qemu, got "namspace"; did you mean namespace?',
     ],
-    ['driver: vz', '1:9: driver: expected one of auto, namespace, qemu, got "vz"'],
     [
       'log: { level: warning }',
       '1:15: log.level: expected one of fatal, error, warn, info, debug, trace, got "warning"; did you mean warn?',

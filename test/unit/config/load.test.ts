@@ -38,6 +38,8 @@ describe('defaults', () => {
       nix: undefined,
       image: undefined,
       accelerator: 'auto',
+      rosetta: { enable: true, cache: true },
+      nestedVirtualization: false,
     },
     doors: {
       socket: { path: '/var/lib/drover/doors/nix.sock' },
@@ -98,6 +100,8 @@ guest:
   scratchSize: 512MiB
   image: /images//x86_64/manifest.json
   accelerator: kvm
+  rosetta: { enable: false }
+  nestedVirtualization: true
   network: none
   nix: /opt/nix/bin
   nixConf: { sandbox: true, max-jobs: 4, extra-platforms: [i686-linux, armv7l-linux], build-users-group: "" }
@@ -129,6 +133,8 @@ log: { level: trace, file: /var/log/drover.log }
         scratchSizeBytes: 512 * 1024 ** 2,
         image: '/images/x86_64/manifest.json',
         accelerator: 'kvm',
+        rosetta: { enable: false, cache: true },
+        nestedVirtualization: true,
         network: 'none',
         nix: '/opt/nix/bin',
         nixConf: {

@@ -1,0 +1,57 @@
+import { join } from 'node:path';
+
+import { MAX_CONSOLE_LOG_BYTES } from '../../lib/console-log.js';
+import type { GuestImage } from '../image.js';
+import type { HelperConfiguration } from './helper-protocol.js';
+import type { RosettaPlan } from './rosetta.js';
+
+/** Where `rosettad`, which keeps translations, listens in guests. A path, so that builds can be shown it in their sandboxes. */
+const ROSETTAD_SOCKET = '/run/rosettad/rosetta.sock';
+
+export interface ConfigurationSpec {
+  readonly image: Pick<GuestImage, 'kernel' | 'initrd' | 'commandLine'>;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  /** The guest's own directory; see `guestPaths`. */
+  readonly dir: string;
+  readonly storeDir: string;
+  readonly consoleLog: string;
+  readonly rosetta: RosettaPlan['use'];
+  /** Undefined: no network. */
+  readonly mac: string | undefined;
+  readonly nested: boolean;
+}
+
+/** What is in a guest's directory. */
+export function guestPaths(dir: string): { scratch: string; files: string; vsock: string } {
+  return { scratch: join(dir, 'scratch'), files: join(dir, 'drover'), vsock: join(dir, 'vsock.sock') };
+}
+
+/** A guest as the image contract has it (docs/images.md), in vz-helper's words. */
+export function guestConfiguration(spec: ConfigurationSpec): HelperConfiguration {
+  const { kernel, initrd, commandLine } = spec.image;
+  const { scratch, files, vsock } = guestPaths(spec.dir);
+  return {
+    kernel,
+    initrd,
+    commandLine: `console=hvc0 ${commandLine}`,
+    cpus: spec.cores,
+    memoryBytes: spec.memoryBytes,
+    disks: [{ path: scratch, readOnly: false, synchronization: 'disposable', identifier: 'drover-scratch' }],
+    shares: [
+      { tag: 'nix-store', path: spec.storeDir, readOnly: true },
+      { tag: 'drover', path: files, readOnly: true },
+    ],
+    rosetta:
+      spec.rosetta === 'off'
+        ? null
+        : {
+            tag: 'rosetta',
+            cache: spec.rosetta === 'cache' ? { kind: 'unix', path: ROSETTAD_SOCKET } : null,
+          },
+    network: spec.mac === undefined ? null : { mac: spec.mac },
+    console: { path: spec.consoleLog, maxBytes: MAX_CONSOLE_LOG_BYTES },
+    vsock: { path: vsock },
+    nested: spec.nested,
+  };
+}

@@ -1,0 +1,230 @@
+import { createHash } from 'node:crypto';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { DroverError } from '../../lib/errors.js';
+import { fileTail } from '../../lib/file-tail.js';
+import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
+import { findProgram } from '../../lib/programs.js';
+import { bootFailed, ConsoleLogs } from '../console-logs.js';
+import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import { greetGuest } from '../greet.js';
+import { guestFiles } from '../guest-files.js';
+import { makeGuestKeys } from '../guest-keys.js';
+import { loadImage, type GuestImage } from '../image.js';
+import { guestNixConf } from '../nix-conf.js';
+import { makeScratchDisk, requireSpace } from '../scratch-disk.js';
+import { guestConfiguration, guestPaths } from './configuration.js';
+import { VzGuest } from './guest.js';
+import { helperConfigurationSchema, type HelperConfiguration, type HelperFacts } from './helper-protocol.js';
+import { askHelper, explainHelper, requireGuests } from './requirements.js';
+import { planRosetta, type RosettaOptions, type RosettaPlan } from './rosetta.js';
+import { macAddress, Slots } from './slots.js';
+
+export interface VzDriverOptions {
+  readonly stateDir: string;
+  readonly env: NodeJS.ProcessEnv;
+  readonly storeDir: string;
+  readonly maxJobs: number;
+  readonly features: readonly string[];
+  /** The vz-helper. */
+  readonly helper: string;
+  readonly guest: {
+    readonly cores: number;
+    readonly memoryBytes: number;
+    readonly scratchSizeBytes: number;
+    readonly network: 'host' | 'none';
+    readonly nixConf: Readonly<Record<string, string>>;
+    /** Path of a manifest. */
+    readonly image: string | undefined;
+    readonly rosetta: RosettaOptions;
+    readonly nestedVirtualization: boolean;
+  };
+}
+
+/** What was found out about the host and the image. */
+interface Ground {
+  readonly setpriv: string | undefined;
+  readonly facts: HelperFacts;
+  readonly image: GuestImage;
+  readonly rosetta: RosettaPlan;
+  readonly cores: number;
+}
+
+/** Guests that are VMs under macOS's Virtualization.framework: a vz-helper each, with the host's store by VirtioFS. */
+export class VzDriver implements GuestDriver {
+  readonly name = 'vz';
+  readonly ownClock = true;
+  readonly manifest: ImageManifest;
+  readonly brokenSystems = new Set<string>();
+  readonly systemsHint: string;
+  readonly #options: VzDriverOptions;
+  readonly #ground: Ground;
+  readonly #nixConf: string;
+  readonly #logs: ConsoleLogs;
+  readonly #slots = new Slots();
+
+  private constructor(options: VzDriverOptions, ground: Ground) {
+    this.#options = options;
+    this.#ground = ground;
+    this.#logs = new ConsoleLogs(options.stateDir);
+    const { guest, maxJobs, features } = options;
+    const { image, rosetta } = ground;
+    const { nixVersion, protocol } = image;
+    const { systems } = rosetta;
+    this.systemsHint = rosetta.systemsHint;
+    this.#nixConf = guestNixConf({
+      cores: guest.cores,
+      maxJobs,
+      features,
+      extraPlatforms: systems.slice(1),
+      nixVersion,
+      shell: image.shell,
+      extra: guest.nixConf,
+    });
+    const parts = [image.generation, this.#nixConf, guest, rosetta.use];
+    const generation = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
+    this.manifest = { generation, nixVersion, protocol, systems };
+  }
+
+  /**
+   * Checks that this host can run the image.
+   * @throws DroverError `REQUIREMENT_MISSING`, `IMAGE_UNUSABLE`, `CONFIG_INVALID`, `NO_SPACE`
+   */
+  static async create(options: VzDriverOptions): Promise<VzDriver> {
+    const driver = new VzDriver(options, await survey(options));
+    driver.#checkConfiguration();
+    await makePrivateDir(options.stateDir);
+    await requireSpace(options.stateDir, options.guest.scratchSizeBytes);
+    return driver;
+  }
+
+  /** What guests could build, without making a driver. @throws as `create` */
+  static async systems(options: VzDriverOptions): Promise<readonly string[]> {
+    return (await survey(options)).rosetta.systems;
+  }
+
+  get warnings(): readonly string[] {
+    const broken = [...this.brokenSystems].join(' and ');
+    return [
+      this.#ground.rosetta.warning,
+      broken === ''
+        ? undefined
+        : `Rosetta does not run programs in guests: ${broken} is not built here any more`,
+    ].filter((text) => text !== undefined);
+  }
+
+  consoleLog(id: string): string {
+    return this.#logs.path(id);
+  }
+
+  async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+    const { stateDir, guest, helper: program } = this.#options;
+    const slot = this.#slots.take();
+    const dir = this.#guestDir(id);
+    const cleanUp = async (): Promise<void> => {
+      await rm(dir, { recursive: true, force: true });
+      this.#slots.release(slot);
+    };
+    try {
+      await requireSpace(stateDir, guest.scratchSizeBytes);
+      await this.#logs.prepare(id);
+      const keys = makeGuestKeys();
+      await this.#writeFiles(id, dir, keys);
+      const configuration = this.#configuration(id, slot);
+      const { setpriv } = this.#ground;
+      const running = await VzGuest.start({ id, program, setpriv, configuration, keys, cleanUp }, signal);
+      void running.exited.then(async () => {
+        if (running.stopped) await rm(this.consoleLog(id), { force: true });
+      });
+      for (const system of (await greetGuest(running, this)).brokenSystems) this.#noteBroken(system);
+      return running;
+    } catch (cause) {
+      await cleanUp();
+      const log = this.consoleLog(id);
+      throw bootFailed(id, explainHelper(cause, program), log, await fileTail(log));
+    }
+  }
+
+  async #writeFiles(id: string, dir: string, keys: ReturnType<typeof makeGuestKeys>): Promise<void> {
+    const { network, scratchSizeBytes } = this.#options.guest;
+    const { scratch, files } = guestPaths(dir);
+    await makePrivateDir(dir);
+    await mkdir(files, { mode: 0o700 });
+    const rosetta = this.#ground.rosetta.use;
+    const facts = { name: id, scratchBytes: scratchSizeBytes, network, share: 'virtiofs', rosetta } as const;
+    for (const { name, content, mode } of guestFiles({
+      facts,
+      nixConf: this.#nixConf,
+      manifest: this.manifest,
+      keys,
+    })) {
+      await writeFile(join(files, name), content, { mode });
+    }
+    await makeScratchDisk(scratch, scratchSizeBytes);
+  }
+
+  #configuration(id: string, slot: number): HelperConfiguration {
+    const { stateDir, storeDir, guest } = this.#options;
+    const { image, cores, rosetta } = this.#ground;
+    return guestConfiguration({
+      image,
+      cores,
+      memoryBytes: guest.memoryBytes,
+      dir: this.#guestDir(id),
+      storeDir,
+      consoleLog: this.consoleLog(id),
+      rosetta: rosetta.use,
+      mac: guest.network === 'none' ? undefined : macAddress(stateDir, slot),
+      nested: guest.nestedVirtualization,
+    });
+  }
+
+  /** Whatever has a bound, such as the length of a path, is found at the start instead of at the first build. */
+  #checkConfiguration(): void {
+    const { error } = helperConfigurationSchema.safeParse(this.#configuration('g999999', 0));
+    const issue = error?.issues[0];
+    if (issue === undefined) return;
+    const key = issue.path.join('.');
+    const hint =
+      key === 'vsock.path' || key === 'console.path'
+        ? 'Choose a shorter stateDir.'
+        : 'Choose another image as guest.image (docs/images.md).';
+    throw new DroverError('CONFIG_INVALID', `Guests cannot be made: vz-helper's ${key}: ${issue.message}`, {
+      hint,
+    });
+  }
+
+  #noteBroken(system: string): void {
+    const [native] = this.manifest.systems;
+    if (system !== native && this.manifest.systems.includes(system)) this.brokenSystems.add(system);
+  }
+
+  /** Guests end with their supervisor, since their helpers do, so only their directories are ever left. */
+  async reap(): Promise<readonly string[]> {
+    const found: string[] = [];
+    for (const id of await listDirectory(join(this.#options.stateDir, 'guests'))) {
+      await rm(this.#guestDir(id), { recursive: true, force: true });
+      found.push(`removed the directory of guest ${id}`);
+    }
+    await this.#logs.prune();
+    return found;
+  }
+
+  #guestDir(id: string): string {
+    return join(this.#options.stateDir, 'guests', id);
+  }
+}
+
+async function survey({ guest, helper, env }: VzDriverOptions): Promise<Ground> {
+  const setpriv = process.platform === 'linux' ? await findProgram(env, 'setpriv') : undefined;
+  const facts = await askHelper(helper, setpriv);
+  if (guest.image === undefined) {
+    throw new DroverError('CONFIG_INVALID', 'The vz driver needs an image: guest.image is not set', {
+      hint: "Set guest.image to the path of an image's manifest.json; the nix-darwin module does (docs/images.md).",
+    });
+  }
+  const image = await loadImage(guest.image);
+  const cores = requireGuests(facts, helper, guest.image, image, guest);
+  return { setpriv, facts, image, cores, rosetta: planRosetta(image, facts, guest.rosetta) };
+}

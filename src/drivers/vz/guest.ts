@@ -1,0 +1,208 @@
+import type { Duplex } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { SshChannel } from '../../guest/ssh-channel.js';
+import { Emitter } from '../../lib/emitter.js';
+import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
+import { fileTail } from '../../lib/file-tail.js';
+import { lastWords } from '../console-logs.js';
+import type { ExecResult, GuestNotice, RunningGuest } from '../driver.js';
+import type { GuestKeys } from '../guest-keys.js';
+import type { HelperConfiguration, HelperEvent } from './helper-protocol.js';
+import { startHelper, type VzHelper } from './helper.js';
+import { connectVsock } from './helper-vsock.js';
+
+/** The guest's vsock ports (docs/images.md). Below 1024, so that only its root can take them. */
+const SSH_PORT = 22;
+const DAEMON_PORT = 23;
+/** Between attempts to reach a guest that boots, in milliseconds. */
+const RETRY_INTERVAL_MS = 20;
+/** Of one attempt: what is sent before the guest's driver is there may never be answered. In milliseconds. */
+const ATTEMPT_TIMEOUT_MS = 1_000;
+/** How long the end of a connection may be seen before that of the helper, in milliseconds. */
+const HELPER_END_GRACE_MS = 200;
+
+export interface VzGuestSpec {
+  readonly id: string;
+  readonly program: string;
+  readonly setpriv: string | undefined;
+  readonly configuration: HelperConfiguration;
+  readonly keys: GuestKeys;
+  /** Removes what the guest had on disk. */
+  readonly cleanUp: () => Promise<void>;
+}
+
+/**
+ * One VM: a vz-helper, and an SSH connection to the guest's vsock through it. Whichever ends first, the guest has ended,
+ * and the other one is ended too. Streams to the nix-daemon are vsock connections of their own.
+ */
+export class VzGuest implements RunningGuest {
+  readonly exited: Promise<string>;
+  readonly notices = new Emitter<GuestNotice>();
+  readonly #spec: VzGuestSpec;
+  readonly #helper: VzHelper;
+  #ssh: SshChannel | undefined;
+  #gone = false;
+  /** Whether it was told to end: then nobody will want to read its console. */
+  stopped = false;
+  #end: (how: string) => void = () => undefined;
+
+  private constructor(spec: VzGuestSpec, helper: VzHelper) {
+    this.#spec = spec;
+    this.#helper = helper;
+    helper.events.on((event) => {
+      const notice = noticeOf(event);
+      if (notice !== undefined) this.notices.emit(notice);
+    });
+    const end = new Promise<string>((resolve) => {
+      this.#end = resolve;
+    });
+    void helper.exited.then((how) => {
+      this.#end(`its vz-helper: ${how}`);
+    });
+    this.exited = end.then((how) => this.#dispose(how));
+  }
+
+  /**
+   * Starts a guest and waits until it can be spoken to.
+   * @param signal gives up
+   * @throws DroverError; nothing of it is left then
+   */
+  static async start(spec: VzGuestSpec, signal: AbortSignal): Promise<VzGuest> {
+    const boot = new AbortController();
+    const onAbort = (): void => {
+      boot.abort(signal.reason);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      signal.throwIfAborted();
+      const { program, setpriv } = spec;
+      const guest = new VzGuest(spec, await startHelper({ program, setpriv, signal: boot.signal }));
+      try {
+        await guest.#boot(boot.signal);
+        return guest;
+      } catch (error) {
+        await guest.kill();
+        throw error;
+      }
+    } catch (error) {
+      await spec.cleanUp();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  async #boot(signal: AbortSignal): Promise<void> {
+    const settled = new AbortController();
+    const ended = this.exited.then((how) => {
+      throw new DroverError('BOOT_FAILED', how);
+    });
+    ended.catch(() => undefined);
+    try {
+      await this.#helper.configure(this.#spec.configuration);
+      await this.#helper.start();
+      const reached = this.#reach(AbortSignal.any([signal, settled.signal]));
+      reached.catch(() => undefined);
+      const ssh = (this.#ssh = await Promise.race([reached, ended]));
+      void ssh.closed.then((how) => this.#endUnlessHelperHas(how));
+    } finally {
+      settled.abort();
+    }
+  }
+
+  /** Tries until the guest's sshd answers. */
+  async #reach(signal: AbortSignal): Promise<SshChannel> {
+    let problem = 'nothing was tried';
+    for (;;) {
+      try {
+        return await this.#connect(signal);
+      } catch (error) {
+        if (signal.aborted)
+          throw new DroverError('BOOT_FAILED', `${errorMessage(signal.reason)}: ${problem}`);
+        if (errorCode(error) === 'GUEST_UNTRUSTED') throw error;
+        problem = errorMessage(error);
+        await delay(RETRY_INTERVAL_MS);
+      }
+    }
+  }
+
+  async #connect(signal: AbortSignal): Promise<SshChannel> {
+    const { configuration, keys } = this.#spec;
+    const attempt = AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_TIMEOUT_MS)]);
+    const stream = await connectVsock(configuration.vsock.path, SSH_PORT, attempt);
+    return await SshChannel.connect({
+      stream,
+      hostKey: keys.host.publicKey,
+      clientKey: keys.client.privateKey,
+      signal,
+    });
+  }
+
+  /** The helper's end is that of its connections too, and says more than they do. */
+  async #endUnlessHelperHas(how: string): Promise<void> {
+    const timer = new AbortController();
+    const grace = delay(HELPER_END_GRACE_MS, undefined, { signal: timer.signal }).catch(() => undefined);
+    await Promise.race([this.#helper.exited, grace]);
+    timer.abort();
+    this.#end(how);
+  }
+
+  async exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult> {
+    return await this.#alive().exec(argv, stdin);
+  }
+
+  async openDaemon(): Promise<Duplex> {
+    this.#alive();
+    return await connectVsock(this.#spec.configuration.vsock.path, DAEMON_PORT);
+  }
+
+  /** Nothing in a guest is worth keeping, so it is not shut down first: the helper ends, and the guest with it. */
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await this.#helper.close();
+    await this.exited;
+  }
+
+  async kill(): Promise<void> {
+    await this.#helper.kill();
+    await this.exited;
+  }
+
+  #alive(): SshChannel {
+    if (this.#ssh === undefined || this.#gone) {
+      throw new DroverError('GUEST_GONE', `The guest ${this.#spec.id} is gone`, {
+        context: { guest: this.#spec.id },
+      });
+    }
+    return this.#ssh;
+  }
+
+  async #dispose(how: string): Promise<string> {
+    this.#gone = true;
+    await this.#helper.kill();
+    this.#ssh?.destroy();
+    const { configuration, cleanUp } = this.#spec;
+    const last = this.stopped
+      ? undefined
+      : lastWords(await fileTail(configuration.console.path, { lines: 200 }));
+    await cleanUp();
+    return last === undefined ? how : `${how} (${last})`;
+  }
+}
+
+function noticeOf(event: HelperEvent): GuestNotice | undefined {
+  switch (event.event) {
+    case 'sleep':
+    case 'wake':
+      return { kind: event.event };
+    case 'networkLost':
+      return { kind: 'unfit', why: `macOS took its network away: ${event.error.text}` };
+    case 'warning':
+      return { kind: 'warning', text: event.error.text };
+    case 'started':
+    case 'stopped':
+    case 'crashed':
+      return undefined;
+  }
+}

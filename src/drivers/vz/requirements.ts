@@ -1,0 +1,150 @@
+import { access, constants } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+
+import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
+import { humanBytes } from '../../lib/human.js';
+import type { GuestImage } from '../image.js';
+import { HELPER_ERROR_DOMAIN, helperErrorCodes, type HelperFacts } from './helper-protocol.js';
+import { startHelper } from './helper.js';
+
+const REINSTALL =
+  "Install Drover's package for macOS again, or name a vz-helper in the environment as DROVER_VZ_HELPER.";
+const OTHER_DRIVER = 'Set driver to qemu, whose guests run on this Mac too, more slowly.';
+
+/**
+ * What this Mac can do, asked of the helper.
+ * @throws DroverError `REQUIREMENT_MISSING` where the helper is not there, or does not run
+ */
+export async function askHelper(program: string, setpriv: string | undefined): Promise<HelperFacts> {
+  try {
+    await access(program, constants.X_OK);
+  } catch (cause) {
+    throw missing(
+      errorCode(cause) === 'ENOENT' ? `vz-helper is not there: ${program}` : `${program} cannot be run`,
+      process.platform === 'darwin'
+        ? REINSTALL
+        : 'The vz driver is for macOS: choose another driver on this host.',
+      cause,
+    );
+  }
+  try {
+    const helper = await startHelper({ program, setpriv });
+    await helper.close();
+    return helper.facts;
+  } catch (cause) {
+    // So ends a program that macOS does not let run.
+    const killed = errorMessage(cause).includes('SIGKILL');
+    throw missing(
+      errorMessage(cause) + (killed ? ', as macOS does to programs without a valid signature' : ''),
+      killed ? signingHint(program) : REINSTALL,
+      cause,
+    );
+  }
+}
+
+export interface WantedGuests {
+  /** 0: as many as there are. */
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly nestedVirtualization: boolean;
+}
+
+/**
+ * Checks that this Mac can run such guests.
+ * @param file that the image was read from
+ * @returns the cores of a guest
+ * @throws DroverError `REQUIREMENT_MISSING`, `IMAGE_UNUSABLE`, `CONFIG_INVALID`
+ */
+export function requireGuests(
+  facts: HelperFacts,
+  program: string,
+  file: string,
+  image: Pick<GuestImage, 'architecture' | 'kernel' | 'kernelFormat'>,
+  { cores, memoryBytes, nestedVirtualization }: WantedGuests,
+): number {
+  if (!facts.supported) {
+    throw missing('This Mac cannot run virtual machines (it may be one itself)', OTHER_DRIVER);
+  }
+  if (!facts.entitled) {
+    throw missing(
+      `${program} is not signed with the entitlement com.apple.security.virtualization, without which macOS runs no virtual machines for it`,
+      signingHint(program),
+    );
+  }
+  requireImage(facts, file, image);
+  const { cpus, memoryBytes: memory } = facts;
+  if (nestedVirtualization && !facts.nested) {
+    throw invalid(
+      'guest.nestedVirtualization is true, which takes macOS 15 and an M3 or a later chip',
+      'Set guest.nestedVirtualization to false.',
+    );
+  }
+  if (cores > cpus.max) {
+    throw invalid(
+      `guest.cores is ${cores}, and a guest on this Mac can have ${cpus.max}`,
+      'Lower guest.cores; 0 is as many as there are.',
+    );
+  }
+  if (memoryBytes < memory.min || memoryBytes > memory.max) {
+    throw invalid(
+      `guest.memory is ${humanBytes(memoryBytes)}, and a guest on this Mac can have from ${humanBytes(memory.min)} to ${humanBytes(memory.max)}`,
+      'Change guest.memory.',
+    );
+  }
+  return cores === 0 ? Math.min(availableParallelism(), cpus.max) : Math.max(cores, cpus.min);
+}
+
+function requireImage(
+  facts: HelperFacts,
+  file: string,
+  { architecture, kernel, kernelFormat }: Pick<GuestImage, 'architecture' | 'kernel' | 'kernelFormat'>,
+): void {
+  const native = facts.architecture === 'arm64' ? 'aarch64' : 'x86_64';
+  if (architecture !== native) {
+    throw unusable(file, `it is for ${architecture}, and guests on this Mac are ${native}`);
+  }
+  if (architecture === 'aarch64' && kernelFormat !== 'Image') {
+    throw unusable(
+      file,
+      `its kernel ${kernel} is no uncompressed arm64 Image, the only kind that macOS boots`,
+    );
+  }
+}
+
+/** What to do about a helper that refuses, if there is something; it may have been replaced since the start. */
+export function explainHelper(error: unknown, program: string): unknown {
+  if (!(error instanceof DroverError) || error.code !== 'VZ_HELPER_REFUSED') return error;
+  const { domain, code } = error.context;
+  const known = domain === HELPER_ERROR_DOMAIN;
+  const hint =
+    (known && code === helperErrorCodes.notEntitled) || /entitlement/i.test(error.message)
+      ? signingHint(program)
+      : known && code === helperErrorCodes.rosettaMissing
+        ? 'Install Rosetta (softwareupdate --install-rosetta), or set guest.rosetta.enable to false.'
+        : undefined;
+  return hint === undefined
+    ? error
+    : new DroverError(error.code, error.message, { cause: error, hint, context: error.context });
+}
+
+function signingHint(program: string): string {
+  return (
+    `${REINSTALL} One that you have built yourself is signed with: ` +
+    `codesign --force --sign - --entitlements vz-helper/entitlements.plist ${program}`
+  );
+}
+
+function missing(message: string, hint: string, cause?: unknown): DroverError {
+  return new DroverError('REQUIREMENT_MISSING', message, { cause, hint });
+}
+
+function invalid(message: string, hint: string): DroverError {
+  return new DroverError('CONFIG_INVALID', message, { hint });
+}
+
+function unusable(file: string, why: string): DroverError {
+  return new DroverError('IMAGE_UNUSABLE', `The guest image ${file} cannot be used: ${why}`, {
+    hint: 'Choose another image as guest.image (docs/images.md).',
+    context: { image: file },
+  });
+}

@@ -1,0 +1,185 @@
+import { existsSync } from 'node:fs';
+import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { execa } from 'execa';
+
+import { VzDriver, type VzDriverOptions } from '../../src/drivers/vz/driver.js';
+import { REPOSITORY } from '../support/drover.js';
+import { buildVzHelper } from '../support/vz-helper.js';
+import { waitUntil, within } from '../support/wait.js';
+
+const GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/ssh-guest.mjs');
+const NEVER = new AbortController().signal;
+
+/** The driver, with vz-helper's own code on the double of Virtualization.framework. */
+describe('the vz driver', () => {
+  let program = '';
+  let dir = '';
+
+  beforeAll(async () => {
+    program = await buildVzHelper();
+  }, 120_000);
+  beforeEach(async () => {
+    dir = await mkdtemp('/tmp/vz-driver-');
+    const kernel = Buffer.alloc(0x300);
+    kernel.write('ARMd', 0x38, 'latin1');
+    await writeFile(join(dir, 'kernel'), kernel);
+    await writeFile(join(dir, 'initrd'), 'an initrd');
+    await writeManifest('aarch64');
+  });
+  afterEach(async () => {
+    await rm(dir, { recursive: true, force: true });
+  });
+
+  async function writeManifest(architecture: string): Promise<void> {
+    await writeFile(
+      join(dir, 'manifest.json'),
+      JSON.stringify({
+        generation: 'abc',
+        nixVersion: '2.31.0',
+        protocol: { major: 1, minor: 38, features: [] },
+        systems: ['aarch64-linux', 'x86_64-linux'],
+        architecture,
+        kernel: { path: 'kernel' },
+        initrd: { path: 'initrd' },
+        commandLine: 'quiet',
+      }),
+    );
+  }
+
+  /** A helper whose double is what these words say; see vz-helper/double/double.h. */
+  async function helper(words: string, guest = GUEST): Promise<string> {
+    const file = join(dir, 'helper');
+    const settings = `DROVER_VZ_DOUBLE=${words} DROVER_VZ_DOUBLE_DIR=${dir} DROVER_VZ_DOUBLE_GUEST=${guest}`;
+    await writeFile(file, `#!/bin/sh\nexport ${settings}\nexec ${program}\n`);
+    await chmod(file, 0o755);
+    return file;
+  }
+
+  async function options(
+    words = '',
+    guest: Partial<VzDriverOptions['guest']> = {},
+    guestProgram = GUEST,
+  ): Promise<VzDriverOptions> {
+    return {
+      stateDir: join(dir, 's'),
+      env: process.env,
+      storeDir: '/nix/store',
+      maxJobs: 4,
+      features: [],
+      helper: await helper(words, guestProgram),
+      guest: {
+        cores: 1,
+        memoryBytes: 2 ** 30,
+        scratchSizeBytes: 2 ** 30,
+        network: 'host',
+        nixConf: {},
+        image: join(dir, 'manifest.json'),
+        rosetta: { enable: true, cache: true },
+        nestedVirtualization: false,
+        ...guest,
+      },
+    };
+  }
+
+  test('boots a guest, speaks to its root and its daemon, and leaves nothing behind', async () => {
+    const driver = await VzDriver.create(await options('rosetta=installed'));
+    expect(driver.manifest.systems).toEqual(['aarch64-linux', 'x86_64-linux']);
+    expect(driver.warnings).toEqual([]);
+    const guest = await driver.boot({ id: 'g1', signal: NEVER });
+    const files = join(dir, 's/guests/g1/drover');
+    expect((await readdir(files)).sort()).toEqual([
+      'authorized_keys',
+      'guest.env',
+      'host_key',
+      'manifest.json',
+      'nix.conf',
+    ]);
+    // The supervisor's key is there as its public half only.
+    expect(await readFile(join(files, 'authorized_keys'), 'utf8')).toMatch(/ssh-ed25519 \S+\n$/);
+    expect(await readFile(join(files, 'guest.env'), 'utf8')).toContain('share=virtiofs\nrosetta=');
+    expect(await guest.exec(['sh', '-c', 'cat; exit 3'], 'input')).toMatchObject({
+      exitCode: 3,
+      stdout: 'input',
+    });
+    const daemon = await guest.openDaemon();
+    daemon.write('hello');
+    const answer = await new Promise((resolve) =>
+      daemon.once('data', (bytes: Buffer) => {
+        resolve(String(bytes));
+      }),
+    );
+    expect(answer).toBe('daemon: hello');
+    await guest.stop();
+    await guest.exited;
+    expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+    await waitUntil('the end of its log', async () => (await readdir(join(dir, 's/logs'))).length === 0);
+  });
+
+  test('a helper that is killed is the end of its guest, and is told', async () => {
+    const driver = await VzDriver.create(await options());
+    const guest = await driver.boot({ id: 'g1', signal: NEVER });
+    await execa('pkill', ['-KILL', '-P', String(process.pid), '-f', `^${program}$`]);
+    expect(await within('its end', guest.exited)).toContain('SIGKILL');
+    await expect(guest.exec(['true'])).rejects.toMatchObject({ code: 'GUEST_GONE' });
+    expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+  });
+
+  test('a guest that ends while it boots: its last words are in the error', async () => {
+    const guest = join(dir, 'dies');
+    await writeFile(guest, '#!/bin/sh\necho "drover: no scratch disk"\nexit 1\n');
+    await chmod(guest, 0o755);
+    const driver = await VzDriver.create(await options('', {}, guest));
+    await expect(driver.boot({ id: 'g1', signal: NEVER })).rejects.toMatchObject({
+      code: 'BOOT_FAILED',
+      message: expect.stringMatching(/^The guest g1 did not boot: .*\n?.*drover: no scratch disk/s),
+    });
+    expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+  });
+
+  test.each([
+    ['unsupported', 'REQUIREMENT_MISSING', /cannot run virtual machines/, /driver to qemu/],
+    [
+      'unentitled',
+      'REQUIREMENT_MISSING',
+      /com\.apple\.security\.virtualization/,
+      /codesign --force --sign -/,
+    ],
+  ])('a Mac that is %s is refused', async (words, code, message, hint) => {
+    await expect(VzDriver.create(await options(words))).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+      hint: expect.stringMatching(hint),
+    });
+  });
+
+  test('without a helper, or an image', async () => {
+    await expect(VzDriver.create({ ...(await options()), helper: join(dir, 'none') })).rejects.toMatchObject({
+      code: 'REQUIREMENT_MISSING',
+      message: `vz-helper is not there: ${join(dir, 'none')}`,
+    });
+    await expect(VzDriver.create(await options('', { image: undefined }))).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining('guest.image is not set'),
+    });
+    await writeManifest('x86_64');
+    await expect(VzDriver.create(await options())).rejects.toMatchObject({ code: 'IMAGE_UNUSABLE' });
+  });
+
+  test('more than this Mac can give', async () => {
+    for (const guest of [{ cores: 5_000 }, { memoryBytes: 2 ** 60 }, { nestedVirtualization: true }]) {
+      await expect(VzDriver.create(await options('', guest))).rejects.toMatchObject({
+        code: 'CONFIG_INVALID',
+      });
+    }
+  });
+
+  test('what an earlier supervisor left behind is removed, and told', async () => {
+    const driver = await VzDriver.create(await options());
+    await execa('mkdir', ['-p', join(dir, 's/guests/g7')]);
+    expect(await driver.reap()).toEqual(['removed the directory of guest g7']);
+    expect(await readdir(join(dir, 's/guests'))).toEqual([]);
+  });
+});
