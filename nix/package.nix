@@ -47,10 +47,9 @@ buildNpmPackage {
 
   # Where the vz driver looks for it.
   makeWrapperArgs = lib.optionals (vz-helper != null) [
-    "--prefix"
-    "PATH"
-    ":"
-    "${vz-helper}/bin"
+    "--set-default"
+    "DROVER_VZ_HELPER"
+    "${vz-helper}/bin/vz-helper"
   ];
 
   # Compiled for this machine, not stripped by buildNpmPackage's default.

@@ -86,9 +86,6 @@ function enabled(configuration: string): string {
   return `{ imports = [ (${configuration}) { services.drover.enable = true; } ]; }`;
 }
 
-/** Keys of guests that only a Mac has. Their values are for the driver of such guests to check. */
-const MAC_KEYS = ['driver', 'guest.rosetta', 'guest.nestedVirtualization'];
-
 /** What Drover itself makes of a configuration file of a host module. @throws ConfigError */
 export function load(settings: Json): Config {
   return parseConfig(JSON.stringify(settings, undefined, 2), 'drover.yaml', {
@@ -113,6 +110,6 @@ export function misunderstood(settings: Json): readonly string[] {
     return [];
   } catch (error) {
     const { problems } = error as { readonly problems: readonly ConfigProblem[] };
-    return problems.map(({ key }) => key).filter((key) => !MAC_KEYS.includes(key));
+    return problems.map(({ key }) => key);
   }
 }
