@@ -15,7 +15,7 @@ export function renderStatus(status: Status): string {
       ['GUEST', 'STATE', 'LEASES', 'BUILDS', 'BOOTED', 'IDLE'],
       ...status.guests.map((guest) => [
         guest.id,
-        guest.state,
+        guest.asleep ? `${guest.state}, asleep` : guest.state,
         String(guest.leases),
         String(guest.builds),
         guest.bootedAt ?? '-',

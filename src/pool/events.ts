@@ -34,6 +34,8 @@ export interface GuestSnapshot {
   readonly startedAt: string;
   readonly bootedAt: string | null;
   readonly idleSeconds: number;
+  /** Since the host's sleep its clock has not been set: it gets no new lease. */
+  readonly asleep: boolean;
   readonly sharedPaths: number;
   readonly consoleLog: string;
 }

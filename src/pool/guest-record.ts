@@ -79,6 +79,7 @@ export class GuestRecord implements GuestView {
       startedAt: new Date(this.startedWall).toISOString(),
       bootedAt: this.bootedWall === undefined ? null : new Date(this.bootedWall).toISOString(),
       idleSeconds: this.leases > 0 || this.state !== 'ready' ? 0 : Math.round((now - this.idleSince) / 1000),
+      asleep: this.asleep,
       sharedPaths: this.leased?.store.sharedPaths ?? 0,
       consoleLog: this.driver.consoleLog(this.id),
     };

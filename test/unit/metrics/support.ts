@@ -15,6 +15,7 @@ export function guestSnapshot(id: string, state: GuestState): GuestSnapshot {
     startedAt: '2025-01-01T00:00:00.000Z',
     bootedAt: null,
     idleSeconds: 0,
+    asleep: false,
     sharedPaths: 0,
     consoleLog: `/state/${id}.log`,
   };
