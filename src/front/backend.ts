@@ -34,6 +34,9 @@ export interface TakenGuest {
   readonly guest: WorkerClient;
 }
 
+/** What a client can have in a guest: what it has put there, or had done; or what was built, which can be built again. */
+type Bond = 'upload' | 'result';
+
 /** A lease, and what hangs on it: the connections, and the reasons to give it up. */
 interface Held {
   readonly lease: Lease;
@@ -57,7 +60,7 @@ export class Backend implements AsyncDisposable {
   /** Another connection to the same guest. */
   #side: WorkerClient | undefined;
   #settings: readonly Uint8Array[] | undefined;
-  #bound = false;
+  #bound: Bond | undefined;
 
   constructor(options: BackendOptions) {
     this.#options = options;
@@ -95,13 +98,18 @@ export class Backend implements AsyncDisposable {
     return this.#guest;
   }
 
-  /** Whether the client has something in this very guest, an upload or a result, so that no other can take its place. */
+  /** Whether the client has something in this very guest, so that no other can simply take its place. */
   get bound(): boolean {
-    return this.#bound;
+    return this.#bound !== undefined;
   }
 
-  bind(): void {
-    this.#bound = true;
+  /** Whether that is nothing but what was built there. */
+  get holdsResultsOnly(): boolean {
+    return this.#bound === 'result';
+  }
+
+  bind(bond: Bond): void {
+    if (this.#bound !== 'upload') this.#bound = bond;
   }
 
   /** The client's SetOptions request, which every guest of this session is told too. */
@@ -150,7 +158,7 @@ export class Backend implements AsyncDisposable {
       const { id, store } = lease.guest;
       if (store.sharesAnyOf(outputs)) {
         lease.retire('conflict');
-        if (this.#bound) throw alreadyThere(id);
+        if (this.bound) throw alreadyThere(id);
         avoid.add(id);
         await this.dropGuest();
         continue;
@@ -158,7 +166,7 @@ export class Backend implements AsyncDisposable {
       try {
         return { lease, guest: await this.#connectGuest() };
       } catch (error) {
-        if (this.#options.gone.aborted || !isLoss(error) || this.#bound) throw error;
+        if (this.#options.gone.aborted || !isLoss(error) || this.bound) throw error;
         this.#options.log.warn({ guest: id, err: error }, 'a guest cannot be reached; taking another one');
         avoid.add(id);
         await this.dropGuest('lost');
@@ -212,6 +220,7 @@ export class Backend implements AsyncDisposable {
     this.#guest = undefined;
     this.#side = undefined;
     this.#held = undefined;
+    this.#bound = undefined;
     if (retire !== undefined) held?.lease.retire(retire);
     await held?.release();
   }

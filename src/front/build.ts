@@ -1,7 +1,7 @@
 import type { Inputs } from '../guest/provision.js';
 import type { Clock } from '../lib/clock.js';
 import type { Emitter } from '../lib/emitter.js';
-import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
+import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { humanBytes } from '../lib/human.js';
 import { isSuccess, type BuildResult } from '../protocol/build-result.js';
@@ -11,21 +11,12 @@ import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '..
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../protocol/stderr.js';
 import type { Backend } from './backend.js';
 import type { FrontEvent } from './events.js';
+import { howLost, MAX_REPLAYS } from './loss.js';
 import { outputPaths } from './requests.js';
+import type { Results } from './results.js';
 import { refusal } from './served.js';
 import { Tap } from './tap.js';
 
-/** How often a build is started again because its guest was lost. */
-const MAX_REPLAYS = 2;
-/** How long a guest that misbehaves is given to turn out to be gone, in milliseconds. */
-const LOSS_GRACE_MS = 1_000;
-/** Failures that come from a guest's end, or from one that is no good any more. */
-const LOSS_CODES: ReadonlySet<string> = new Set([
-  'GUEST_GONE',
-  'GUEST_AGENT_FAILED',
-  'GUEST_EXEC_FAILED',
-  'PROGRAM_FAILED',
-]);
 /** Less free scratch than this makes "no space left" the likely cause of a failure, in bytes. */
 const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
 
@@ -37,6 +28,8 @@ export interface BuildProgress {
 export interface BuildContext {
   readonly client: Channel;
   readonly backend: Backend;
+  /** Of this session, so far. */
+  readonly results: Results;
   /** Nix systems that are built here now. */
   readonly systems: () => readonly string[];
   readonly clock: Clock;
@@ -45,8 +38,19 @@ export interface BuildContext {
   readonly progress: BuildProgress;
 }
 
+/** A build as it is asked of a guest. */
+interface Build {
+  readonly request: BuildDerivation;
+  readonly raw: readonly Uint8Array[];
+  readonly inputs: Promise<Inputs>;
+}
+
+/** What becomes of the bytes for the client. */
+type Write = (bytes: Uint8Array) => Promise<void>;
+
 /**
- * One BuildDerivation, from its request to the end of its response. Afterwards the session is bound to the guest that built it.
+ * One BuildDerivation, from its request to the end of its response. Afterwards the session is bound to the guest that
+ * built it; `results` knows how to do without that one.
  *
  * A guest that is lost before its result is replaced, twice at most, and the request sent again: everything that it
  * needs is the request itself and inputs from the host's store. That is not so where the client has uploaded paths into
@@ -57,7 +61,7 @@ export async function forwardBuild(
   raw: readonly Uint8Array[],
   context: BuildContext,
 ): Promise<void> {
-  const { backend, clock, events, client } = context;
+  const { backend, clock, events, client, results } = context;
   const startedAt = clock.now();
   const finish = (result: string): void => {
     events.emit({
@@ -73,7 +77,7 @@ export async function forwardBuild(
   const inputs = backend.lookUp(request.derivation.inputSources);
   // Awaited once a guest is there; until then a failure has nobody to go to.
   inputs.catch(() => undefined);
-  const avoid = new Set<string>();
+  const build = { request, raw, inputs };
   const tap = new Tap({
     onLogLine: () => {
       events.emit({ type: 'log-line' });
@@ -84,8 +88,9 @@ export async function forwardBuild(
   });
   for (let losses = 0; ;) {
     try {
-      const result = await attempt(request, raw, inputs, avoid, tap, context);
-      backend.bind();
+      const result = await attempt(build, tap, context, (bytes) => client.write(bytes));
+      backend.bind('result');
+      results.add(() => attempt(build, undefined, context, () => Promise.resolve()));
       finish(result?.status ?? 'Error');
       return;
     } catch (error) {
@@ -94,12 +99,7 @@ export async function forwardBuild(
         throw error;
       }
       const guest = backend.lease?.guest.id;
-      if (errorCode(error) === 'GUEST_CONFLICT' && guest !== undefined && !bound) {
-        avoid.add(guest);
-        await backend.dropGuest('conflict');
-        continue;
-      }
-      const loss = await howLost(error, context);
+      const loss = await howLost(error, backend, clock);
       if (loss === undefined || guest === undefined) {
         finish('Error');
         throw error;
@@ -124,20 +124,44 @@ export async function forwardBuild(
   }
 }
 
+/** Builds in the session's guest, or in the first one that can. */
 async function attempt(
-  { drvPath: derivation, derivation: { outputs, platform } }: BuildDerivation,
-  raw: readonly Uint8Array[],
-  inputs: Promise<Inputs>,
-  avoid: Set<string>,
-  tap: Tap,
+  build: Build,
+  tap: Tap | undefined,
   context: BuildContext,
+  write: Write,
 ): Promise<BuildResult | undefined> {
-  const { backend, client } = context;
+  const { backend } = context;
+  const avoid = new Set<string>();
+  for (;;) {
+    try {
+      return await attemptIn(avoid, build, tap, context, write);
+    } catch (error) {
+      const guest = backend.lease?.guest.id;
+      if (errorCode(error) !== 'GUEST_CONFLICT' || guest === undefined || backend.bound) throw error;
+      avoid.add(guest);
+      await backend.dropGuest('conflict');
+    }
+  }
+}
+
+async function attemptIn(
+  avoid: Set<string>,
+  { request, raw, inputs }: Build,
+  tap: Tap | undefined,
+  context: BuildContext,
+  write: Write,
+): Promise<BuildResult | undefined> {
+  const { backend } = context;
+  const {
+    drvPath: derivation,
+    derivation: { outputs, platform },
+  } = request;
   const { lease, guest } = await backend.takeGuest(outputPaths(outputs), avoid);
   // A guest's boot may have shown that it is not built here after all.
   const refused = refusal(platform, context.systems());
   if (refused !== undefined) {
-    await client.write(encodeErrorFrame(refused));
+    await write(encodeErrorFrame(refused));
     return undefined;
   }
   context.progress.guest = lease.guest.id;
@@ -148,8 +172,8 @@ async function attempt(
     // When the client leaves, this connection is closed; the guest's daemon then stops the build.
     const { value: frame, raw: bytes } = await guest.channel.receive(decodeStderrFrame());
     if (frame.kind !== 'last') {
-      for (const part of bytes) await client.write(part);
-      tap.observe(frame);
+      for (const part of bytes) await write(part);
+      tap?.observe(frame);
       if (frame.kind === 'error') return undefined;
       continue;
     }
@@ -157,9 +181,9 @@ async function attempt(
       decodeBuildDerivationResponse(guest.version),
     );
     const explained = isSuccess(value.status) ? undefined : await explainFailure(value, context);
-    for (const part of bytes) await client.write(part);
-    if (explained !== undefined) await client.write(encodeBuildDerivationResponse(explained, guest.version));
-    else for (const part of response) await client.write(part);
+    for (const part of bytes) await write(part);
+    if (explained !== undefined) await write(encodeBuildDerivationResponse(explained, guest.version));
+    else for (const part of response) await write(part);
     return value;
   }
 }
@@ -180,34 +204,6 @@ async function explainFailure(
     ...result,
     errorMessage: `${result.errorMessage}\ndrover: the guest's scratch${size} is full; raise guest.scratchSize in Drover's configuration`,
   };
-}
-
-/** How the guest was lost, in words, if that is what `error` comes from. */
-async function howLost(error: unknown, { backend, clock }: BuildContext): Promise<string | undefined> {
-  const lost = backend.lease?.guest.lost;
-  if (lost === undefined) return undefined;
-  const hungUp = backend.guest?.channel.gone.aborted === true;
-  const disobedient = LOSS_CODES.has(errorCode(error) ?? '');
-  if (!lost.aborted && (hungUp || disobedient)) {
-    // The end of a connection is seen before the end of the guest.
-    await abortedWithin(lost, clock, LOSS_GRACE_MS);
-  }
-  if (lost.aborted) return errorMessage(lost.reason);
-  const id = backend.lease?.guest.id ?? '';
-  if (disobedient) return `the guest ${id} does not do as it is told: ${errorMessage(error)}`;
-  return hungUp ? `the nix-daemon of the guest ${id} ended` : undefined;
-}
-
-async function abortedWithin(signal: AbortSignal, clock: Clock, timeoutMs: number): Promise<void> {
-  let settle = (): void => undefined;
-  const settled = new Promise<void>((resolve) => {
-    settle = resolve;
-  });
-  signal.addEventListener('abort', settle, { once: true });
-  const cancel = clock.after(timeoutMs, settle);
-  await settled;
-  cancel();
-  signal.removeEventListener('abort', settle);
 }
 
 async function announceReplay(client: Channel, tap: Tap, text: string): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Channel } from '../protocol/channel.js';
-import { Op } from '../protocol/operations.js';
+import { decodeNarFromPath, Op } from '../protocol/operations.js';
 import { decodeAddToStoreResponse } from '../protocol/responses.js';
 import type { StorePath } from '../protocol/store-path.js';
 import {
@@ -12,14 +12,16 @@ import {
 } from '../protocol/uploads.js';
 import type { ProtocolVersion } from '../protocol/version.js';
 import type { Backend } from './backend.js';
-import { capture, encodeOp, relayBytes, relayNar, relayResponse, writeAll } from './relay.js';
+import { capture, encodeOp, NarRelay, relayBytes, relayResponse, writeAll } from './relay.js';
 import { forwardedRequest } from './requests.js';
+import type { Results } from './results.js';
 import { FramedInput } from './upload.js';
 
 /** What the guest needs in order to answer for this session. */
 export interface ForwardContext {
   readonly client: Channel;
   readonly backend: Backend;
+  readonly results: Results;
   /** Of the client's connection and of the guest's. */
   readonly version: ProtocolVersion;
 }
@@ -103,22 +105,37 @@ export async function forwardRequest(op: number, context: ForwardContext): Promi
   const { roots, missing } = await backend.lookUpBuild(mentions.derivations);
   const guest = await bindGuest(missing, backend);
   await backend.provisionMentioned([...mentions.paths, ...roots]);
-  const narSize = known.response === 'nar' ? await narSizeOf(mentions.paths, backend) : undefined;
   await writeAll(guest, raw);
-  if (known.response === 'nar') return await relayNar(guest, client, narSize);
   await relayResponse(guest, client, known.response(version));
   return true;
 }
 
 async function bindGuest(outputs: readonly StorePath[], backend: Backend): Promise<Channel> {
   const { guest } = await backend.takeGuest(outputs);
-  backend.bind();
+  backend.bind('upload');
   return guest.channel;
 }
 
-async function narSizeOf(paths: readonly StorePath[], backend: Backend): Promise<number | undefined> {
-  const [info] = (await backend.guest?.queryPathInfos(paths)) ?? [];
-  return info?.narSize;
+/**
+ * NarFromPath. A result's way to the client survives the end of the guest that it comes from.
+ * @returns whether the session goes on
+ */
+export async function forwardNar({ client, backend, results, version }: ForwardContext): Promise<boolean> {
+  const { value: path, raw } = await capture(client, Op.NarFromPath, decodeNarFromPath(version));
+  const relay = new NarRelay(client);
+  try {
+    return await results.outlive(async () => {
+      const { guest } = await backend.takeGuest([]);
+      await backend.provisionMentioned([path]);
+      const [info] = await guest.queryPathInfos([path]);
+      if (info !== undefined) results.noteTold(path, info);
+      await writeAll(guest.channel, raw);
+      return await relay.from(guest.channel, info?.narSize);
+    });
+  } catch (error) {
+    relay.cut();
+    throw error;
+  }
 }
 
 /**

@@ -40,27 +40,46 @@ export async function relayResponse(
 }
 
 /**
- * Passes log frames on, then a NAR, which nothing but its size tells the end of. When the guest is lost in the middle
- * of it, the client's connection is cut: an error frame would be taken for a part of the NAR.
- * @returns whether the session goes on: without a size the rest of it was passed on as mere bytes
+ * A NAR on its way to the client, after log frames. Nothing but its size tells the end of it. When the guest is lost in the
+ * middle, another one that has the same path can go on.
  */
-export async function relayNar(
-  guest: Channel,
-  client: Channel,
-  narSize: number | undefined,
-): Promise<boolean> {
-  const last = await relayFrames(guest, client);
-  if (last === undefined) return true;
-  await writeAll(client, last);
-  if (narSize === undefined || narSize === 0) {
-    await relayBytes(guest, client);
-    return false;
+export class NarRelay {
+  readonly #client: Channel;
+  /** Bytes of the NAR that the client has been sent; undefined until it knows that one follows. */
+  #sent: number | undefined;
+
+  constructor(client: Channel) {
+    this.#client = client;
   }
-  if ((await guest.relayTo(client, narSize)) === narSize) return true;
-  client.destroy();
-  throw new DroverError('GUEST_LOST', 'The guest was lost while it sent a path', {
-    hint: 'Start the build again.',
-  });
+
+  /**
+   * Relays what this guest answers, from where the last one stopped.
+   * @returns whether the session goes on: without a size the rest of it was passed on as mere bytes
+   * @throws DroverError `GUEST_LOST` when it ends too early
+   */
+  async from(guest: Channel, narSize: number | undefined): Promise<boolean> {
+    const last = await relayFrames(guest, this.#sent === undefined ? this.#client : undefined);
+    if (last === undefined) return true;
+    if (this.#sent === undefined) {
+      await writeAll(this.#client, last);
+      this.#sent = 0;
+    }
+    if (narSize === undefined || narSize === 0) {
+      await relayBytes(guest, this.#client);
+      return false;
+    }
+    await guest.skip(this.#sent);
+    this.#sent += await guest.relayTo(this.#client, narSize - this.#sent);
+    if (this.#sent === narSize) return true;
+    throw new DroverError('GUEST_LOST', 'The guest was lost while it sent a path', {
+      hint: 'Start the build again.',
+    });
+  }
+
+  /** Cuts the client's connection if a NAR has begun: it would take an error frame for a part of it. */
+  cut(): void {
+    if (this.#sent !== undefined) this.#client.destroy();
+  }
 }
 
 /** Both ways, until either side ends. */
@@ -73,12 +92,21 @@ export async function relayBytes(guest: Channel, client: Channel): Promise<void>
   await guest.relayTo(client);
 }
 
-/** @returns the bytes of the last frame if a response follows, not an error; they are not passed on yet */
-async function relayFrames(guest: Channel, client: Channel): Promise<readonly Uint8Array[] | undefined> {
+/**
+ * @param client gets the frames; undefined where it expects none any more
+ * @returns the bytes of the last frame if a response follows, not an error; they are not passed on yet
+ * @throws DroverError `GUEST_REFUSED` for an error that the client cannot be told
+ */
+async function relayFrames(
+  guest: Channel,
+  client: Channel | undefined,
+): Promise<readonly Uint8Array[] | undefined> {
   for (;;) {
     const { value: frame, raw } = await guest.receive(decodeStderrFrame());
     if (frame.kind === 'last') return raw;
-    await writeAll(client, raw);
-    if (frame.kind === 'error') return undefined;
+    if (client !== undefined) await writeAll(client, raw);
+    if (frame.kind !== 'error') continue;
+    if (client === undefined) throw new DroverError('GUEST_REFUSED', frame.error.message);
+    return undefined;
   }
 }

@@ -5,7 +5,6 @@ import {
   decodeBuildPaths,
   decodeBuildPathsWithResults,
   decodeEnsurePath,
-  decodeNarFromPath,
   decodeQueryDerivationOutputMap,
   decodeQueryMissing,
   Op,
@@ -30,8 +29,8 @@ export interface Mentions {
 /** A request that the guest answers, whose end and whose response's end are known. */
 interface ForwardedRequest {
   request(version: ProtocolVersion): Decoder<Mentions>;
-  /** What follows the last log frame; a NAR has no end that could be decoded. */
-  readonly response: ((version: ProtocolVersion) => Decoder<unknown>) | 'nar';
+  /** What follows the last log frame. */
+  response(version: ProtocolVersion): Decoder<unknown>;
 }
 
 function* path(decoder: Decoder<StorePath>): Decoder<Mentions> {
@@ -57,7 +56,6 @@ function* targetsOf(decoder: Decoder<{ readonly targets: readonly DerivedPath[] 
 
 const FORWARDED: ReadonlyMap<number, ForwardedRequest> = new Map<number, ForwardedRequest>([
   [Op.EnsurePath, { request: (version) => path(decodeEnsurePath(version)), response: decodeDoneResponse }],
-  [Op.NarFromPath, { request: (version) => path(decodeNarFromPath(version)), response: 'nar' }],
   [
     Op.QueryDerivationOutputMap,
     {

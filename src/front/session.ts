@@ -28,8 +28,9 @@ import type { Conversation } from '../protocol/wire.js';
 import { Backend, type BackendOptions } from './backend.js';
 import { forwardBuild, type BuildProgress } from './build.js';
 import type { BuildSnapshot, DoorName } from './events.js';
-import { forwardRequest, forwardUpload, forwardUploads, type ForwardContext } from './forward.js';
+import { forwardNar, forwardRequest, forwardUpload, forwardUploads, type ForwardContext } from './forward.js';
 import { capture } from './relay.js';
+import { Results } from './results.js';
 import { refusal } from './served.js';
 
 const LAST = encodeStderrFrame({ kind: 'last' });
@@ -114,9 +115,11 @@ export class Session {
       version: this.#version,
       gone: this.#channel.gone,
     });
+    const results = new Results({ ...this.#options, backend, gone: this.#channel.gone });
+    const context = { client: this.#channel, backend, results, version: this.#version };
     try {
       while (await this.#channel.waitForInput()) {
-        if (!(await this.#serve(await this.#receive(decodeOp()), backend))) return;
+        if (!(await this.#serve(await this.#receive(decodeOp()), context))) return;
       }
     } catch (error) {
       throw explained(error, backend);
@@ -137,7 +140,8 @@ export class Session {
   }
 
   /** @returns whether the session goes on */
-  async #serve(op: number, backend: Backend): Promise<boolean> {
+  async #serve(op: number, context: ForwardContext): Promise<boolean> {
+    const { backend, results } = context;
     switch (op) {
       case Op.SetOptions: {
         const request = await this.#capture(op, decodeSetOptions(this.#version));
@@ -147,17 +151,20 @@ export class Session {
       }
       case Op.IsValidPath: {
         const path = await this.#receive(decodeIsValidPath(this.#version));
-        await this.#answer(encodeBoolResponse((await this.#validPaths([path], false, backend)).length > 0));
+        await this.#answer(encodeBoolResponse((await this.#validPaths([path], false, context)).length > 0));
         return true;
       }
       case Op.QueryValidPaths: {
         const { paths, substitute } = await this.#receive(decodeQueryValidPaths(this.#version));
-        await this.#answer(encodeStorePathsResponse(await this.#validPaths(paths, substitute, backend)));
+        await this.#answer(encodeStorePathsResponse(await this.#validPaths(paths, substitute, context)));
         return true;
       }
       case Op.QueryPathInfo: {
         const path = await this.#receive(decodeQueryPathInfo(this.#version));
-        const [theirs] = (await backend.guest?.queryPathInfos([path])) ?? [];
+        const [theirs] = await results.outlive(
+          async () => (await backend.guest?.queryPathInfos([path])) ?? [],
+        );
+        if (theirs !== undefined) results.noteTold(path, theirs);
         const [ours] = theirs === undefined ? await (await backend.host()).queryPathInfos([path]) : [];
         await this.#answer(encodePathInfoResponse(theirs ?? ours, this.#version));
         return true;
@@ -169,17 +176,19 @@ export class Session {
         return true;
       }
       case Op.BuildDerivation:
-        await this.#serveBuild(op, backend);
+        await this.#serveBuild(op, context);
         return true;
       case Op.AddToStore:
       case Op.AddToStoreNar:
-        await forwardUpload(op, this.#forwarding(backend));
+        await forwardUpload(op, context);
         return true;
       case Op.AddMultipleToStore:
-        if (!(await forwardUploads(this.#forwarding(backend)))) await this.#answer();
+        if (!(await forwardUploads(context))) await this.#answer();
         return true;
+      case Op.NarFromPath:
+        return await forwardNar(context);
       default:
-        return await forwardRequest(op, this.#forwarding(backend));
+        return await forwardRequest(op, context);
     }
   }
 
@@ -187,15 +196,15 @@ export class Session {
   async #validPaths(
     paths: readonly StorePath[],
     substitute: boolean,
-    backend: Backend,
+    { backend, results }: ForwardContext,
   ): Promise<StorePath[]> {
     if (paths.length === 0) return [];
     const onHost = await (await backend.host()).queryValidPaths(paths, substitute);
-    const inGuest = (await backend.guest?.queryValidPaths(paths)) ?? [];
+    const inGuest = await results.outlive(async () => (await backend.guest?.queryValidPaths(paths)) ?? []);
     return [...new Set([...onHost, ...inGuest])].sort();
   }
 
-  async #serveBuild(op: number, backend: Backend): Promise<void> {
+  async #serveBuild(op: number, { backend, results }: ForwardContext): Promise<void> {
     const { value, raw } = await this.#capture(op, decodeBuildDerivation(this.#version));
     const { clock, events, log, systems } = this.#options;
     const { platform } = value.derivation;
@@ -216,6 +225,7 @@ export class Session {
       await forwardBuild(value, raw, {
         client: this.#channel,
         backend,
+        results,
         systems,
         clock,
         events,
@@ -225,10 +235,6 @@ export class Session {
     } finally {
       this.#build = undefined;
     }
-  }
-
-  #forwarding(backend: Backend): ForwardContext {
-    return { client: this.#channel, backend, version: this.#version };
   }
 
   async #answer(response?: Uint8Array): Promise<void> {

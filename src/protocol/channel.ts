@@ -160,6 +160,15 @@ export class Channel {
     return this.#queue.length > 0 || (await this.#waitForMore()) ? this.#take(maxBytes) : [];
   }
 
+  /** Throws that many bytes away. @throws as `run` */
+  async skip(bytes: number): Promise<void> {
+    for (let left = bytes; left > 0;) {
+      const parts = await this.readSome(left);
+      if (parts.length === 0) throw this.#cut('closed the connection in the middle of a message');
+      for (const part of parts) left -= part.length;
+    }
+  }
+
   /** Makes whoever reads fail with `error`. The peer can still be told why. */
   interrupt(error: Error): void {
     this.#interruption ??= error;

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import { expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
 import { startDrover, type Drover } from '../support/drover.js';
 import { expectNoRemains, guestInit, guestProcesses } from '../support/guests.js';
@@ -74,6 +75,32 @@ describeE2e('a guest that is lost in the middle of a build', ['modern Nix'], () 
       await waitUntil('the end of the lost guest', async () =>
         (await drover.status()).guests.every(({ id }) => id !== 'g1'),
       );
+    },
+  );
+
+  test.each([
+    { version: 'debian', door: 'socket' },
+    { version: 'modern', door: 'ssh' },
+  ] as const)(
+    'while its output is copied ($version Nix, $door door): it is built again, and all of it arrives',
+    async ({ version, door }) => {
+      await using drover = await startDrover({ nix: NIX_DIRS[version] });
+      await using host = await nixHost({ version, door, drover });
+      const client = host.startBuild(
+        host.derivation('large', 'seq 1 20000000 > $out'), // 169 MB, of which no two lines are alike
+      );
+      await client.waitForOutput('copying path');
+      client.signalGroup('SIGSTOP'); // what is on its way stays there
+      await killGuest(drover, 'g1');
+      client.signalGroup('SIGCONT');
+
+      const { stdout } = succeeded(await client.ended);
+      const { stdout: lines } = await execa('wc', ['-l', stdout.trim()]);
+      expect(lines).toMatch(/^20000000 /);
+      const { stdout: last } = await execa('tail', ['-n', '1', stdout.trim()]);
+      expect(last).toBe('20000000');
+      expect((await drover.status()).totals).toMatchObject({ builds: 1, failedBuilds: 0, replayedBuilds: 1 });
+      succeeded(await host.run('nix-store', ['--verify-path', stdout.trim()]));
     },
   );
 

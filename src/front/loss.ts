@@ -1,0 +1,43 @@
+import type { Clock } from '../lib/clock.js';
+import { errorCode, errorMessage } from '../lib/errors.js';
+import type { Backend } from './backend.js';
+
+/** How often a build is started again because its guest was lost. */
+export const MAX_REPLAYS = 2;
+/** How long a guest that misbehaves is given to turn out to be gone, in milliseconds. */
+const LOSS_GRACE_MS = 1_000;
+/** Failures that come from a guest's end, or from one that is no good any more. */
+const LOSS_CODES: ReadonlySet<string> = new Set([
+  'GUEST_GONE',
+  'GUEST_AGENT_FAILED',
+  'GUEST_EXEC_FAILED',
+  'PROGRAM_FAILED',
+]);
+
+/** How the guest of a session was lost, in words, if that is what `error` comes from. */
+export async function howLost(error: unknown, backend: Backend, clock: Clock): Promise<string | undefined> {
+  const lost = backend.lease?.guest.lost;
+  if (lost === undefined) return undefined;
+  const hungUp = backend.guest?.channel.gone.aborted === true;
+  const disobedient = LOSS_CODES.has(errorCode(error) ?? '');
+  if (!lost.aborted && (hungUp || disobedient)) {
+    // The end of a connection is seen before the end of the guest.
+    await abortedWithin(lost, clock, LOSS_GRACE_MS);
+  }
+  if (lost.aborted) return errorMessage(lost.reason);
+  const id = backend.lease?.guest.id ?? '';
+  if (disobedient) return `the guest ${id} does not do as it is told: ${errorMessage(error)}`;
+  return hungUp ? `the nix-daemon of the guest ${id} ended` : undefined;
+}
+
+async function abortedWithin(signal: AbortSignal, clock: Clock, timeoutMs: number): Promise<void> {
+  let settle = (): void => undefined;
+  const settled = new Promise<void>((resolve) => {
+    settle = resolve;
+  });
+  signal.addEventListener('abort', settle, { once: true });
+  const cancel = clock.after(timeoutMs, settle);
+  await settled;
+  cancel();
+  signal.removeEventListener('abort', settle);
+}

@@ -1,0 +1,177 @@
+import { describe, expect, test } from '@jest/globals';
+
+import {
+  decodeBuildDerivation,
+  encodeIsValidPath,
+  encodeNarFromPath,
+  encodeQueryPathInfo,
+  Op,
+} from '../../../src/protocol/operations.js';
+import {
+  decodeBuildDerivationResponse,
+  decodePathInfoResponse,
+  encodeBuildDerivationResponse,
+} from '../../../src/protocol/responses.js';
+import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
+import { buildRequest } from '../../support/build-request.js';
+import { settled } from '../../support/fake-clock.js';
+import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { LAST, pathInfo, storePath, VERSION, type Handler } from '../../support/scripted-daemon.js';
+
+const OUTPUT = storePath('output');
+/** No two places in it look alike. */
+const NAR = Buffer.from(Array.from({ length: 40_000 }, (_, at) => String(at).padStart(8)).join(''));
+const INFO = pathInfo(OUTPUT, { narSize: NAR.length });
+const LOG_LINE = encodeStderrFrame({ kind: 'next', text: 'building\n' });
+
+/** A guest whose build makes OUTPUT, as `info` has it. */
+function guestThatBuilds(
+  id: string,
+  { info = INFO, status = 'Built' } = {},
+): BenchGuest {
+  const guest = new BenchGuest(id);
+  guest.daemon.handlers.set(Op.BuildDerivation, async (daemon, version) => {
+    await daemon.run(decodeBuildDerivation(version));
+    if (status === 'Built') guest.daemon.paths.set(OUTPUT, { info, nar: NAR });
+    const result = {
+      status,
+      errorMessage: status === 'Built' ? '' : 'it does not build any more',
+      timesBuilt: 1,
+      isNonDeterministic: false,
+      startTime: 0,
+      stopTime: 0,
+      builtOutputs: [],
+    };
+    await daemon.write(Buffer.concat([LOG_LINE, LAST, encodeBuildDerivationResponse(result, VERSION)]));
+  });
+  return guest;
+}
+
+/** Sends this much of a NAR, and is lost. */
+function losesItself(guest: BenchGuest, bytes: number): Handler {
+  return async (daemon) => {
+    await daemon.readSome();
+    await daemon.write(Buffer.concat([LAST, NAR.subarray(0, bytes)]));
+    await settled();
+    guest.lose();
+  };
+}
+
+function benchWith(...guests: BenchGuest[]): FrontBench {
+  const bench = new FrontBench();
+  const left = [...guests];
+  bench.leaser.next = () => {
+    const guest = left.shift();
+    if (guest === undefined) throw new Error('no guest is left');
+    return guest;
+  };
+  return bench;
+}
+
+/** A client that has been told that OUTPUT is built. */
+async function built(bench: FrontBench): Promise<Awaited<ReturnType<FrontBench['client']>>> {
+  const connection = await bench.client();
+  await connection.channel.write(buildRequest());
+  expect(await outcome(connection.channel)).toBeUndefined();
+  await connection.channel.run(decodeBuildDerivationResponse(VERSION));
+  return connection;
+}
+
+type Client = Awaited<ReturnType<typeof built>>['channel'];
+
+async function askInfo(channel: Client): Promise<string | undefined> {
+  await channel.write(encodeQueryPathInfo(OUTPUT));
+  const error = await outcome(channel);
+  if (error !== undefined) return error;
+  return (await channel.run(decodePathInfoResponse(VERSION)))?.narHash;
+}
+
+/** All that comes of a NAR. */
+async function fetchNar(channel: Client): Promise<Buffer> {
+  await channel.write(encodeNarFromPath(OUTPUT));
+  expect(await outcome(channel)).toBeUndefined();
+  const parts: Uint8Array[] = [];
+  for (let left = NAR.length; left > 0;) {
+    const some = await channel.readSome(left);
+    if (some.length === 0) break;
+    for (const part of some) {
+      parts.push(part);
+      left -= part.length;
+    }
+  }
+  return Buffer.concat(parts);
+}
+
+describe('when a guest is lost that holds a result', () => {
+  test('before the client asks for it, it is built again and the client does not notice', async () => {
+    const [first, second] = [guestThatBuilds('g1'), guestThatBuilds('g2')];
+    const bench = benchWith(first, second);
+    const { channel, stream, served } = await built(bench);
+    first.lose();
+    expect(await askInfo(channel)).toBe(INFO.narHash);
+    expect(await fetchNar(channel)).toEqual(NAR);
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
+    expect(bench.events.filter(({ type }) => type === 'build-replayed')).toHaveLength(1);
+    expect(bench.events.filter(({ type }) => type === 'build-finished')).toHaveLength(1);
+    stream.destroy();
+    await served;
+    expect(bench.leaser.held).toBe(0);
+  });
+
+  test('in the middle of sending it, the client gets the rest from another one', async () => {
+    const guests = [guestThatBuilds('g1'), guestThatBuilds('g2'), guestThatBuilds('g3')] as const;
+    guests[0].daemon.handlers.set(Op.NarFromPath, losesItself(guests[0], 100_000));
+    // It is lost before it has sent as much as the first one.
+    guests[1].daemon.handlers.set(Op.NarFromPath, losesItself(guests[1], 50_000));
+    const bench = benchWith(...guests);
+    const { channel } = await built(bench);
+    expect(await askInfo(channel)).toBe(INFO.narHash);
+    expect(await fetchNar(channel)).toEqual(NAR);
+    // The session goes on.
+    await channel.write(encodeIsValidPath(OUTPUT));
+    expect(await outcome(channel)).toBeUndefined();
+  });
+
+  test('and another one makes something else of it, the client is told', async () => {
+    const first = guestThatBuilds('g1');
+    const bench = benchWith(first, guestThatBuilds('g2', { info: { ...INFO, narHash: 'b'.repeat(64) } }));
+    const { channel } = await built(bench);
+    await askInfo(channel);
+    first.lose();
+    expect(await askInfo(channel)).toContain(
+      `g1 was lost: unplugged; built again, ${OUTPUT} came out differently`,
+    );
+  });
+
+  test('and another one makes something else of it in the middle of sending it, the client is cut off', async () => {
+    const first = guestThatBuilds('g1');
+    first.daemon.handlers.set(Op.NarFromPath, losesItself(first, 100_000));
+    const bench = benchWith(first, guestThatBuilds('g2', { info: { ...INFO, narHash: 'b'.repeat(64) } }));
+    const { channel, served } = await built(bench);
+    expect(await fetchNar(channel)).toEqual(NAR.subarray(0, 100_000));
+    await served;
+    expect(bench.leaser.held).toBe(0);
+  });
+
+  test('and it cannot be built again, the client is told why', async () => {
+    const first = guestThatBuilds('g1');
+    const bench = benchWith(first, guestThatBuilds('g2', { status: 'MiscFailure' }));
+    const { channel } = await built(bench);
+    first.lose();
+    expect(await askInfo(channel)).toContain('building again failed: it does not build any more');
+  });
+
+  test('and so are all others, the client is told in the end', async () => {
+    const guests = ['g1', 'g2', 'g3'].map((id) => guestThatBuilds(id));
+    for (const guest of guests.slice(1)) {
+      guest.daemon.handlers.set(Op.BuildDerivation, () => {
+        guest.lose();
+        return Promise.resolve();
+      });
+    }
+    const bench = benchWith(...guests);
+    const { channel } = await built(bench);
+    guests[0]?.lose();
+    expect(await askInfo(channel)).toContain('g3 was lost: unplugged');
+  });
+});
