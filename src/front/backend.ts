@@ -9,6 +9,7 @@ import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Lease, Leaser } from '../pool/lease.js';
 import type { Channel } from '../protocol/channel.js';
+import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
 import { unlessAborted } from './abortable.js';
@@ -124,6 +125,22 @@ export class Backend implements AsyncDisposable {
     // What refers to nothing needs no connection to the host's store.
     if (roots.length === 0) return { infos: new Map(), unshareable: new Set() };
     return await lookUpInputs(await this.host(), roots, this.#options.caseHack);
+  }
+
+  /** What the guest, if there is one, knows of a path that it has built itself or was sent by the client. */
+  async ownInfo(path: StorePath): Promise<PathInfo | undefined> {
+    if (this.lease?.guest.store.sharesAnyOf([path]) === true) return undefined;
+    const [info] = (await this.#guest?.queryPathInfos([path])) ?? [];
+    return info;
+  }
+
+  /** Bytes of the path's NAR, where it is valid on the host. It is pinned then. */
+  async hostNarSize(path: StorePath): Promise<number | undefined> {
+    const host = await this.host();
+    await host.addTempRoots([path]);
+    const [info] = await host.queryPathInfos([path]);
+    // Nix has not always noted the size: then only the guest knows it.
+    return info?.narSize === 0 ? undefined : info?.narSize;
   }
 
   /**

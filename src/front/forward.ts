@@ -12,7 +12,7 @@ import {
 } from '../protocol/uploads.js';
 import type { ProtocolVersion } from '../protocol/version.js';
 import type { Backend } from './backend.js';
-import { capture, encodeOp, NarRelay, relayBytes, relayResponse, writeAll } from './relay.js';
+import { capture, encodeOp, NarRelay, relayBytes, relayResponse, sendNar, writeAll } from './relay.js';
 import { forwardedRequest } from './requests.js';
 import type { Results } from './results.js';
 import { FramedInput } from './upload.js';
@@ -89,6 +89,36 @@ export async function forwardUploads({ client, backend, version }: ForwardContex
 }
 
 /**
+ * NarFromPath: what the guest has built or was sent comes from there, and all else from the host's store if it has it,
+ * which takes no guest. A result's way to the client survives the end of its guest.
+ * @returns whether the session goes on
+ */
+export async function forwardNar({ client, backend, results, version }: ForwardContext): Promise<boolean> {
+  const { value: path, raw } = await capture(client, Op.NarFromPath, decodeNarFromPath(version));
+  const relay = new NarRelay(client);
+  try {
+    return await results.outlive(async () => {
+      const own = await backend.ownInfo(path);
+      if (own === undefined) {
+        const narSize = await backend.hostNarSize(path);
+        if (narSize !== undefined) {
+          await sendNar((await backend.host()).narFromPath(path, narSize), client);
+          return true;
+        }
+      }
+      const { guest } = await backend.takeGuest([]);
+      if (own === undefined) await backend.provisionMentioned([path]);
+      else results.noteTold(path, own);
+      await writeAll(guest.channel, raw);
+      return await relay.from(guest.channel, own?.narSize);
+    });
+  } catch (error) {
+    relay.cut();
+    throw error;
+  }
+}
+
+/**
  * Everything else is the guest's: passed on, or, when its end is not known, the rest of the session with it.
  * @returns whether the session goes on
  */
@@ -114,28 +144,6 @@ async function bindGuest(outputs: readonly StorePath[], backend: Backend): Promi
   const { guest } = await backend.takeGuest(outputs);
   backend.bind('upload');
   return guest.channel;
-}
-
-/**
- * NarFromPath. A result's way to the client survives the end of the guest that it comes from.
- * @returns whether the session goes on
- */
-export async function forwardNar({ client, backend, results, version }: ForwardContext): Promise<boolean> {
-  const { value: path, raw } = await capture(client, Op.NarFromPath, decodeNarFromPath(version));
-  const relay = new NarRelay(client);
-  try {
-    return await results.outlive(async () => {
-      const { guest } = await backend.takeGuest([]);
-      await backend.provisionMentioned([path]);
-      const [info] = await guest.queryPathInfos([path]);
-      if (info !== undefined) results.noteTold(path, info);
-      await writeAll(guest.channel, raw);
-      return await relay.from(guest.channel, info?.narSize);
-    });
-  } catch (error) {
-    relay.cut();
-    throw error;
-  }
 }
 
 /**

@@ -1,6 +1,6 @@
 import { DroverError } from '../lib/errors.js';
 import type { Channel } from '../protocol/channel.js';
-import { decodeStderrFrame } from '../protocol/stderr.js';
+import { decodeStderrFrame, encodeStderrFrame } from '../protocol/stderr.js';
 import type { Conversation } from '../protocol/wire.js';
 import { WireWriter } from '../protocol/wire-writer.js';
 
@@ -79,6 +79,24 @@ export class NarRelay {
   /** Cuts the client's connection if a NAR has begun: it would take an error frame for a part of it. */
   cut(): void {
     if (this.#sent !== undefined) this.#client.destroy();
+  }
+}
+
+/**
+ * Sends a NAR of the host's. As long as nothing of it has come, the client can still be told of an error; in the
+ * middle of it, as above, the connection is cut.
+ */
+export async function sendNar(nar: AsyncIterable<Uint8Array>, client: Channel): Promise<void> {
+  let begun = false;
+  try {
+    for await (const part of nar) {
+      if (!begun) await client.write(encodeStderrFrame({ kind: 'last' }));
+      begun = true;
+      await client.write(part);
+    }
+  } catch (error) {
+    if (begun) client.destroy();
+    throw error;
   }
 }
 

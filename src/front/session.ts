@@ -31,7 +31,7 @@ import type { BuildSnapshot, DoorName } from './events.js';
 import { forwardNar, forwardRequest, forwardUpload, forwardUploads, type ForwardContext } from './forward.js';
 import { capture } from './relay.js';
 import { Results } from './results.js';
-import { refusal } from './served.js';
+import { refusal, requireServed } from './served.js';
 
 const LAST = encodeStderrFrame({ kind: 'last' });
 
@@ -141,6 +141,7 @@ export class Session {
 
   /** @returns whether the session goes on */
   async #serve(op: number, context: ForwardContext): Promise<boolean> {
+    requireServed(op);
     const { backend, results } = context;
     switch (op) {
       case Op.SetOptions: {

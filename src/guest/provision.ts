@@ -1,6 +1,8 @@
+import { lstat } from 'node:fs/promises';
+
 import type { HostClient } from '../host-store/host-client.js';
 import type { WorkerClient } from '../host-store/worker-client.js';
-import { DroverError } from '../lib/errors.js';
+import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { Mutex } from '../lib/mutex.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
@@ -182,11 +184,7 @@ export class GuestStore {
     try {
       await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info.narSize));
     } catch (cause) {
-      throw new DroverError('PROVISION_FAILED', `${info.path} cannot be copied into the guest`, {
-        cause,
-        hint: HINT_DAMAGED,
-        context: { path: info.path },
-      });
+      throw (await isGone(info.path)) ? notOnDisk(info.path) : notCopied(info.path, cause);
     }
     this.#present.set(info.path, identity(info));
   }
@@ -195,6 +193,29 @@ export class GuestStore {
 /** A path that was collected and came back is another one: its directory entries in the guest may be stale. */
 function identity(info: PathInfo): string {
   return `${info.narHash} ${info.registrationTime}`;
+}
+
+async function isGone(path: StorePath): Promise<boolean> {
+  return await lstat(path).then(
+    () => false,
+    (error: unknown) => errorCode(error) === 'ENOENT',
+  );
+}
+
+/** What either daemon said about it would only lead astray. */
+function notOnDisk(path: StorePath): DroverError {
+  return new DroverError('PROVISION_FAILED', `${path} is valid on the host, but it is not on its disk`, {
+    hint: 'Something else than Nix has removed it. Run there: nix-store --verify --check-contents --repair',
+    context: { path },
+  });
+}
+
+function notCopied(path: StorePath, cause: unknown): DroverError {
+  return new DroverError('PROVISION_FAILED', `${path} cannot be copied into the guest`, {
+    cause,
+    hint: HINT_DAMAGED,
+    context: { path },
+  });
 }
 
 function notVisible(paths: ReadonlySet<StorePath>): DroverError {

@@ -36,9 +36,15 @@ const CASES = [
     kill: killGuest,
     version: 'debian',
     door: 'socket',
-    said: /g1 was lost: .*; building again/,
+    said: /g1 was lost: it was killed by SIGKILL; building again/,
   },
-  { what: 'guest', kill: killGuest, version: 'modern', door: 'ssh', said: /g1 was lost: .*; building again/ },
+  {
+    what: 'guest',
+    kill: killGuest,
+    version: 'modern',
+    door: 'ssh',
+    said: /g1 was lost: it was killed by SIGKILL; building again/,
+  },
   {
     what: "guest's nix-daemon",
     kill: killDaemonOfBuild,

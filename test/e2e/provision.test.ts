@@ -155,8 +155,9 @@ describeE2e('provisioning a real guest', [], () => {
       );
       const result = await host.build(withContext);
       expect(result.exitCode).not.toBe(0);
-      expect(result.stderr).toContain(`${path} cannot be copied into the guest`);
-      expect(result.stderr).toContain('nix-store --repair-path');
+      expect(result.stderr).toContain(`drover: ${path} is valid on the host, but it is not on its disk`);
+      expect(result.stderr).toContain('nix-store --verify --check-contents --repair');
+      expect(result.stderr).not.toContain('cannot be copied');
     } finally {
       await rename(`${path}.away`, path);
     }

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { constants } from 'node:os';
 import type { Duplex, Readable } from 'node:stream';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
@@ -104,7 +105,7 @@ export class NamespaceGuest implements RunningGuest {
       this.#child.once('close', (code, signal) => {
         this.#gone = true;
         spec.consoleLog.close();
-        resolve(signal === null ? `it ended with exit status ${code ?? 0}` : `it was killed by ${signal}`);
+        resolve(howEnded(code, signal, spec.consoleLog.tail(1)));
       });
     });
   }
@@ -201,4 +202,18 @@ export class NamespaceGuest implements RunningGuest {
     }
     return this.#pid;
   }
+}
+
+/**
+ * In words. unshare ends as the guest's process 1 does, but before util-linux 2.39 it cannot end itself by SIGKILL, and
+ * says only that; and process 1 ends as its nix-daemon does, with 128 and the signal's number.
+ */
+function howEnded(code: number | null, signal: NodeJS.Signals | null, lastLine: string): string {
+  if (signal !== null) return `it was killed by ${signal}`;
+  if (code === 1 && lastLine.startsWith('unshare: sigprocmask unblock failed'))
+    return 'it was killed by SIGKILL';
+  const [name] = Object.entries(constants.signals).find(([, number]) => 128 + number === code) ?? [];
+  return name === undefined
+    ? `it ended with exit status ${code ?? 0}`
+    : `its nix-daemon was killed by ${name}`;
 }

@@ -1,5 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 
+import type { BuildStatus } from '../../../src/protocol/build-result.js';
+import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
 import {
   decodeBuildDerivation,
   encodeIsValidPath,
@@ -27,7 +29,7 @@ const LOG_LINE = encodeStderrFrame({ kind: 'next', text: 'building\n' });
 /** A guest whose build makes OUTPUT, as `info` has it. */
 function guestThatBuilds(
   id: string,
-  { info = INFO, status = 'Built' } = {},
+  { info = INFO, status = 'Built' }: { info?: ValidPathInfo; status?: BuildStatus } = {},
 ): BenchGuest {
   const guest = new BenchGuest(id);
   guest.daemon.handlers.set(Op.BuildDerivation, async (daemon, version) => {

@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
-import { encodeNarFromPath, Op } from '../../../src/protocol/operations.js';
-import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
+import { decodeNarFromPath, encodeNarFromPath, Op } from '../../../src/protocol/operations.js';
+import { encodeErrorFrame, encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import {
   decodeAddMultipleToStore,
   decodeAddToStoreNar,
@@ -91,7 +91,7 @@ describe('an upload', () => {
     });
     const { channel, served } = await bench.client();
     for (const part of upload(pathInfo(storePath('a'), { references: [broken] }))) await channel.write(part);
-    expect(await outcome(channel)).toContain(`${broken} cannot be copied into the guest`);
+    expect(await outcome(channel)).toContain(`${broken} is valid on the host, but it is not on its disk`);
     channel.end();
     await served;
     await settled();
@@ -154,6 +154,65 @@ describe('an upload', () => {
 });
 
 describe('a path that is sent to the client', () => {
+  test('comes from the host where it is valid there, pinned and without a guest', async () => {
+    const bench = new FrontBench();
+    const path = storePath('a');
+    bench.hostDaemon.paths.set(path, { info: pathInfo(path), nar: NAR });
+    const { client } = await bench.client();
+    for (let i = 0; i < 2; i++) {
+      const parts: Uint8Array[] = [];
+      for await (const part of client.narFromPath(path, NAR.length)) parts.push(part);
+      expect(Buffer.concat(parts)).toEqual(NAR);
+    }
+    expect(bench.hostDaemon.asked).toContain(Op.AddTempRoot);
+    expect(bench.leaser.granted).toBe(0);
+  });
+
+  test('comes from the guest where that has built it or was sent it', async () => {
+    const guest = new BenchGuest('g1');
+    const bench = benchWith(guest);
+    const { channel, client } = await bench.client();
+    const info = pathInfo(storePath('a'));
+    for (const part of upload(info)) await channel.write(part);
+    expect(await outcome(channel)).toBeUndefined();
+    guest.daemon.paths.set(info.path, { info, nar: NAR });
+    bench.hostDaemon.paths.set(info.path, { info, nar: Buffer.alloc(112, 1) });
+    const parts: Uint8Array[] = [];
+    for await (const part of client.narFromPath(info.path, NAR.length)) parts.push(part);
+    expect(Buffer.concat(parts)).toEqual(NAR);
+  });
+
+  test("is refused with the host's words where the host cannot send it", async () => {
+    const bench = new FrontBench();
+    const path = storePath('a');
+    bench.hostDaemon.paths.set(path, { info: pathInfo(path), nar: NAR });
+    bench.hostDaemon.handlers.set(Op.NarFromPath, async (daemon, version) => {
+      await daemon.run(decodeNarFromPath(version));
+      await daemon.write(encodeErrorFrame('the disk is gone'));
+    });
+    const { channel } = await bench.client();
+    await channel.write(encodeNarFromPath(path));
+    expect(await outcome(channel)).toContain('the disk is gone');
+    expect(bench.leaser.granted).toBe(0);
+  });
+
+  test('is cut, not garbled, when the host stops in the middle of it', async () => {
+    const bench = new FrontBench();
+    const path = storePath('a');
+    bench.hostDaemon.paths.set(path, { info: pathInfo(path, { narSize: 1_000 }), nar: NAR });
+    bench.hostDaemon.handlers.set(Op.NarFromPath, async (daemon, version) => {
+      await daemon.run(decodeNarFromPath(version));
+      await daemon.write(Buffer.concat([LAST, NAR]));
+      daemon.end();
+    });
+    const { channel, stream, served } = await bench.client();
+    const parts: Buffer[] = [];
+    stream.on('data', (part: Buffer) => parts.push(part));
+    await channel.write(encodeNarFromPath(path));
+    await served;
+    expect(Buffer.concat(parts)).toEqual(Buffer.concat([LAST, NAR]));
+  });
+
   test('is cut, not garbled, when the guest is lost in the middle of it', async () => {
     const guest = new BenchGuest('g1');
     const path = storePath('a');

@@ -126,8 +126,8 @@ describe('provisioning', () => {
     });
     await expect(bench.provision(gone)).rejects.toMatchObject({
       code: 'PROVISION_FAILED',
-      message: `${gone} cannot be copied into the guest`,
-      hint: expect.stringContaining('nix-store --repair-path'),
+      message: `${gone} is valid on the host, but it is not on its disk`,
+      hint: expect.stringContaining('nix-store --verify --check-contents --repair'),
     });
   });
 
