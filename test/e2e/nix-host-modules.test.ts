@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { makeKey, startDrover } from '../support/drover.js';
-import { darwin, withoutMac } from '../support/host-modules.js';
+import { darwin } from '../support/host-modules.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 
@@ -42,7 +42,8 @@ describeE2e('what the module for nix-darwin writes', [], () => {
     const bySsh = await darwin(configuration('ssh', port));
     expect([bySocket.failed, bySsh.failed]).toEqual([[], []]);
 
-    const config = { ...withoutMac(bySocket.settings), log: { level: 'debug' } };
+    // Here guests are namespaces.
+    const config = { ...bySocket.settings, driver: 'namespace', log: { level: 'debug' } };
     await using drover = await startDrover({ stateDir, config });
     expect(`${await drover.machines('socket')}\n`).toBe(bySocket.machines);
     for (const { machines, etc } of [bySocket, bySsh]) {

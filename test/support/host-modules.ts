@@ -1,5 +1,4 @@
 import { parseConfig } from '../../src/config/load.js';
-import type { ConfigProblem } from '../../src/config/errors.js';
 import type { Config } from '../../src/config/schema.js';
 import { evaluate } from './nix-eval.js';
 import type { NixVersion } from './nix.js';
@@ -93,23 +92,4 @@ export function load(settings: Json): Config {
     uid: 0,
     home: '/root',
   });
-}
-
-/** Without what only a Mac has. */
-export function withoutMac(settings: Json): Json {
-  const omit = (from: Json, ...keys: readonly string[]): Json =>
-    Object.fromEntries(Object.entries(from).filter(([key]) => !keys.includes(key)));
-  const guest = omit(settings['guest'] as Json, 'rosetta', 'nestedVirtualization');
-  return { ...omit(settings, 'driver'), guest };
-}
-
-/** The keys of a configuration file of a Mac that Drover does not understand. */
-export function misunderstood(settings: Json): readonly string[] {
-  try {
-    load(settings);
-    return [];
-  } catch (error) {
-    const { problems } = error as { readonly problems: readonly ConfigProblem[] };
-    return problems.map(({ key }) => key);
-  }
 }
