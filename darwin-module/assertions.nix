@@ -8,7 +8,8 @@
 }:
 let
   cfg = config.services.drover;
-  inherit (cfg.settings) systems features;
+  # As they are in the file, whatever options they come from.
+  inherit (cfg.settings) systems features guest;
   quoted = lib.concatMapStringsSep ", " (name: "\"${name}\"");
 
   possible = [
@@ -36,13 +37,13 @@ in
         message = "services.drover.systems: guests on a Mac cannot build ${quoted impossible}. Remove it: they build ${quoted possible}.";
       }
       {
-        assertion = lib.elem "x86_64-linux" systems -> cfg.rosetta.enable;
+        assertion = lib.elem "x86_64-linux" systems -> guest.rosetta.enable or true;
         message = ''
           services.drover.systems has "x86_64-linux", which guests on a Mac can only build with Rosetta. Set
           services.drover.rosetta.enable = true, or remove "x86_64-linux" from services.drover.systems.'';
       }
       {
-        assertion = lib.elem "kvm" features -> cfg.nestedVirtualization;
+        assertion = lib.elem "kvm" features -> guest.nestedVirtualization or false;
         message = ''
           services.drover.supportedFeatures has "kvm", but guests have no /dev/kvm. Set
           services.drover.nestedVirtualization = true (macOS 15 and an M3 or later), or remove "kvm".'';
@@ -54,7 +55,7 @@ in
           either. Set nix.linux-builder.enable = false, or take the systems out of one of them.'';
       }
       {
-        assertion = cfg.settings.guest ? image;
+        assertion = guest ? image;
         message = ''
           services.drover.guest.image: there is no image for guests to boot from. Import darwinModules.default of
           Drover's flake, which brings one, or name the manifest of an image.'';

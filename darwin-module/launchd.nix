@@ -4,6 +4,7 @@ let
   cfg = config.services.drover;
   # What comes before the log is opened, and what is left to say in a crash.
   standardError = "/var/log/drover.stderr.log";
+  log = cfg.settings.log.file or null;
 in
 {
   config = lib.mkIf cfg.enable {
@@ -36,7 +37,11 @@ in
     # compressed, which would lose what is written until the service starts again.
     environment.etc."newsyslog.d/drover.conf".text = ''
       # logfilename [owner:group] mode count size(KiB) when flags [/pid_file] [sig_num]
-      ${cfg.settings.log.file} root:wheel 640 5 10240 * J ${cfg.settings.stateDir}/drover.pid
+    ''
+    + lib.optionalString (log != null) ''
+      ${log} root:wheel 640 5 10240 * J ${cfg.settings.stateDir}/drover.pid
+    ''
+    + ''
       ${standardError} root:wheel 640 2 1024 * N
     '';
   };

@@ -2,6 +2,7 @@
 { lib, pkgs }:
 let
   inherit (lib) mkOption types;
+  inherit (import ./types.nix { inherit lib; }) listen path;
   key =
     type:
     mkOption {
@@ -12,14 +13,17 @@ in
 types.submodule {
   freeformType = (pkgs.formats.json { }).type;
   options = {
-    stateDir = key types.str;
+    stateDir = key path;
     systems = key (types.listOf types.str);
     features = key (types.listOf types.str);
     pool.maxGuests = key types.ints.positive;
     pool.warmGuests = key types.ints.unsigned;
     pool.jobsPerGuest = key types.ints.positive;
     doors.socket.path = key types.str;
-    doors.ssh.listen = key types.str;
+    doors.ssh.listen = key listen;
     doors.ssh.authorizedKeys = key (types.listOf types.str);
+    log.file = key (types.nullOr path) // {
+      default = null;
+    };
   };
 }

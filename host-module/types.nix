@@ -11,5 +11,5 @@ in
   # Nix's machines file has no quotes: a word is one column, a comma separates.
   word = described (lib.types.strMatching "[^], \t\n;#\"[]+") "word without spaces, commas and quotes";
   # What shells, newsyslog, systemd and URIs take for themselves would have to be escaped for each of them.
-  directory = described (lib.types.strMatching "/[A-Za-z0-9._/-]*[A-Za-z0-9._-]") "absolute path of letters, digits, \".\", \"_\", \"-\" and \"/\", without a \"/\" at its end";
+  path = described (lib.types.strMatching "/[A-Za-z0-9._/-]*[A-Za-z0-9._-]") "absolute path of letters, digits, \".\", \"_\", \"-\" and \"/\", without a \"/\" at its end";
 }

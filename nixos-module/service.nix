@@ -9,14 +9,15 @@ let
   cfg = config.services.drover;
   inherit (cfg.settings) stateDir;
   socketDir = dirOf cfg.settings.doors.socket.path;
-  writablePaths = [ stateDir ] ++ lib.optional (!lib.hasPrefix "${stateDir}/" socketDir) socketDir;
+  ownDirectories = [ stateDir ] ++ lib.optional (!lib.hasPrefix "${stateDir}/" socketDir) socketDir;
+  log = cfg.settings.log.file or null;
 in
 {
   config = lib.mkIf cfg.enable {
     # The service may not load modules.
     boot.kernelModules = [ "overlay" ];
 
-    systemd.tmpfiles.rules = map (path: "d ${path} 0700 root root - -") writablePaths;
+    systemd.tmpfiles.rules = map (path: "d ${path} 0700 root root - -") ownDirectories;
 
     systemd.services.drover = {
       description = "Drover, throw-away Linux builders for Nix";
@@ -55,7 +56,9 @@ in
         TasksMax = "infinity";
         LimitNOFILE = 1048576;
       }
-      // import ./hardening.nix { inherit writablePaths; };
+      // import ./hardening.nix {
+        writablePaths = ownDirectories ++ lib.optional (log != null) (dirOf log);
+      };
     };
   };
 }

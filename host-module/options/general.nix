@@ -7,7 +7,7 @@ let
     mkOption
     types
     ;
-  inherit (import ../types.nix { inherit lib; }) directory listen;
+  inherit (import ../types.nix { inherit lib; }) listen path;
 in
 {
   options.services.drover = {
@@ -24,7 +24,7 @@ in
     };
 
     workingDirectory = mkOption {
-      type = directory;
+      type = path;
       default = "/var/lib/drover";
       description = "Where Drover keeps everything that it writes. Only root can enter it.";
     };
@@ -42,9 +42,11 @@ in
         pool.maxAge = "12h";
         log.level = "debug";
       };
+      # The one null that Drover knows: no metrics.
+      apply = lib.filterAttrsRecursive (name: value: value != null || name == "metrics");
       description = ''
         Configuration file, in which every key can be set that Drover knows. What is set here has precedence over
-        what follows from all other options.
+        what follows from all other options; null leaves a key out, so that Drover's own default counts.
       '';
     };
 

@@ -2,7 +2,7 @@
 { lib, ... }:
 let
   inherit (lib) mkEnableOption mkOption types;
-  inherit (import ../types.nix { inherit lib; }) listen;
+  inherit (import ../types.nix { inherit lib; }) listen path;
 in
 {
   options.services.drover.ssh = {
@@ -23,7 +23,7 @@ in
     };
 
     identityFile = mkOption {
-      type = types.nullOr types.str;
+      type = types.nullOr path;
       default = null;
       example = "/etc/nix/drover_ed25519";
       description = ''

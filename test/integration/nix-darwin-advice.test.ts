@@ -37,6 +37,12 @@ describe('what does not fit together is refused, with advice', () => {
     ],
     ['kvm by settings', d('settings.features = [ "kvm" ];'), /guests have no \/dev\/kvm/],
     [
+      'x86_64 without Rosetta, by settings',
+      d('settings.guest.rosetta.enable = false;'),
+      /only build with Rosetta.*rosetta\.enable = true/s,
+    ],
+    ['an image that is taken away', d('settings.guest.image = null;'), /there is no image for guests/],
+    [
       'the same systems as linux-builder',
       '{ nix.linux-builder.enable = true; }',
       /would both build "aarch64-linux".*nix\.linux-builder\.enable = false/s,
@@ -91,6 +97,16 @@ describe('what does not fit together is refused, with advice', () => {
     [
       'workingDirectory = "/var/lib/my drover";',
       /workingDirectory' is not of type `absolute path of letters/,
+    ],
+    ['settings.stateDir = "/my drover";', /settings\.stateDir' is not of type `absolute path of letters/],
+    [
+      'settings.log.file = "/var/log/my drover.log";',
+      /settings\.log\.file' is not of type `null or absolute/,
+    ],
+    ['settings.doors.ssh.listen = "22";', /settings\.doors\.ssh\.listen' is not of type `address and port/],
+    [
+      `ssh = { enable = true; authorizedKeys = [ "${KEY}" ]; identityFile = "/etc/my key"; };`,
+      /ssh\.identityFile' is not of type `null or absolute path/,
     ],
     ['workingDirectory = "drover";', /workingDirectory' is not of type/],
     ['door = "tcp";', /door' is not of type `null or one of "socket", "ssh"'/],

@@ -164,6 +164,9 @@ describe('services.drover on NixOS', () => {
     expect(parseUnit(unit).get('[Service]ReadWritePaths')).toEqual(['/run/d', '/srv/d']);
     expect(tmpfiles).toEqual(['d /srv/d 0700 root root - -', 'd /run/d 0700 root root - -']);
     expect(machines).toContain('remote-program=/run/d/connect ');
+    const logging = await nixos('{ services.drover.settings.log.file = "/var/log/drover.log"; }');
+    expect(parseUnit(logging.unit).get('[Service]ReadWritePaths')).toEqual(['/var/lib/drover', '/var/log']);
+    expect(logging.tmpfiles).toEqual(['d /var/lib/drover 0700 root root - -']);
   });
 
   test('is nothing where it is not enabled', async () => {

@@ -186,6 +186,11 @@ rec {
         filter (name: predicate name set.${name}) (attrNames set)
       )
     );
+  filterAttrsRecursive =
+    predicate: set:
+    mapAttrs (_: value: if isAttrs value then filterAttrsRecursive predicate value else value) (
+      filterAttrs predicate set
+    );
   concatMapAttrs = f: set: foldl' (a: b: a // b) { } (mapAttrsToList f set);
   genAttrs = names: f: listToAttrs (map (name: nameValuePair name (f name)) names);
   attrByPath =
