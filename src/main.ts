@@ -27,16 +27,14 @@ const { version } = JSON.parse(readFileSync(join(PACKAGE_DIR, 'package.json'), '
   version: string;
 };
 
+/** What all drivers are told. */
+function driverOptions({ stateDir, pool, features, guest }: Config) {
+  return { stateDir, env, storeDir: STORE_DIR, maxJobs: pool.jobsPerGuest, features, guest };
+}
+
 /** Every driver there is, the best first. */
 function drivers(config: Config): readonly DriverCandidate[] {
-  const common = {
-    stateDir: config.stateDir,
-    env,
-    storeDir: STORE_DIR,
-    maxJobs: config.pool.jobsPerGuest,
-    features: config.features,
-    guest: config.guest,
-  };
+  const common = driverOptions(config);
   return [
     {
       name: 'vz',
@@ -79,11 +77,14 @@ async function createDriver(config: Config): Promise<GuestDriver> {
 }
 
 /** What guests could build, without a supervisor to ask. */
-async function systems({ driver, guest }: Config): Promise<readonly string[]> {
-  const inVms =
-    driver === 'qemu' ||
-    driver === 'vz' ||
-    (driver === 'auto' && (process.platform === 'darwin' || process.getuid?.() !== 0));
+async function systems(config: Config): Promise<readonly string[]> {
+  const { driver, guest } = config;
+  if (driver === 'vz' || (driver === 'auto' && process.platform === 'darwin')) {
+    // Some of it takes Rosetta.
+    const { VzDriver } = await import('./drivers/vz/driver.js');
+    return await VzDriver.systems({ ...driverOptions(config), helper: vzHelper() });
+  }
+  const inVms = driver === 'qemu' || (driver === 'auto' && process.getuid?.() !== 0);
   if (!inVms || guest.image === undefined) return await namespaceSystems();
   const { loadImage } = await import('./drivers/image.js');
   return (await loadImage(guest.image)).systems;

@@ -6,7 +6,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/
 import { execa } from 'execa';
 
 import { VzDriver, type VzDriverOptions } from '../../src/drivers/vz/driver.js';
-import { REPOSITORY } from '../support/drover.js';
+import { REPOSITORY, runDrover } from '../support/drover.js';
 import { buildVzHelper } from '../support/vz-helper.js';
 import { waitUntil, within } from '../support/wait.js';
 
@@ -166,6 +166,19 @@ describe('the vz driver', () => {
     });
     await writeManifest('x86_64');
     await expect(VzDriver.create(await options())).rejects.toMatchObject({ code: 'IMAGE_UNUSABLE' });
+  });
+
+  test.each([
+    ['installed', 'aarch64-linux,x86_64-linux'],
+    ['notInstalled', 'aarch64-linux'],
+  ])('Nix is told what guests build where Rosetta is %s, before any runs', async (rosetta, systems) => {
+    const config = join(dir, 'drover.yaml');
+    const { guest, stateDir, helper: DROVER_VZ_HELPER } = await options(`rosetta=${rosetta}`);
+    await writeFile(config, JSON.stringify({ stateDir, driver: 'vz', guest: { image: guest.image } }));
+    const { stdout, stderr } = await runDrover(['machines', '--config', config], {
+      env: { DROVER_VZ_HELPER },
+    });
+    expect({ stderr, systems: stdout.split(' ')[1] }).toEqual({ stderr: '', systems });
   });
 
   test('more than this Mac can give', async () => {
