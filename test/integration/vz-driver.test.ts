@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { VzDriver, type VzDriverOptions } from '../../src/drivers/vz/driver.js';
-import { REPOSITORY, runDrover } from '../support/drover.js';
+import { REPOSITORY, runDrover, startDrover } from '../support/drover.js';
 import { buildVzHelper } from '../support/vz-helper.js';
 import { waitUntil, within } from '../support/wait.js';
 
@@ -194,5 +194,41 @@ describe('the vz driver', () => {
     await execa('mkdir', ['-p', join(dir, 's/guests/g7')]);
     expect(await driver.reap()).toEqual(['removed the directory of guest g7']);
     expect(await readdir(join(dir, 's/guests'))).toEqual([]);
+  });
+
+  test('after a sleep of the host its guest gets the right time, or no more work', async () => {
+    await using drover = await startDrover({
+      config: {
+        driver: 'vz',
+        pool: { maxGuests: 2, warmGuests: 1 },
+        guest: { image: join(dir, 'manifest.json'), cores: 1, memory: '1GiB', scratchSize: '1GiB' },
+      },
+      env: { DROVER_VZ_HELPER: await helper('') },
+    });
+    const guests = async (): Promise<string[]> =>
+      (await drover.status()).guests.map(({ id, state }) => `${id} ${state}`);
+    await waitUntil('a guest', async () => (await guests()).includes('g1 ready'));
+    const [machine = ''] = await execa('find', [dir, '-name', 'clock']).then(({ stdout }) =>
+      stdout.split('\n').map(dirname),
+    );
+    const pid = Number(basename(dirname(dirname(machine))));
+    const clock = async (): Promise<number[]> =>
+      (await readFile(join(machine, 'clock'), 'utf8'))
+        .trim()
+        .split('\n')
+        .map((at) => Number(at.slice(1)));
+    expect(await clock()).toHaveLength(1);
+
+    process.kill(pid, 'SIGUSR1');
+    process.kill(pid, 'SIGUSR2');
+    await waitUntil('the right time', async () => (await clock()).length === 2);
+    expect(Math.abs(((await clock())[1] ?? 0) - Date.now() / 1000)).toBeLessThan(10);
+    expect(await guests()).toEqual(['g1 ready']);
+
+    await writeFile(join(machine, 'bin/date'), '#!/bin/sh\nexit 1\n');
+    process.kill(pid, 'SIGUSR2');
+    await waitUntil('another guest', async () => (await guests()).join() === 'g2 ready');
+    const { why } = await drover.waitForLog('a guest gets no more work');
+    expect(why).toMatch(/clock cannot be set after the host's sleep/);
   });
 });
