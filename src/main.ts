@@ -62,11 +62,10 @@ function vzHelper(): string {
   return env['DROVER_VZ_HELPER'] ?? join(PACKAGE_DIR, 'libexec/vz-helper');
 }
 
-/** What `driver: auto` tries on this host. */
+/** What `driver: auto` tries on this host. A Mac's QEMU, which shares no store, is only taken by its name. */
 function suits(name: string, { guest }: Config): boolean {
-  if (name === 'vz') return process.platform === 'darwin';
-  if (name === 'namespace') return process.platform === 'linux';
-  return guest.image !== undefined;
+  if (process.platform === 'darwin') return name === 'vz';
+  return name === 'namespace' || (name === 'qemu' && guest.image !== undefined);
 }
 
 async function createDriver(config: Config): Promise<GuestDriver> {

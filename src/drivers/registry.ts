@@ -29,7 +29,9 @@ export async function firstThatWorks(candidates: readonly DriverCandidate[]): Pr
     `No driver works here: ${failures.map((f) => `${f.name}: ${errorMessage(f.error)}`).join('; ')}`,
     {
       cause: first?.error,
-      hint: failures.flatMap((f) => (f.error instanceof DroverError ? (f.error.hint ?? []) : [])).join(' '),
+      hint: [
+        ...new Set(failures.flatMap((f) => (f.error instanceof DroverError ? (f.error.hint ?? []) : []))),
+      ].join(' '),
     },
   );
 }

@@ -11,6 +11,8 @@ import { buildVzHelper } from '../support/vz-helper.js';
 import { waitUntil, within } from '../support/wait.js';
 
 const GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/ssh-guest.mjs');
+/** For Node: to say of itself that it runs on macOS. */
+const ON_A_MAC = `--import=data:text/javascript,${encodeURIComponent("Object.defineProperty(process, 'platform', { value: 'darwin' })")}`;
 const NEVER = new AbortController().signal;
 
 /** The driver, with vz-helper's own code on the double of Virtualization.framework. */
@@ -166,6 +168,30 @@ describe('the vz driver', () => {
     });
     await writeManifest('x86_64');
     await expect(VzDriver.create(await options())).rejects.toMatchObject({ code: 'IMAGE_UNUSABLE' });
+  });
+
+  test.each([
+    [
+      'a Mac without virtualization',
+      'unsupported',
+      69,
+      /cannot run virtual machines.*\n  Set driver to qemu/,
+    ],
+    ['a helper that is not signed', 'unentitled', 69, /is not signed with.*\n.*codesign --force --sign -/],
+    ['a helper that macOS kills', 'killed', 69, /without a valid signature\n.*codesign --force --sign -/],
+    ['no helper', 'absent', 69, /vz-helper is not there: .*\n.*package for macOS again/],
+    ['no image', 'imageless', 78, /guest\.image is not set\n.*nix-darwin module/],
+  ])('by itself, on a Mac the only one to be tried, with %s', async (_, words, exitCode, message) => {
+    const { guest, stateDir, helper: real } = await options(words);
+    const config = join(dir, 'drover.yaml');
+    const image = words === 'imageless' ? {} : { image: guest.image };
+    await writeFile(config, JSON.stringify({ stateDir, metrics: null, guest: image }));
+    if (words === 'killed') await writeFile(real, '#!/bin/sh\nkill -KILL $$\n');
+    const DROVER_VZ_HELPER = words === 'absent' ? join(dir, 'absent') : real;
+    const result = await runDrover(['serve', '--config', config], {
+      env: { DROVER_VZ_HELPER, NODE_OPTIONS: ON_A_MAC },
+    });
+    expect(result).toEqual({ exitCode, stdout: '', stderr: expect.stringMatching(message) });
   });
 
   test.each([
