@@ -208,11 +208,18 @@ describe('the vz driver', () => {
   });
 
   test('more than this Mac can give', async () => {
-    for (const guest of [{ cores: 5_000 }, { memoryBytes: 2 ** 60 }, { nestedVirtualization: true }]) {
-      await expect(VzDriver.create(await options('', guest))).rejects.toMatchObject({
+    const refused = async (changed: VzDriverOptions, message: RegExp): Promise<void> => {
+      await expect(VzDriver.create(changed)).rejects.toMatchObject({
         code: 'CONFIG_INVALID',
+        message: expect.stringMatching(message),
       });
-    }
+    };
+    await refused(await options('', { cores: 5_000 }), /guest\.cores is 5000/);
+    await refused(await options('', { memoryBytes: 2 ** 60 }), /guest\.memory is/);
+    await refused(await options('', { nestedVirtualization: true }), /nestedVirtualization is true/);
+    const stateDir = join(dir, 'x'.repeat(70));
+    await refused({ ...(await options()), stateDir }, /vsock\.path: must be 1 to 103 bytes/);
+    await refused({ ...(await options()), maxJobs: 512 }, /jobsPerGuest is 512, .* at most 511/);
   });
 
   test('what an earlier supervisor left behind is removed, and told', async () => {

@@ -16,6 +16,7 @@ import { guestNixConf } from '../nix-conf.js';
 import { makeScratchDisk, requireSpace } from '../scratch-disk.js';
 import { guestConfiguration, guestPaths } from './configuration.js';
 import { VzGuest } from './guest.js';
+import { MAX_VSOCK_CONNECTIONS } from './helper-vsock.js';
 import { helperConfigurationSchema, type HelperConfiguration, type HelperFacts } from './helper-protocol.js';
 import { askHelper, explainHelper, requireGuests } from './requirements.js';
 import { planRosetta, type RosettaOptions, type RosettaPlan } from './rosetta.js';
@@ -182,6 +183,15 @@ export class VzDriver implements GuestDriver {
 
   /** Whatever has a bound, such as the length of a path, is found at the start instead of at the first build. */
   #checkConfiguration(): void {
+    const { maxJobs } = this.#options;
+    // Each job has a connection to the nix-daemon, and one is for sshd.
+    if (maxJobs >= MAX_VSOCK_CONNECTIONS) {
+      throw new DroverError(
+        'CONFIG_INVALID',
+        `pool.jobsPerGuest is ${maxJobs}, and a guest of the vz driver has at most ${MAX_VSOCK_CONNECTIONS - 1} jobs`,
+        { hint: 'Lower pool.jobsPerGuest, and raise pool.maxGuests.' },
+      );
+    }
     const { error } = helperConfigurationSchema.safeParse(this.#configuration('g999999', 0));
     const issue = error?.issues[0];
     if (issue === undefined) return;

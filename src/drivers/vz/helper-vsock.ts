@@ -3,6 +3,8 @@ import { connect, type Socket } from 'node:net';
 
 import { DroverError, errorMessage } from '../../lib/errors.js';
 
+/** To one guest at the same time: the helper answers no more. */
+export const MAX_VSOCK_CONNECTIONS = 512;
 /** The helper's own limits are shorter. */
 const MAX_ANSWER_BYTES = 4096;
 
