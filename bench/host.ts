@@ -3,6 +3,17 @@ import { basename, join } from 'node:path';
 
 import { runProgram } from './process.js';
 
+export interface HostOptions {
+  /** Directory of the Nix programs. */
+  readonly nix: string;
+  /** A file of Nix expressions. */
+  readonly expressions: string;
+  /** Nix system of what is built. */
+  readonly system: string;
+  /** A static busybox that runs there. */
+  readonly busybox: string;
+}
+
 /** What all contenders share: one temporary directory, one Nix, and the host's store. */
 export class Host {
   readonly dir: string;
@@ -12,12 +23,14 @@ export class Host {
   /** A store path with bin/busybox. */
   busybox = '';
   readonly #expressions: string;
+  readonly #system: string;
   #nonce = 0;
 
-  private constructor(dir: string, nix: string, expressions: string) {
+  private constructor(dir: string, { nix, expressions, system }: HostOptions) {
     this.dir = dir;
     this.nix = nix;
     this.#expressions = expressions;
+    this.#system = system;
     this.env = {
       PATH: `${nix}:${process.env['PATH'] ?? ''}`,
       HOME: join(dir, 'home'),
@@ -26,13 +39,13 @@ export class Host {
     };
   }
 
-  static async create(dir: string, nix: string, expressions: string): Promise<Host> {
-    const host = new Host(dir, nix, expressions);
+  static async create(dir: string, options: HostOptions): Promise<Host> {
+    const host = new Host(dir, options);
     await mkdir(join(dir, 'home'), { recursive: true });
     await host.writeNixConf('host', []);
     const busybox = join(dir, 'drover-bench-busybox');
     await mkdir(join(busybox, 'bin'), { recursive: true });
-    await copyFile('/bin/busybox', join(busybox, 'bin/busybox'));
+    await copyFile(options.busybox, join(busybox, 'bin/busybox'));
     host.busybox = await host.add(busybox);
     return host;
   }
@@ -66,8 +79,7 @@ export class Host {
 
   /** A derivation that nobody has built. */
   async instantiate(attribute: string, args: Readonly<Record<string, string>> = {}): Promise<string> {
-    const system = process.arch === 'arm64' ? 'aarch64-linux' : 'x86_64-linux';
-    const all = { system, busybox: this.busybox, nonce: this.nonce(), ...args };
+    const all = { system: this.#system, busybox: this.busybox, nonce: this.nonce(), ...args };
     const argv = Object.entries(all).flatMap(([name, value]) =>
       /^\d+$/.test(value) && name === 'leaves' ? ['--arg', name, value] : ['--argstr', name, value],
     );

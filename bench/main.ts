@@ -4,21 +4,24 @@ import { cpus, freemem, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { verdicts } from './bars.js';
-import { ClassicBuilder } from './contenders/classic.js';
+import { bootVerdicts, verdicts } from './bars.js';
+import { measureBoots, type Boots } from './boots.js';
+import { startClassicNamespace } from './contenders/classic-namespace.js';
+import { startClassicVm } from './contenders/classic-vm.js';
 import { Drover } from './contenders/drover.js';
 import { localBuild } from './contenders/local.js';
 import { Host } from './host.js';
 import { InputTree } from './inputs.js';
 import { runInNamespace } from './namespace.js';
 import { readOptions, USAGE, type Options } from './options.js';
-import { renderMedians, renderVerdicts } from './report.js';
+import { renderBoots, renderMedians, renderVerdicts } from './report.js';
 import { measureIdle, runRound, type Bench } from './round.js';
 import { Samples, type Measure } from './samples.js';
 import { deleteOwnPaths } from './store.js';
+import { prepareVms } from './vms.js';
 
-/** This file is in its `dist/bench`. */
-const PACKAGE_DIR = fileURLToPath(new URL('../..', import.meta.url));
+/** This file is in its `dist/bench/bench`. */
+const PACKAGE_DIR = fileURLToPath(new URL('../../..', import.meta.url));
 const RESULTS_DIR = join(PACKAGE_DIR, 'bench/results');
 
 function facts(options: Options): Record<string, unknown> {
@@ -46,41 +49,82 @@ function growthMeasure(bytes: number): Measure {
 }
 
 async function bench(options: Options, dir: string): Promise<boolean> {
-  const { nix, logLevel, nodeArgs } = options;
-  const host = await Host.create(dir, nix, join(PACKAGE_DIR, 'bench/derivations.nix'));
-  const samples = new Samples();
-  const [small, large] = options.growthBytes;
-  const tree = (bytes: number): Promise<InputTree> => InputTree.create(host, bytes, options.inputFiles);
-  const growth = options.only.includes('growth')
-    ? [
-        { measure: growthMeasure(small), tree: await tree(small) },
-        { measure: growthMeasure(large), tree: await tree(large) },
-      ]
-    : [];
-  const run: Bench = { host, options, samples, input: await tree(options.inputBytes), growth };
-  const common = { program: join(PACKAGE_DIR, 'dist/main.js'), logLevel, nodeArgs };
+  const { nix, logLevel, nodeArgs, architecture, only } = options;
+  const vms = options.driver === 'qemu' ? await prepareVms(PACKAGE_DIR, dir, architecture) : undefined;
+  const host = await Host.create(dir, {
+    nix,
+    expressions: join(PACKAGE_DIR, 'bench/derivations.nix'),
+    system: `${architecture}-linux`,
+    busybox: vms?.busybox ?? '/bin/busybox',
+  });
+  const common = { program: join(PACKAGE_DIR, 'dist/main.js'), logLevel, nodeArgs, vms };
   const cold = await Drover.start(host, { ...common, name: 'cold', idleTimeout: '0s' });
-  const local = await localBuild(host);
+  const boots = only.includes('boots') ? await measureBoots(host, cold, options.boots) : undefined;
+  const samples = new Samples();
   await mkdir(RESULTS_DIR, { recursive: true });
-  for (let round = 0; round < options.rounds; round++) {
-    process.stderr.write(`round ${round + 1} of ${options.rounds}\n`);
-    const classic = await ClassicBuilder.start(host);
-    const drover = await Drover.start(host, { ...common, name: 'warm', idleTimeout: '5m' });
-    await runRound(run, { local, classic: classic.contender, drover, cold }, round);
-    if (options.only.includes('idle')) await measureIdle(run, drover, cold);
-    await drover.stop();
-    await classic.stop();
-    await deleteOwnPaths(dir, nix, [host.busybox]);
-    if (logLevel !== 'info') await writeFile(join(RESULTS_DIR, `supervisor-${round + 1}.log`), drover.log);
+  if (only.some((name) => name !== 'boots')) {
+    const run = await prepareRounds(host, options, samples);
+    const local = await localBuild(host);
+    for (let round = 0; round < options.rounds; round++) {
+      process.stderr.write(`round ${round + 1} of ${options.rounds}\n`);
+      const classic = await (vms === undefined ? startClassicNamespace(host) : startClassicVm(host, vms));
+      const drover = await Drover.start(host, { ...common, name: 'warm', idleTimeout: '5m' });
+      await runRound(run, { local, classic, drover, cold }, round);
+      if (only.includes('idle')) await measureIdle(run, drover, cold);
+      await drover.stop();
+      await classic.stop();
+      await deleteOwnPaths(dir, nix, [host.busybox]);
+      if (logLevel !== 'info') await writeFile(join(RESULTS_DIR, `supervisor-${round + 1}.log`), drover.log);
+    }
   }
   await cold.stop();
   await host.forget();
-  const bars = verdicts(samples, { growth: [growthMeasure(small), growthMeasure(large)] });
-  const result = { ...facts(options), samples, bars };
+  const kind = {
+    growth: growthMeasures(options),
+    driver: options.driver,
+    emulated: vms?.accelerator === 'tcg',
+  };
+  const bars = [
+    ...(samples.measures.length === 0 ? [] : verdicts(samples, kind)),
+    ...(boots === undefined ? [] : bootVerdicts(boots, kind)),
+  ];
+  await report({ ...facts(options), accelerator: vms?.accelerator, samples, boots, bars });
+  return bars.every(({ met }) => met !== false);
+}
+
+async function prepareRounds(host: Host, options: Options, samples: Samples): Promise<Bench> {
+  const tree = (bytes: number): Promise<InputTree> => InputTree.create(host, bytes, options.inputFiles);
+  const measures = growthMeasures(options);
+  const growth = [];
+  for (const [index, bytes] of options.only.includes('growth') ? options.growthBytes.entries() : []) {
+    growth.push({ measure: measures[index] ?? measures[0], tree: await tree(bytes) });
+  }
+  return { host, options, samples, input: await tree(options.inputBytes), growth };
+}
+
+function growthMeasures({ growthBytes: [small, large] }: Options): [Measure, Measure] {
+  return [growthMeasure(small), growthMeasure(large)];
+}
+
+interface Result {
+  /** Of the VMs; undefined: guests are namespaces. */
+  readonly accelerator: string | undefined;
+  readonly samples: Samples;
+  readonly boots: Boots | undefined;
+  readonly bars: ReturnType<typeof verdicts>;
+}
+
+async function report(result: Result): Promise<void> {
   const file = join(RESULTS_DIR, `${new Date().toISOString().replaceAll(/[:.]/g, '-')}.json`);
   await writeFile(file, `${JSON.stringify(result, undefined, 2)}\n`);
-  process.stdout.write(`${renderMedians(samples)}\n\n${renderVerdicts(bars)}\n\nall samples: ${file}\n`);
-  return bars.every(({ met }) => met !== false);
+  const { samples, boots, bars } = result;
+  const tables = [
+    ...(samples.measures.length === 0 ? [] : [renderMedians(samples)]),
+    ...(boots === undefined ? [] : [renderBoots(boots)]),
+    renderVerdicts(bars),
+    `all samples: ${file}`,
+  ];
+  process.stdout.write(`${tables.join('\n\n')}\n`);
 }
 
 async function main(argv: readonly string[]): Promise<number> {

@@ -2,14 +2,31 @@ import { execFileSync } from 'node:child_process';
 import { dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 
-const MB = 1_000_000;
+import type { Architecture } from '../src/drivers/image.js';
 
-export const SCENARIOS = ['input', 'growth', 'graph', 'output', 'cold', 'idle'] as const;
+const MB = 1_000_000;
+const ARCHITECTURES: readonly Architecture[] = ['x86_64', 'aarch64'];
+
+export const SCENARIOS = ['input', 'growth', 'graph', 'output', 'cold', 'idle', 'boots'] as const;
 export type ScenarioName = (typeof SCENARIOS)[number];
+
+export const DRIVERS = ['namespace', 'qemu'] as const;
+export type DriverName = (typeof DRIVERS)[number];
+
+/** Sizes that a benchmark of namespace guests takes, and those for guests that may be emulated: all contenders' alike. */
+const SIZES = {
+  namespace: { input: 300, growth: [30, 3_000], output: 1_000, leaves: 100 },
+  qemu: { input: 30, growth: [3, 300], output: 100, leaves: 20 },
+} as const;
 
 export interface Options {
   readonly quick: boolean;
+  readonly driver: DriverName;
+  /** Of the guests; only VMs can have another one than the host. */
+  readonly architecture: Architecture;
   readonly rounds: number;
+  /** Cold starts in a row, each of them taken apart. */
+  readonly boots: number;
   /** Directory of the Nix programs that all contenders use, on both ends. */
   readonly nix: string;
   readonly only: readonly ScenarioName[];
@@ -25,11 +42,16 @@ export interface Options {
   readonly nodeArgs: readonly string[];
 }
 
-export const USAGE = `usage: npm run bench -- [--quick] [--rounds N] [--nix DIR] [--only SCENARIO,...]
+export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rounds N] [--nix DIR] [--only SCENARIO,...]
+  --driver DRIVER   ${DRIVERS.join(' or ')}: what guests are, and what the classic builder runs in (namespace)
+  --architecture A  x86_64 or aarch64, for VMs (the host's)
   --quick           2 rounds, smaller inputs and outputs: shows that it works, not how fast
   --rounds N        how often each is measured; medians are shown (5)
+  --boots N         cold starts in a row of the scenario boots (10)
   --nix DIR         the Nix programs to use on all ends (default: those on PATH)
   --only SCENARIO   ${SCENARIOS.join(', ')}
+  --input-mb N, --output-mb N, --leaves N
+                    other sizes than the driver's own (namespace: 300, 1000, 100; qemu: 30, 100, 20)
   --log-level L     of the supervisors; from debug on, their logs go to bench/results
   --node-arg ARG    for the node that runs the supervisors, such as --node-arg=--cpu-prof
 `;
@@ -39,37 +61,65 @@ export function readOptions(argv: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...argv],
     options: {
+      driver: { type: 'string', default: 'namespace' },
+      architecture: { type: 'string' },
       quick: { type: 'boolean', default: false },
       rounds: { type: 'string' },
+      boots: { type: 'string' },
       nix: { type: 'string' },
       only: { type: 'string' },
+      'input-mb': { type: 'string' },
+      'output-mb': { type: 'string' },
+      leaves: { type: 'string' },
       'log-level': { type: 'string', default: 'info' },
       'node-arg': { type: 'string', multiple: true, default: [] },
     },
   });
   const { quick } = values;
-  const rounds = Number(values.rounds ?? (quick ? 2 : 5));
-  if (!Number.isInteger(rounds) || rounds < 1)
-    throw new Error('--rounds: expected a whole number of at least 1');
-  const only = values.only?.split(',') ?? SCENARIOS;
-  for (const name of only) {
-    if (!SCENARIOS.some((known) => known === name)) {
-      throw new Error(`--only: there is no ${name}; there are ${SCENARIOS.join(', ')}`);
-    }
-  }
+  const driver = oneOf('--driver', values.driver, DRIVERS);
+  const host = hostArchitecture();
+  const architecture = oneOf('--architecture', values.architecture ?? host, ARCHITECTURES);
+  if (driver === 'namespace' && architecture !== host)
+    throw new Error(
+      `--architecture ${architecture}: guests of the namespace driver are ${host}, as this host is`,
+    );
+  const only = (values.only?.split(',') ?? SCENARIOS).map((name) => oneOf('--only', name, SCENARIOS));
+  const sizes = SIZES[driver];
+  const divisor = quick ? 10 : 1;
+  const megabytes = (name: 'input-mb' | 'output-mb', usual: number): number =>
+    atLeastOne(`--${name}`, values[name], usual / divisor) * MB;
   return {
     quick,
-    rounds,
+    driver,
+    architecture,
+    rounds: atLeastOne('--rounds', values.rounds, quick ? 2 : 5),
+    boots: atLeastOne('--boots', values.boots, quick ? 2 : 10),
     nix: values.nix ?? nixOnPath(),
     only: SCENARIOS.filter((name) => only.includes(name)),
-    inputBytes: (quick ? 30 : 300) * MB,
-    growthBytes: quick ? [3 * MB, 300 * MB] : [30 * MB, 3_000 * MB],
+    inputBytes: megabytes('input-mb', sizes.input),
+    growthBytes: [(sizes.growth[0] * MB) / divisor, (sizes.growth[1] * MB) / divisor],
     inputFiles: 5_000,
-    outputBytes: (quick ? 100 : 1_000) * MB,
-    leaves: quick ? 20 : 100,
+    outputBytes: megabytes('output-mb', sizes.output),
+    leaves: atLeastOne('--leaves', values.leaves, quick ? 20 : sizes.leaves),
     logLevel: values['log-level'],
     nodeArgs: values['node-arg'],
   };
+}
+
+function oneOf<T extends string>(option: string, value: string, all: readonly T[]): T {
+  const found = all.find((known) => known === value);
+  if (found === undefined) throw new Error(`${option}: there is no ${value}; there are ${all.join(', ')}`);
+  return found;
+}
+
+function atLeastOne(option: string, value: string | undefined, usual: number): number {
+  const number = value === undefined ? usual : Number(value);
+  if (Number.isInteger(number) && number >= 1) return number;
+  throw new Error(`${option}: expected a whole number of at least 1, not ${value ?? usual}`);
+}
+
+export function hostArchitecture(): Architecture {
+  return process.arch === 'arm64' ? 'aarch64' : 'x86_64';
 }
 
 function nixOnPath(): string {

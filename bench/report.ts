@@ -1,6 +1,7 @@
+import { PHASES, type Boots } from './boots.js';
 import type { ContenderName } from './contenders/contender.js';
 import type { Verdict } from './bars.js';
-import type { Measure, Samples } from './samples.js';
+import { medianOf, type Measure, type Samples } from './samples.js';
 
 const CONTENDERS: readonly ContenderName[] = ['local', 'classic', 'socket', 'ssh'];
 
@@ -23,6 +24,38 @@ function cell(samples: Samples, measure: Measure, contender: ContenderName): str
   return classic === undefined || contender === 'classic'
     ? text
     : `${text} (${(classic / value).toFixed(1)} ×)`;
+}
+
+/** What cold starts took, and what they are made of. */
+export function renderBoots({ starts, failures }: Boots): string {
+  const row = (name: string, values: readonly number[]): string[] => {
+    const sorted = [...values].sort((a, b) => a - b);
+    const at = (part: number): number | undefined => sorted[Math.floor(part * (sorted.length - 1))];
+    return [
+      name,
+      ...[at(0), medianOf(sorted), at(0.9), at(1)].map((value) =>
+        value === undefined ? '' : `${value.toFixed(0)} ms`,
+      ),
+    ];
+  };
+  const table = renderTable([
+    [`cold starts: ${starts.length}, failed: ${failures.length}`, 'least', 'median', '90 %', 'most'],
+    row(
+      'to the first log line',
+      starts.map(({ firstLogMs }) => firstLogMs),
+    ),
+    ...PHASES.map((phase) =>
+      row(
+        `  ${phase}`,
+        starts.flatMap(({ phases }) => phases[phase] ?? []),
+      ),
+    ),
+    row(
+      'to the end of the client',
+      starts.map(({ totalMs }) => totalMs),
+    ),
+  ]);
+  return [table, ...failures].join('\n\n');
 }
 
 export function renderVerdicts(verdicts: readonly Verdict[]): string {

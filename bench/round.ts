@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import type { ClassicBuilder } from './contenders/classic.js';
 import type { Contender } from './contenders/contender.js';
 import type { Drover } from './contenders/drover.js';
 import type { Host } from './host.js';
 import type { InputTree } from './inputs.js';
-import type { Options } from './options.js';
+import { hostArchitecture, type Options } from './options.js';
 import { until } from './process.js';
 import type { Measure, Samples } from './samples.js';
 
@@ -18,7 +19,7 @@ export interface Bench {
 
 export interface Contenders {
   readonly local: Contender;
-  readonly classic: Contender;
+  readonly classic: ClassicBuilder;
   readonly drover: Drover;
   /** Another supervisor, whose guests end with their last build. */
   readonly cold: Drover;
@@ -34,9 +35,16 @@ export async function runRound(bench: Bench, contenders: Contenders, round: numb
   const { host, options, samples } = bench;
   const { local, classic, drover, cold } = contenders;
   const wanted = (name: Options['only'][number]): boolean => options.only.includes(name);
-  const all = rotate([local, classic, drover.socket, drover.ssh], round);
+  // The floor is this host's own: not that of guests with another processor.
+  const locals = options.architecture === hostArchitecture() ? [local] : [];
+  const all = rotate([...locals, classic.contender, drover.socket, drover.ssh], round);
   const doors = rotate([drover.socket, drover.ssh], round);
-  for (const contender of all) await contender.build(await host.instantiate('hello'));
+  for (const contender of all) {
+    const { firstLogMs } = await contender.build(await host.instantiate('hello'));
+    if (contender !== classic.contender || classic.bootMs === undefined || !wanted('cold')) continue;
+    // What a tool that starts its VM when it is needed could do at best.
+    samples.add('first log line, from zero guests', 'classic', classic.bootMs + firstLogMs);
+  }
 
   if (wanted('input')) for (const contender of all) await measureInput(bench, contender);
   if (wanted('growth')) {

@@ -29,9 +29,7 @@ export class Samples {
   }
 
   median(measure: Measure, contender: ContenderName): number | undefined {
-    const sorted = [...(this.#samples.get(measure)?.get(contender) ?? [])].sort((a, b) => a - b);
-    const [low, high] = [sorted[Math.floor((sorted.length - 1) / 2)], sorted[Math.floor(sorted.length / 2)]];
-    return low === undefined || high === undefined ? undefined : (low + high) / 2;
+    return medianOf(this.#samples.get(measure)?.get(contender) ?? []);
   }
 
   toJSON(): unknown {
@@ -39,4 +37,11 @@ export class Samples {
       [...this.#samples].map(([measure, byContender]) => [measure, Object.fromEntries(byContender)]),
     );
   }
+}
+
+/** Undefined of nothing. */
+export function medianOf(values: readonly number[]): number | undefined {
+  const sorted = [...values].sort((a, b) => a - b);
+  const [low, high] = [sorted[Math.floor((sorted.length - 1) / 2)], sorted[Math.floor(sorted.length / 2)]];
+  return low === undefined || high === undefined ? undefined : (low + high) / 2;
 }

@@ -45,8 +45,17 @@ case $what in
   bench)
     need_root "the benchmark"
     sh scripts/setup.sh run demo bench
+    case "$*" in
+      *--driver*qemu*)
+        sh scripts/setup.sh vms
+        scripts/get-qemu.sh "$PWD/.cache/qemu"
+        for architecture in x86_64 aarch64; do
+          guest-config/debian/build.sh "$architecture" "$PWD/.cache/images/$architecture"
+        done
+        ;;
+    esac
     node_modules/.bin/tsc -p bench/tsconfig.json
-    exec node dist/bench/main.js "$@"
+    exec node dist/bench/bench/main.js "$@"
     ;;
   *)
     echo "usage: run.sh demo | test | check | bench" >&2

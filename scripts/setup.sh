@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh WHAT...: installs what is missing, and says so. WHAT: run, demo, test, check, bench.
+# setup.sh WHAT...: installs what is missing, and says so. WHAT: run, demo, test, check, bench, vms.
 #
 # Debian packages need root; without it, what is missing is listed and the exit status is 77.
 set -eu
@@ -12,6 +12,7 @@ for what in "$@"; do
     run) packages="$packages nix-bin busybox-static util-linux" ;;
     demo) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev" ;;
     test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static cpio xz-utils zstd e2fsprogs jq kmod shellcheck systemd clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
+    vms) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf cpio xz-utils zstd" ;;
     check) packages="$packages shellcheck" ;;
     bench) packages="$packages openssh-client openssh-server" ;;
     *) echo "setup.sh: unknown: $what" >&2; exit 2 ;;

@@ -1,107 +1,61 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 
 import type { Host } from '../host.js';
-import { freePort, runProgram, Service } from '../process.js';
 import { client, JOBS, remoteOnly, type Contender } from './contender.js';
 
 /**
- * What every other tool sets up: OpenSSH's server, a trusted user `builder`, and nix-daemon before a store of its own. It
- * gets the benefit of the doubt: it has booted, its store is in memory as a guest's is, and its shell has no profile to
- * read.
+ * What every other tool sets up: OpenSSH's server, and nix-daemon before a store of its own. It gets the benefit of the
+ * doubt: it runs all the time.
  */
-export class ClassicBuilder {
+export interface ClassicBuilder {
   readonly contender: Contender;
-  readonly #service: Service;
-
-  private constructor(contender: Contender, service: Service) {
-    this.contender = contender;
-    this.#service = service;
-  }
-
-  static async start(host: Host): Promise<ClassicBuilder> {
-    const dir = join(host.dir, 'classic');
-    await mkdir(dir, { recursive: true });
-    const [hostKey, identity] = [join(dir, 'host_key'), join(dir, 'identity')];
-    for (const key of [hostKey, identity]) {
-      await runProgram('rm', ['-f', key, `${key}.pub`], host.env);
-      await runProgram('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key], host.env);
-    }
-    const port = await freePort();
-    const conf = await host.writeNixConf('classic', [`max-jobs = ${JOBS}`, 'trusted-users = root builder']);
-    await writeFile(join(dir, 'sshd_config'), serverConfig(host, dir, port));
-    const service = new Service(
-      ['unshare'],
-      [
-        ...['--mount', '--propagation', 'private', 'sh', '-euc', OWN_STORE, 'sh'],
-        ...[join(dir, 'sshd_config'), `${identity}.pub`, conf],
-      ],
-      { env: { PATH: host.env['PATH'] }, cwd: dir },
-    );
-    await service.ready(() => answers(port));
-    const [type, key] = (await readFile(`${hostKey}.pub`, 'utf8')).split(' ');
-    await writeFile(join(dir, 'known_hosts'), `classic ${type ?? ''} ${key ?? ''}\n`);
-    await writeFile(join(dir, 'ssh_config'), clientConfig(dir, port));
-    const settings = remoteOnly(`ssh-ng://classic - - ${JOBS} 1 - - -`);
-    const contender = await client(host, 'classic', 'client-classic', settings, {
-      NIX_SSHOPTS: `-F ${join(dir, 'ssh_config')}`,
-    });
-    return new ClassicBuilder(contender, service);
-  }
-
-  async stop(): Promise<void> {
-    await this.#service.stop();
-  }
+  /** From nothing to where ssh answers, in milliseconds; undefined for one that does not boot. */
+  readonly bootMs: number | undefined;
+  stop(): Promise<void>;
 }
 
-/** In a mount namespace: another /nix, and a user of its own, gone with its last process. */
-const OWN_STORE = `
-  mount -t tmpfs -o size=80% classic /run
-  mkdir -p /run/sshd /run/nix /run/conf
-  cp "$2" /run/authorized_keys
-  cp "$3/nix.conf" /run/conf
-  chmod 644 /run/authorized_keys
-  mount --bind /run/nix /nix
-  { cat /etc/passwd; echo 'builder:*:1900000:65534:::/bin/sh'; } > /run/passwd
-  mount --bind /run/passwd /etc/passwd
-  NIX_CONF_DIR=/run/conf setpriv --pdeathsig KILL nix-daemon &
-  until [ -S /nix/var/nix/daemon-socket/socket ]; do sleep 0.05; done
-  exec /usr/sbin/sshd -D -e -f "$1"
-`;
-
-function serverConfig(host: Host, dir: string, port: number): string {
-  return [
-    `ListenAddress 127.0.0.1:${port}`,
-    `HostKey ${join(dir, 'host_key')}`,
-    'AuthorizedKeysFile /run/authorized_keys',
-    'AllowUsers builder',
-    'StrictModes no',
-    'UsePAM no',
-    'PidFile none',
-    'MaxStartups 100',
-    `SetEnv PATH=${host.env['PATH'] ?? ''} NIX_CONF_DIR=/run/conf`,
-    '',
-  ].join('\n');
+export interface SshServer {
+  /** For files of the client. */
+  readonly dir: string;
+  readonly port: number;
+  readonly user: string;
+  /** `<type> <base64>` */
+  readonly hostKey: string;
+  /** File with the client's private key. */
+  readonly identity: string;
+  /** Nix system of its builds; undefined: the host's. */
+  readonly system?: string;
 }
 
-function clientConfig(dir: string, port: number): string {
-  return [
+/** A client whose only builder is behind this sshd. */
+export async function sshClient(
+  host: Host,
+  { dir, port, user, hostKey, identity, system }: SshServer,
+): Promise<Contender> {
+  const [known, config] = [join(dir, 'known_hosts'), join(dir, 'ssh_config')];
+  await writeFile(known, `classic ${hostKey}\n`);
+  const lines = [
     'Host classic',
     '  HostName 127.0.0.1',
     `  Port ${port}`,
-    '  User builder',
-    `  IdentityFile ${join(dir, 'identity')}`,
+    `  User ${user}`,
+    `  IdentityFile ${identity}`,
     '  IdentitiesOnly yes',
     '  HostKeyAlias classic',
-    `  UserKnownHostsFile ${join(dir, 'known_hosts')}`,
+    `  UserKnownHostsFile ${known}`,
     '  GlobalKnownHostsFile /dev/null',
     '  StrictHostKeyChecking yes',
     '',
-  ].join('\n');
+  ];
+  await writeFile(config, lines.join('\n'));
+  const settings = remoteOnly(`ssh-ng://classic ${system ?? '-'} - ${JOBS} 1 - - -`);
+  return await client(host, 'classic', 'client-classic', settings, { NIX_SSHOPTS: `-F ${config}` });
 }
 
-async function answers(port: number): Promise<boolean> {
+/** Whether anybody listens. */
+export async function answers(port: number): Promise<boolean> {
   return await new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
     socket.once('connect', () => {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import type { Host } from '../host.js';
 import { freePort, runProgram, Service } from '../process.js';
+import type { VmKind } from '../vms.js';
 import { client, JOBS, remoteOnly, type Contender } from './contender.js';
 
 export interface DroverOptions {
@@ -13,24 +14,33 @@ export interface DroverOptions {
   readonly idleTimeout: string;
   readonly logLevel: string;
   readonly nodeArgs: readonly string[];
+  /** Undefined: guests are namespaces. */
+  readonly vms: VmKind | undefined;
 }
 
 /** A supervisor with both of its doors. */
 export class Drover {
   readonly socket: Contender;
   readonly ssh: Contender;
+  readonly stateDir: string;
   readonly #service: Service;
   readonly #guests: () => Promise<number>;
 
-  private constructor(socket: Contender, ssh: Contender, service: Service, guests: () => Promise<number>) {
+  private constructor(
+    { socket, ssh }: Record<'socket' | 'ssh', Contender>,
+    stateDir: string,
+    service: Service,
+    guests: () => Promise<number>,
+  ) {
     this.socket = socket;
     this.ssh = ssh;
+    this.stateDir = stateDir;
     this.#service = service;
     this.#guests = guests;
   }
 
   static async start(host: Host, options: DroverOptions): Promise<Drover> {
-    const { name, program, nodeArgs } = options;
+    const { name, program, nodeArgs, vms } = options;
     const dir = join(host.dir, name);
     await mkdir(dir, { recursive: true });
     const identity = join(dir, 'identity');
@@ -38,7 +48,8 @@ export class Drover {
     await runProgram('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', identity], host.env);
     const config = join(dir, 'drover.yaml');
     await writeFile(config, await configuration(host, dir, `${identity}.pub`, options));
-    const env = { ...host.env, NODE_ENV: 'production' };
+    const path = [...(vms === undefined ? [] : [vms.bin]), host.env['PATH']].join(':');
+    const env = { ...host.env, PATH: path, NODE_ENV: 'production' };
     // As it is installed: by the first line of the program, which names the node and its flags.
     const command = nodeArgs.length === 0 ? [program] : [process.execPath, ...nodeArgs, program];
     const service = new Service(command, ['serve', '--config', config], { env, cwd: dir });
@@ -53,14 +64,12 @@ export class Drover {
       const status = JSON.parse(await drover('status', '--json')) as { guests: unknown[] };
       return status.guests.length;
     };
-    return new Drover(
-      await client(host, 'socket', `client-${name}-socket`, remoteOnly(socketMachine)),
-      await client(host, 'ssh', `client-${name}-ssh`, remoteOnly(sshMachine), {
-        NIX_SSHOPTS: `-F ${sshConfig}`,
-      }),
-      service,
-      guests,
-    );
+    const ssh = { NIX_SSHOPTS: `-F ${sshConfig}` };
+    const doors = {
+      socket: await client(host, 'socket', `client-${name}-socket`, remoteOnly(socketMachine)),
+      ssh: await client(host, 'ssh', `client-${name}-ssh`, remoteOnly(sshMachine), ssh),
+    };
+    return new Drover(doors, stateDirOf(dir), service, guests);
   }
 
   get log(): string {
@@ -94,12 +103,14 @@ async function configuration(
   host: Host,
   dir: string,
   publicKey: string,
-  { idleTimeout, logLevel }: DroverOptions,
+  { idleTimeout, logLevel, vms }: DroverOptions,
 ): Promise<string> {
   return [
-    `stateDir: ${dir}/state`,
-    `pool: { maxGuests: 1, jobsPerGuest: ${JOBS}, idleTimeout: ${idleTimeout} }`,
-    `guest: { nix: ${host.nix} }`,
+    `stateDir: ${stateDirOf(dir)}`,
+    `pool: { maxGuests: 1, jobsPerGuest: ${JOBS}, idleTimeout: ${idleTimeout}, bootTimeout: 100s }`,
+    ...(vms === undefined
+      ? ['driver: namespace', `guest: { nix: ${host.nix} }`]
+      : ['driver: qemu', `guest: ${vmSettings(vms)}`]),
     'doors:',
     '  ssh:',
     `    listen: 127.0.0.1:${await freePort()}`,
@@ -108,4 +119,14 @@ async function configuration(
     `log: { level: ${logLevel} }`,
     '',
   ].join('\n');
+}
+
+function vmSettings({ manifest, accelerator, memoryBytes, scratchBytes }: VmKind): string {
+  const mebibytes = (bytes: number): string => `${bytes / 1024 ** 2}MiB`;
+  const sizes = `memory: ${mebibytes(memoryBytes)}, scratchSize: ${mebibytes(scratchBytes)}`;
+  return `{ image: ${manifest}, accelerator: ${accelerator}, ${sizes} }`;
+}
+
+function stateDirOf(dir: string): string {
+  return join(dir, 'state');
 }

@@ -1,0 +1,138 @@
+import { existsSync, watch } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { Drover } from './contenders/drover.js';
+import type { Host } from './host.js';
+import { until, type Timing } from './process.js';
+
+/** What a cold start is made of, in its order; each lasts to the beginning of the next one. */
+export const PHASES = [
+  'client to lease',
+  'to the first process',
+  'its start-up',
+  'ssh, hello, clock',
+  'to the first log line',
+] as const;
+type Phase = (typeof PHASES)[number];
+
+export interface ColdStart {
+  /** Milliseconds, from the start of the client. */
+  readonly firstLogMs: number;
+  readonly totalMs: number;
+  /** Milliseconds. Guests that are namespaces have no console that tells of their start. */
+  readonly phases: Partial<Readonly<Record<Phase, number>>>;
+}
+
+export interface Boots {
+  readonly starts: readonly ColdStart[];
+  /** What the clients said whose builds failed. */
+  readonly failures: readonly string[];
+}
+
+/** Starts guests from zero, one after the other, each for one small build through the socket door. */
+export async function measureBoots(host: Host, cold: Drover, count: number): Promise<Boots> {
+  const starts: ColdStart[] = [];
+  const failures: string[] = [];
+  const consoles = new Consoles(join(cold.stateDir, 'logs'));
+  for (let done = 0; done < count; done++) {
+    const derivation = await host.instantiate('hello');
+    await until(async () => (await cold.guests()) === 0);
+    const logged = cold.log.length;
+    await consoles.begin();
+    const beganAt = Date.now();
+    try {
+      const timing = await cold.socket.build(derivation);
+      const times = { beganAt, ...timesInLog(cold.log.slice(logged)), ...(await consoles.end()) };
+      starts.push({ ...timing, phases: phasesOf(times, timing) });
+    } catch (error) {
+      failures.push(error instanceof Error ? error.message : String(error));
+    }
+    process.stderr.write(
+      `cold start ${done + 1} of ${count}: ${starts.at(-1)?.firstLogMs.toFixed(0) ?? '-'} ms\n`,
+    );
+  }
+  return { starts, failures };
+}
+
+/** When what happened, by this host's clock, in milliseconds. */
+interface Times {
+  readonly beganAt: number;
+  readonly bootingAt?: number | undefined;
+  readonly kernelAt?: number | undefined;
+  readonly upAt?: number | undefined;
+  readonly readyAt?: number | undefined;
+}
+
+function timesInLog(log: string): Pick<Times, 'bootingAt' | 'readyAt'> {
+  const lines = log
+    .split('\n')
+    .filter((line) => line.startsWith('{'))
+    .map((line) => JSON.parse(line) as { readonly msg: string; readonly time: string | number });
+  const at = (message: string): number | undefined => {
+    const time = lines.find(({ msg }) => msg === message)?.time;
+    return time === undefined ? undefined : new Date(time).getTime();
+  };
+  return { bootingAt: at('booting a guest'), readyAt: at('guest is ready') };
+}
+
+function phasesOf(times: Times, { firstLogMs }: Timing): ColdStart['phases'] {
+  const marks = [
+    times.beganAt,
+    times.bootingAt,
+    times.kernelAt,
+    times.upAt,
+    times.readyAt,
+    times.beganAt + firstLogMs,
+  ];
+  return Object.fromEntries(
+    PHASES.flatMap((phase, index) => {
+      const [from, to] = [marks[index], marks[index + 1]];
+      return from === undefined || to === undefined ? [] : [[phase, to - from]];
+    }),
+  );
+}
+
+/** When a guest of the Debian image says what, to within some milliseconds: its console log does not tell. */
+class Consoles {
+  readonly #directory: string;
+  #known: ReadonlySet<string> = new Set();
+  #seen: Promise<Pick<Times, 'kernelAt' | 'upAt'>> = Promise.resolve({});
+  #stop = new AbortController();
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  async begin(): Promise<void> {
+    this.#stop = new AbortController();
+    this.#known = new Set(existsSync(this.#directory) ? await readdir(this.#directory) : []);
+    this.#seen = this.#follow(this.#stop.signal);
+  }
+
+  async end(): Promise<Pick<Times, 'kernelAt' | 'upAt'>> {
+    this.#stop.abort();
+    return await this.#seen;
+  }
+
+  async #follow(signal: AbortSignal): Promise<Pick<Times, 'kernelAt' | 'upAt'>> {
+    if (!existsSync(this.#directory)) return {};
+    const times: { kernelAt?: number; upAt?: number } = {};
+    const changed = new Promise<void>((resolve) => {
+      const watcher = watch(this.#directory, { signal }, (_, file) => {
+        if (file === null || this.#known.has(file)) return;
+        const now = Date.now();
+        void readFile(join(this.#directory, file), 'utf8').then(
+          (text) => {
+            if (text.includes('drover: kernel is up')) times.kernelAt ??= now;
+            if (text.includes('drover: guest is up')) times.upAt ??= now;
+          },
+          () => undefined, // it has been removed: its guest has ended
+        );
+      });
+      watcher.once('close', resolve);
+    });
+    await changed;
+    return times;
+  }
+}

@@ -1,0 +1,89 @@
+import { expect, test } from '@jest/globals';
+
+import { bootVerdicts, verdicts } from '../../../bench/bars.js';
+import { hostArchitecture, readOptions, SCENARIOS } from '../../../bench/options.js';
+import { renderBoots } from '../../../bench/report.js';
+import { Samples } from '../../../bench/samples.js';
+
+const nix = ['--nix', '/nix/bin'];
+const foreign = hostArchitecture() === 'x86_64' ? 'aarch64' : 'x86_64';
+
+test('without options, guests are namespaces, and everything is measured', () => {
+  expect(readOptions(nix)).toMatchObject({
+    driver: 'namespace',
+    architecture: hostArchitecture(),
+    only: SCENARIOS,
+    rounds: 5,
+    inputBytes: 300e6,
+    outputBytes: 1000e6,
+    growthBytes: [30e6, 3000e6],
+    leaves: 100,
+  });
+});
+
+test('VMs may be emulated, and are given less to do', () => {
+  expect(readOptions([...nix, '--driver', 'qemu', '--architecture', foreign])).toMatchObject({
+    driver: 'qemu',
+    architecture: foreign,
+    inputBytes: 30e6,
+    outputBytes: 100e6,
+    growthBytes: [3e6, 300e6],
+    leaves: 20,
+  });
+});
+
+test('sizes can be chosen, and --quick keeps them', () => {
+  const sizes = ['--input-mb', '7', '--output-mb', '8', '--leaves', '9'];
+  for (const more of [[], ['--quick'], ['--driver', 'qemu']]) {
+    expect(readOptions([...nix, ...sizes, ...more])).toMatchObject({
+      inputBytes: 7e6,
+      outputBytes: 8e6,
+      leaves: 9,
+    });
+  }
+});
+
+test.each(['namespace', 'qemu'])(
+  'all sizes of %s are whole numbers of bytes, also with --quick',
+  (driver) => {
+    const { inputBytes, outputBytes, growthBytes } = readOptions([...nix, '--quick', '--driver', driver]);
+    for (const size of [inputBytes, outputBytes, ...growthBytes]) expect(Number.isInteger(size)).toBe(true);
+  },
+);
+
+test.each([
+  [['--driver', 'vz'], '--driver: there is no vz; there are namespace, qemu'],
+  [['--architecture', 'riscv64'], '--architecture: there is no riscv64; there are x86_64, aarch64'],
+  [['--architecture', foreign], `--architecture ${foreign}: guests of the namespace driver are`],
+  [['--only', 'cold,boot'], '--only: there is no boot; there are'],
+  [['--boots', '0'], '--boots: expected a whole number of at least 1, not 0'],
+  [['--rounds', '2.5'], '--rounds: expected a whole number of at least 1, not 2.5'],
+  [['--input-mb', 'ten'], '--input-mb: expected a whole number of at least 1, not ten'],
+])('%j is refused', (argv, message) => {
+  expect(() => readOptions([...nix, ...argv])).toThrow(message);
+});
+
+test('of a hundred cold starts one may fail, and its reason is shown', () => {
+  const start = { firstLogMs: 3_000, totalMs: 3_500, phases: { 'client to lease': 50 } };
+  const boots = (works: number, fails: number) => ({
+    starts: Array.from({ length: works }, () => start),
+    failures: Array.from({ length: fails }, () => 'The guest g7 did not boot'),
+  });
+  expect(bootVerdicts(boots(99, 1), { driver: 'qemu' }).map(({ met }) => met)).toEqual([true, true]);
+  expect(bootVerdicts(boots(98, 2), { driver: 'qemu' }).map(({ met }) => met)).toEqual([false, true]);
+  expect(bootVerdicts(boots(99, 1), { driver: 'namespace' }).map(({ met }) => met)).toEqual([true, false]);
+  expect(bootVerdicts(boots(0, 3), { driver: 'qemu' }).map(({ met }) => met)).toEqual([false, undefined]);
+  const text = renderBoots(boots(99, 1));
+  expect(text).toMatch(/^cold starts: 99, failed: 1 /);
+  expect(text).toMatch(/client to lease +50 ms +50 ms/);
+  expect(text).toMatch(/The guest g7 did not boot$/);
+});
+
+test('emulated guests are not held against a local build', () => {
+  const bars = (emulated: boolean) =>
+    verdicts(new Samples(), { growth: ['input: new, 3 MB', 'input: new, 300 MB'], driver: 'qemu', emulated })
+      .map(({ bar }) => bar)
+      .filter((bar) => bar.includes('local'));
+  expect(bars(true)).toEqual([]);
+  expect(bars(false)).not.toEqual([]);
+});
