@@ -2,7 +2,9 @@
 # drover-guest: the few things a supervisor asks of a guest, the same file in every kind of guest.
 #
 #   hello               the image's manifest, as JSON; with `brokenSystems`, where the guest has found that it cannot run
-#                       programs of some (it writes their names to /run/drover-broken-systems, one a line)
+#                       programs of some (it writes their names to /run/drover-broken-systems, one a line). In a guest
+#                       that still boots it waits: /run/drover/booting is a FIFO then, which the guest holds open, and
+#                       removes before it closes it
 #   register [--again]  make store paths of the lower layer valid here. Standard input: the text form of
 #                       `nix-store --dump-db`, references before referrers. Standard output: the paths of it
 #                       that are not in the store, one a line; if there are any, nothing was registered
@@ -17,6 +19,7 @@ set -eu
 
 manifest=${DROVER_MANIFEST:-/etc/drover/manifest.json}
 broken_systems=${DROVER_BROKEN_SYSTEMS:-/run/drover-broken-systems}
+booting=${DROVER_BOOTING:-/run/drover/booting}
 store=${NIX_STORE_DIR:-/nix/store}
 
 fail() {
@@ -30,6 +33,7 @@ usage() {
 }
 
 hello() {
+  [ ! -p "$booting" ] || cat "$booting" > /dev/null || true # removed meanwhile
   [ -r "$manifest" ] || fail "cannot read $manifest"
   [ -s "$broken_systems" ] || { cat "$manifest"; return; }
   awk '

@@ -15,6 +15,8 @@ die() {
   sync
   poweroff -f
 }
+# load_modules LIST
+load_modules() { while read -r module; do insmod "/lib/modules/$module.ko"; done < "/lib/modules/$1"; }
 must() { "$@" || die "failed: $*"; }
 
 if [ -z "${DROVER_STAGE2-}" ]; then
@@ -24,7 +26,7 @@ if [ -z "${DROVER_STAGE2-}" ]; then
   say "kernel is up"
   # The probe of an accelerator asks for no more than this.
   grep -q drover.probe /proc/cmdline && poweroff -f
-  while read -r module; do insmod "/lib/modules/$module.ko"; done < /lib/modules/list
+  load_modules boot
   # pivot_root (Nix's sandbox) refuses the kernel's rootfs: an ordinary mount has to cover it.
   mount -o bind / /mnt
   for directory in dev proc sys; do mount -o move "/$directory" "/mnt/$directory"; done
@@ -63,6 +65,7 @@ must mount -t overlay -o lowerdir=/run/lower,upperdir=/run/scratch/upper,workdir
 
 # Programs for other machines, where the image has emulators for them (add-emulator.sh).
 if [ -d /etc/binfmt.d ]; then
+  load_modules binfmt
   must mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
   for rule in /etc/binfmt.d/*; do cat "$rule" > /proc/sys/fs/binfmt_misc/register || die "failed: $rule"; done
 fi
@@ -75,32 +78,43 @@ mkdir -p /etc/nix /etc/drover
 ln -sf /run/drover/nix.conf /etc/nix/nix.conf
 ln -sf /run/drover/manifest.json /etc/drover/manifest.json
 
+# What follows takes most of a boot, and goes on at the same time. Until this is gone, `hello` waits.
+mkfifo /run/drover/booting
+exec 9<> /run/drover/booting
+
 # The database is made here, once: connections that come at the same time would each make it, and some fail.
-nix-store --load-db < /dev/null
-NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt TMPDIR=/build nix-daemon &
+nix-store --load-db < /dev/null 9>&- &
+database=$!
+NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt TMPDIR=/build nix-daemon 9>&- &
 daemon=$!
+# One SSH connection over the port for the whole life of the guest.
+sh /usr/lib/drover/ssh-port.sh /usr/sbin/sshd -i -e -f /etc/ssh/sshd_config 2> /dev/console 9>&- &
+sshd=$!
+# Before builds, so that it answers however busy they are.
+renice -n -10 "$sshd" > /dev/null
 
 echo "127.0.0.1 localhost $name" > /etc/hosts
-ip link set lo up
-if [ "$network" = host ]; then
-  # What QEMU's user network gives out, without asking for it.
-  ip link set eth0 up
-  ip addr add 10.0.2.15/24 dev eth0
-  ip route add default via 10.0.2.2
-  echo "nameserver 10.0.2.3" > /etc/resolv.conf
-fi
+{
+  ip link set lo up
+  if [ "$network" = host ]; then
+    load_modules network
+    echo "nameserver 10.0.2.3" > /etc/resolv.conf
+    ip link set eth0 up
+    ip addr add 10.0.2.15/24 dev eth0
+    ip route add default via 10.0.2.2
+  fi
+} 9>&- &
+interfaces=$!
 
+wait "$interfaces"
+wait "$database" || die "nix-store has made no database"
 until [ -S /nix/var/nix/daemon-socket/socket ]; do
   kill -0 "$daemon" || die "nix-daemon has ended"
   sleep 0.01
 done
+rm /run/drover/booting
+exec 9>&-
 say "guest is up"
-
-# One SSH connection over the port for the whole life of the guest.
-sh /usr/lib/drover/ssh-port.sh /usr/sbin/sshd -i -e -f /etc/ssh/sshd_config 2> /dev/console &
-sshd=$!
-# Before builds, so that it answers however busy they are.
-renice -n -10 "$sshd" > /dev/null
 
 # A guest without its daemon or its control is of no use. (`wait -n` also reaps whatever becomes an orphan.)
 # shellcheck disable=SC3045 # busybox has it

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -46,6 +46,7 @@ async function guest(
       NIX_STORE_DIR: join(dir, 'store'),
       DROVER_MANIFEST: join(dir, 'manifest.json'),
       DROVER_BROKEN_SYSTEMS: join(dir, 'broken-systems'),
+      DROVER_BOOTING: join(dir, 'booting'),
     },
   });
 }
@@ -88,6 +89,20 @@ describe('drover-guest', () => {
     await writeFile(join(dir, 'broken-systems'), broken);
     const { stdout } = await guest(['hello']);
     expect(JSON.parse(stdout)).toEqual({ generation: 'x', systems: ['a', 'b'], brokenSystems });
+  });
+
+  test('hello waits while the guest boots', async () => {
+    const booting = join(dir, 'booting');
+    await execa('mkfifo', [booting]);
+    const held = await open(booting, 'r+');
+    await double('cat', `[ "$1" != ${booting} ] || echo waits >> ${dir}/calls\nexec /bin/cat "$@"`);
+    await writeFile(join(dir, 'manifest.json'), '{"generation":"early"}\n');
+    const answer = guest(['hello']);
+    await waitUntil('the wait', async () => (await calls()).includes('waits'));
+    await writeFile(join(dir, 'manifest.json'), '{"generation":"up"}\n');
+    await rm(booting);
+    await held.close();
+    expect(await answer).toMatchObject({ exitCode: 0, stdout: '{"generation":"up"}' });
   });
 
   test('hello without a manifest fails, whatever does not work', async () => {
