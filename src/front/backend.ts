@@ -14,6 +14,7 @@ import type { StorePath } from '../protocol/store-path.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
 import { unlessAborted } from './abortable.js';
 import type { FrontEvent } from './events.js';
+import type { Mentions } from './requests.js';
 
 /** Guests in a row that may turn out to be of no use for a session. Each of them is retired, so there are few. */
 const MAX_UNFIT_GUESTS = 8;
@@ -141,6 +142,15 @@ export class Backend implements AsyncDisposable {
     const [info] = await host.queryPathInfos([path]);
     // Nix has not always noted the size: then only the guest knows it.
     return info?.narSize === 0 ? undefined : info?.narSize;
+  }
+
+  /** Whether nobody need ask a guest about these: there is none yet, and they are paths that the host has. It pins them. */
+  async hostSuffices({ paths, derivations }: Mentions): Promise<boolean> {
+    if (this.#guest !== undefined || derivations.length > 0) return false;
+    const wanted = [...new Set(paths)];
+    const host = await this.host();
+    await host.addTempRoots(wanted);
+    return (await host.queryValidPaths(wanted)).length === wanted.length;
   }
 
   /**

@@ -1,6 +1,7 @@
 import type { Channel } from '../protocol/channel.js';
 import { decodeNarFromPath, Op } from '../protocol/operations.js';
 import { decodeAddToStoreResponse } from '../protocol/responses.js';
+import { encodeStderrFrame } from '../protocol/stderr.js';
 import type { StorePath } from '../protocol/store-path.js';
 import {
   decodeAddedPath,
@@ -119,7 +120,7 @@ export async function forwardNar({ client, backend, results, version }: ForwardC
 }
 
 /**
- * Everything else is the guest's: passed on, or, when its end is not known, the rest of the session with it.
+ * Everything else is the guest's, unless a look into the host's store answers it: passed on, or, when its end is not known, the rest of the session with it.
  * @returns whether the session goes on
  */
 export async function forwardRequest(op: number, context: ForwardContext): Promise<boolean> {
@@ -132,6 +133,10 @@ export async function forwardRequest(op: number, context: ForwardContext): Promi
     return false;
   }
   const { value: mentions, raw } = await capture(client, op, known.request(version));
+  if (known.whenValid !== undefined && (await backend.hostSuffices(mentions))) {
+    await client.write(Buffer.concat([encodeStderrFrame({ kind: 'last' }), known.whenValid()]));
+    return true;
+  }
   const { roots, missing } = await backend.lookUpBuild(mentions.derivations);
   const guest = await bindGuest(missing, backend);
   await backend.provisionMentioned([...mentions.paths, ...roots]);

@@ -14,6 +14,8 @@ import {
   decodeDoneResponse,
   decodeOutputMapResponse,
   decodeQueryMissingResponse,
+  encodeDoneResponse,
+  encodeQueryMissingResponse,
 } from '../protocol/responses.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { atLeast, type ProtocolVersion } from '../protocol/version.js';
@@ -31,6 +33,8 @@ interface ForwardedRequest {
   request(version: ProtocolVersion): Decoder<Mentions>;
   /** What follows the last log frame. */
   response(version: ProtocolVersion): Decoder<unknown>;
+  /** The response where it speaks only of paths, and all of them are valid already. */
+  readonly whenValid?: () => Uint8Array;
 }
 
 function* path(decoder: Decoder<StorePath>): Decoder<Mentions> {
@@ -54,8 +58,17 @@ function* targetsOf(decoder: Decoder<{ readonly targets: readonly DerivedPath[] 
   return [...(yield* decoder).targets];
 }
 
+const NOTHING_MISSING = { willBuild: [], willSubstitute: [], unknown: [], downloadSize: 0, narSize: 0 };
+
 const FORWARDED: ReadonlyMap<number, ForwardedRequest> = new Map<number, ForwardedRequest>([
-  [Op.EnsurePath, { request: (version) => path(decodeEnsurePath(version)), response: decodeDoneResponse }],
+  [
+    Op.EnsurePath,
+    {
+      request: (version) => path(decodeEnsurePath(version)),
+      response: decodeDoneResponse,
+      whenValid: encodeDoneResponse,
+    },
+  ],
   [
     Op.QueryDerivationOutputMap,
     {
@@ -72,6 +85,7 @@ const FORWARDED: ReadonlyMap<number, ForwardedRequest> = new Map<number, Forward
     {
       request: (version) => targets(decodeQueryMissing(version)),
       response: () => decodeQueryMissingResponse(),
+      whenValid: () => encodeQueryMissingResponse(NOTHING_MISSING),
     },
   ],
   [

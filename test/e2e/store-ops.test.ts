@@ -54,6 +54,10 @@ describeE2e('the doors as a store', ['modern Nix'], () => {
       expect(succeeded(await host.run('nix', ['path-info', '--store', store, path])).stdout.trim()).toBe(
         path,
       );
+      expect(succeeded(await host.run('nix-store', ['--store', store, '--dump', path])).stdout).toContain(
+        'nix-archive-1',
+      );
+      expect(drover.events.of('lease-granted', since)).toEqual([]);
       const unknown = path.replace(/store\/.{8}/, 'store/00000000');
       const refused = await host.run('nix', ['path-info', '--store', store, unknown]);
       expect(refused.exitCode).not.toBe(0);

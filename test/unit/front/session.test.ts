@@ -6,6 +6,7 @@ import {
   decodeBoolResponse,
   decodeDoneResponse,
   decodePathInfoResponse,
+  decodeQueryMissingResponse,
   decodeStorePathsResponse,
 } from '../../../src/protocol/responses.js';
 import { encodeAddMultipleToStore, encodePathCount } from '../../../src/protocol/uploads.js';
@@ -179,6 +180,23 @@ describe('a session without a guest', () => {
     expect(bench.events.filter(({ type }) => type === 'build-started' || type === 'build-finished')).toEqual([
       expect.objectContaining({ type: 'build-finished', result: 'Error' }),
     ]);
+  });
+
+  test('has nothing to build or to fetch for paths that are valid on the host, and takes no guest to say so', async () => {
+    const bench = new FrontBench();
+    const valid = storePath('valid');
+    bench.hostDaemon.paths.set(valid, { info: pathInfo(valid), nar: Buffer.alloc(112) });
+    const { channel } = await bench.client();
+    await channel.write(operations.encodeEnsurePath(valid));
+    expect(await outcome(channel)).toBeUndefined();
+    await channel.run(decodeDoneResponse());
+    await channel.write(operations.encodeQueryMissing([{ path: valid, via: [], outputs: undefined }], VERSION));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(await channel.run(decodeQueryMissingResponse())).toEqual({
+      ...{ willBuild: [], willSubstitute: [], unknown: [], downloadSize: 0, narSize: 0 },
+    });
+    expect(bench.hostDaemon.asked).toContain(operations.Op.AddTempRoot);
+    expect(bench.leaser.granted).toBe(0);
   });
 
   test.each([
