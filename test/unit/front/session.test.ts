@@ -190,7 +190,7 @@ describe('a session without a guest', () => {
     await channel.write(operations.encodeEnsurePath(valid));
     expect(await outcome(channel)).toBeUndefined();
     await channel.run(decodeDoneResponse());
-    await channel.write(operations.encodeQueryMissing([{ path: valid, via: [], outputs: undefined }], VERSION));
+    await channel.write(operations.encodeQueryMissing([{ path: valid, via: [] }], VERSION));
     expect(await outcome(channel)).toBeUndefined();
     expect(await channel.run(decodeQueryMissingResponse())).toEqual({
       ...{ willBuild: [], willSubstitute: [], unknown: [], downloadSize: 0, narSize: 0 },
