@@ -1,8 +1,9 @@
 /*
- * drover-connect SOCKET [ARG...]
+ * drover-connect [SOCKET] [--stdio]
  *
  * Connects standard input and output to a Unix socket: the `remote-program` of the socket door. Nix starts one for
- * each connection, so it has to start in no time; further arguments (Nix adds `--stdio`) are ignored.
+ * each connection, with `--stdio`, so it has to start in no time. Without SOCKET it is the one beside it that has the name
+ * that it was started by, and `.sock`: a link to this program needs no arguments, and no shell to give them.
  *
  * Ends when the socket does. The end of standard input is passed on as the end of what is sent.
  * Exit status: 0 done, 1 connection failed or broken (why: standard error), 2 wrong usage.
@@ -10,6 +11,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -68,15 +70,27 @@ static void *send_input(void *unused) {
   return NULL;
 }
 
+/* Opens PROGRAM.sock, from within its directory: the paths of sockets are short. */
+static int open_own_socket(const char *path) {
+  char directory[PATH_MAX];
+  strcpy(directory, path);
+  char *slash = strrchr(directory, '/');
+  slash[slash == directory] = '\0';
+  return chdir(directory) == 0 ? open_socket(strrchr(path, '/') + 1) : -1;
+}
+
 int main(int argc, char **argv) {
-  if (argc < 2) {
+  int is_named = argc > 1 && argv[1][0] != '-';
+  char own[PATH_MAX];
+  const char *path = is_named ? argv[1] : own;
+  if (!is_named && (strchr(argv[0], '/') == NULL || snprintf(own, sizeof own, "%s.sock", argv[0]) >= PATH_MAX)) {
     fprintf(stderr, "usage: drover-connect SOCKET\n");
     return 2;
   }
   signal(SIGPIPE, SIG_IGN);
-  fd = open_socket(argv[1]);
+  fd = is_named ? open_socket(path) : open_own_socket(path);
   if (fd < 0) {
-    fprintf(stderr, "drover-connect: cannot reach Drover at %s: %s%s\n", argv[1], strerror(errno),
+    fprintf(stderr, "drover-connect: cannot reach Drover at %s: %s%s\n", path, strerror(errno),
             errno == ENOENT || errno == ECONNREFUSED ? " (is `drover serve` running?)"
             : errno == EACCES                        ? " (only its owner may use it)"
                                                      : "");

@@ -1,6 +1,6 @@
-import { chmod, rename, rm, unlink, writeFile } from 'node:fs/promises';
+import { chmod, rename, rm, symlink, unlink } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 import type { Front } from '../front/front.js';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
@@ -43,25 +43,22 @@ export async function openSocketDoor(
   });
   await listen(server, path);
   await chmod(path, 0o600);
-  await writeProgram(connectProgram(path), `#!/bin/sh\nexec ${quote(drover.connect)} ${quote(path)} "$@"\n`);
+  const program = connectProgram(path);
+  await link(drover.connect, program);
+  if (path !== `${program}.sock`) await link(basename(path), `${program}.sock`);
   return {
     close: async () => {
       const closed = closeServer(server);
       for (const socket of sockets) socket.destroy();
       await closed;
-      await unlink(connectProgram(path)).catch(() => undefined);
+      for (const made of [program, `${program}.sock`]) await unlink(made).catch(() => undefined);
     },
   };
 }
 
-/** In one step: a Nix may be about to start it. */
-async function writeProgram(path: string, text: string): Promise<void> {
+/** In one step: a Nix may be about to follow it. */
+async function link(target: string, path: string): Promise<void> {
   await rm(`${path}.tmp`, { force: true });
-  await writeFile(`${path}.tmp`, text, { mode: 0o700 });
+  await symlink(target, `${path}.tmp`);
   await rename(`${path}.tmp`, path);
-}
-
-/** For the shell: in single quotes, in which only they themselves are special. */
-function quote(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`;
 }

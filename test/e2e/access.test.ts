@@ -103,6 +103,5 @@ describeE2e('another user of the host', [], () => {
     for (const file of ['control.sock', 'doors/nix.sock', 'ssh/host_ed25519_key']) {
       expect([file, await modeOf(join(drover.stateDir, file))]).toEqual([file, '600']);
     }
-    expect(await modeOf(join(drover.stateDir, 'doors/connect'))).toBe('700');
   });
 });

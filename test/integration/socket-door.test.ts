@@ -2,9 +2,9 @@ import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Duplex, Readable } from 'node:stream';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -40,9 +40,9 @@ describe('the socket door', () => {
     const mode = async (file: string): Promise<number> => (await stat(file)).mode & 0o777;
     expect(await mode(join(dir, 'd'))).toBe(0o700);
     expect(await mode(path)).toBe(0o600);
-    expect(await mode(connectProgram(path))).toBe(0o700);
+    expect(await readdir(join(dir, 'd'))).toEqual(['connect', 'connect.sock', 'nix.sock']);
     await door.close();
-    expect([existsSync(path), existsSync(connectProgram(path))]).toEqual([false, false]);
+    expect(await readdir(join(dir, 'd'))).toEqual([]);
   });
 
   test('refuses a directory that others can enter, and leaves it as it is', async () => {
@@ -55,14 +55,21 @@ describe('the socket door', () => {
     expect((await stat(dir)).mode & 0o777).toBe(0o755);
   });
 
-  test('replaces a socket that nobody listens on, and a program of another mode', async () => {
+  test('can have the very name that its program looks for', async () => {
+    const path = join(dir, 'connect.sock');
+    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
+    expect((await stat(path)).isSocket()).toBe(true);
+    await door.close();
+  });
+
+  test('replaces a socket that nobody listens on, and what is there in place of its program', async () => {
     const path = join(dir, 'nix.sock');
     const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
     await execa(process.execPath, ['-e', script], { reject: false });
     expect(existsSync(path)).toBe(true);
     await writeFile(connectProgram(path), 'old', { mode: 0o600 });
     const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
-    expect((await stat(connectProgram(path))).mode & 0o777).toBe(0o700);
+    expect(await readlink(connectProgram(path))).toBe(CONNECT);
     await door.close();
   });
 
@@ -100,11 +107,16 @@ describe('the socket door', () => {
 
 describe('drover-connect', () => {
   test('tells by its status and in words what is wrong', async () => {
-    const usage = await execa(CONNECT, [], { reject: false });
+    const usage = await execa('drover-connect', ['--stdio'], {
+      reject: false,
+      env: { PATH: dirname(CONNECT) },
+    });
     expect([usage.exitCode, usage.stderr]).toEqual([2, 'usage: drover-connect SOCKET']);
     const absent = await execa(CONNECT, [join(dir, 'absent')], { reject: false });
     expect(absent.exitCode).toBe(1);
     expect(absent.stderr).toContain('(is `drover serve` running?)');
+    const own = await execa(CONNECT, ['--stdio'], { reject: false });
+    expect([own.exitCode, own.stderr.includes(`at ${CONNECT}.sock: No such file`)]).toEqual([1, true]);
     const long = await execa(CONNECT, [join(dir, 'x'.repeat(200))], { reject: false });
     expect([long.exitCode, long.stderr.includes('File name too long')]).toEqual([1, true]);
   });
