@@ -12,7 +12,7 @@ import type { GuestDriver } from './drivers/driver.js';
 import { Front } from './front/front.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
-import { systemClock } from './lib/clock.js';
+import { systemClock, type CancelTimer } from './lib/clock.js';
 import { Emitter } from './lib/emitter.js';
 import { DroverError } from './lib/errors.js';
 import { clearStaleSocket } from './lib/listen.js';
@@ -33,8 +33,8 @@ export interface SupervisorParts {
   readonly log: Log;
 }
 
-/** Garbage of less than this relayed is not worth a collection, in bytes. */
-const COLLECT_AFTER_BYTES = 64 * 1024 * 1024;
+/** How long nobody must have wanted anything before garbage is collected, in milliseconds. */
+const REST_MS = 2_000;
 
 /** Where the ssh door's host key is kept. */
 export function hostKeyFile(stateDir: string): string {
@@ -61,8 +61,7 @@ export class Supervisor {
   readonly #closers: (() => Promise<void>)[] = [];
   #state: Status['state'] = 'running';
   readonly #metrics: ReturnType<typeof collectMetrics>;
-  /** Since garbage was collected last. */
-  #relayedBytes = 0;
+  #cancelCollection: CancelTimer = () => undefined;
   #sshPort: number | undefined;
   #metricsPort: number | undefined;
 
@@ -97,14 +96,13 @@ export class Supervisor {
     });
   }
 
-  /** A large output leaves garbage that an idle process never comes to collect. Without --expose-gc there is no gc. */
+  /** What builds leave behind, an idle process never comes to collect. Without --expose-gc there is no gc. */
   #collectGarbage(event: DroverEvent): void {
-    if (event.type === 'session-closed') this.#relayedBytes += event.receivedBytes + event.sentBytes;
-    const rests = this.#front.sessions === 0 && this.#relayedBytes >= COLLECT_AFTER_BYTES;
-    const isEmpty = event.type === 'guest-state' && event.to === 'stopped' && this.#pool.isEmpty;
-    if (!rests && !isEmpty) return;
-    this.#relayedBytes = 0;
-    globalThis.gc?.();
+    if (event.type !== 'session-closed' && event.type !== 'guest-state') return;
+    this.#cancelCollection();
+    this.#cancelCollection = systemClock.after(REST_MS, () => {
+      if (this.#front.sessions === 0) globalThis.gc?.();
+    });
   }
 
   /**

@@ -84,10 +84,6 @@ export class Pool implements Leaser {
     return lease;
   }
 
-  get isEmpty(): boolean {
-    return this.#herd.guests.length === 0;
-  }
-
   snapshot(): PoolSnapshot {
     const { guests } = this.#herd;
     return {
