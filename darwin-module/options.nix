@@ -45,7 +45,8 @@ in
         ++ lib.optional cfg.nestedVirtualization "kvm"
       );
       memory = lib.mkOptionDefault "6GiB";
-      scratchSize = lib.mkOptionDefault "100GiB";
+      # Nothing is reserved, but a guest is refused where it could not have so much.
+      scratchSize = lib.mkOptionDefault "50GiB";
       settings = {
         driver = lib.mkDefault "vz";
         guest = {

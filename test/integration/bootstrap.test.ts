@@ -3,6 +3,7 @@ import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
+import { parseConfig } from '../../src/config/load.js';
 import { ScriptWorld, type ScriptResult } from '../support/scripts.js';
 
 // Beside a directory that every machine has: readlink looks for it.
@@ -106,9 +107,21 @@ describe('bootstrap.sh', () => {
     expect(await world.read('root/etc/nix/machines')).toMatch(
       /^ssh-ng:\/\/localhost\?remote-program=\S+ aarch64-linux .*\n$/,
     );
-    expect(await world.read('root/etc/drover/drover.yaml')).toContain(
-      '/nix/var/nix/profiles/drover-guest-image/manifest.json',
-    );
+    const config = parseConfig(await world.read('root/etc/drover/drover.yaml'), 'drover.yaml', {
+      env: {},
+      uid: 0,
+      home: '/var/root',
+    });
+    // With the sizes of the module for nix-darwin.
+    expect(config).toMatchObject({
+      driver: 'vz',
+      guest: {
+        image: '/nix/var/nix/profiles/drover-guest-image/manifest.json',
+        memoryBytes: 6 * 1024 ** 3,
+        scratchSizeBytes: 50 * 1024 ** 3,
+      },
+      log: { file: '/var/log/drover.log' },
+    });
   });
 
   test('the linux-builder is not left running, and nor are its keys', async () => {

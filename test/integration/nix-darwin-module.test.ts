@@ -76,7 +76,7 @@ describe('services.drover on nix-darwin', () => {
       guest: {
         ...defaults.guest,
         memoryBytes: 6 * 1024 ** 3,
-        scratchSizeBytes: 100 * 1024 ** 3,
+        scratchSizeBytes: 50 * 1024 ** 3,
         image: expect.stringMatching(/^\/nix\/store\/\w+-image-with-1-modules\/manifest\.json$/),
       },
       log: { level: 'info', file: '/var/log/drover.log' },
