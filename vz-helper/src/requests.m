@@ -4,31 +4,14 @@
 #import "input.h"
 #import "output.h"
 
+#include "json.h"
+
 enum { MaxDepth = 16, ProtocolVersion = 1 };
 static const unsigned long long MaxId = 9007199254740991ULL;
 
 @interface DVZRequests ()
 @property(nonatomic, strong) DVZGuest *guest;
 @end
-
-/// What is wrong with the brackets of a line, or nil. What parses JSON may go as deep as the line is long, and does not
-/// everywhere mind what comes after the object.
-static NSString *problemOfBrackets(const char *bytes, NSUInteger length) {
-  int depth = 0;
-  BOOL inString = NO;
-  BOOL ended = NO;
-  for (NSUInteger at = 0; at < length; at++) {
-    char c = bytes[at];
-    if (c == ' ' || c == '\t' || c == '\r') continue;
-    if (ended) return @"not a JSON object";
-    if (inString && c == '\\') at++;
-    else if (c == '"') inString = !inString;
-    else if (!inString && (c == '{' || c == '[') && ++depth > MaxDepth)
-      return [NSString stringWithFormat:@"more than %d levels deep", MaxDepth];
-    else if (!inString && (c == '}' || c == ']')) ended = --depth <= 0;
-  }
-  return nil;
-}
 
 static void reply(id identifier, NSDictionary *result, NSError *error) {
   BOOL ok = error == nil;
@@ -52,14 +35,14 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
     reply([NSNull null], nil, badLine([NSString stringWithFormat:@"a line of more than %d bytes", MaxLineBytes]));
     return;
   }
-  NSString *brackets = problemOfBrackets(line.bytes, line.length);
-  if (brackets != nil) {
-    reply([NSNull null], nil, badLine(brackets));
+  enum json_verdict verdict = json_check(line.bytes, line.length, MaxDepth);
+  if (verdict == JsonTooDeep) {
+    reply([NSNull null], nil, badLine([NSString stringWithFormat:@"more than %d levels deep", MaxDepth]));
     return;
   }
   id request = nil;
   @try {
-    request = [NSJSONSerialization JSONObjectWithData:line options:0 error:NULL];
+    if (verdict == JsonGood) request = [NSJSONSerialization JSONObjectWithData:line options:0 error:NULL];
   } @catch (NSException *exception) {
     request = nil; // GNUstep throws for some of what is no JSON
   }
