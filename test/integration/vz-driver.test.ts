@@ -232,12 +232,12 @@ describe('the vz driver', () => {
   test('after a sleep of the host its guest gets the right time, or no more work', async () => {
     await using drover = await startDrover({
       config: {
-        driver: 'vz',
         pool: { maxGuests: 2, warmGuests: 1 },
         guest: { image: join(dir, 'manifest.json'), cores: 1, memory: '1GiB', scratchSize: '1GiB' },
       },
-      env: { DROVER_VZ_HELPER: await helper('') },
+      env: { DROVER_VZ_HELPER: await helper(''), NODE_OPTIONS: ON_A_MAC },
     });
+    expect((await drover.status()).driver).toBe('vz');
     const guests = async (): Promise<string[]> =>
       (await drover.status()).guests.map(({ id, state }) => `${id} ${state}`);
     await waitUntil('a guest', async () => (await guests()).includes('g1 ready'));
