@@ -17,6 +17,7 @@ builder_port=31022
 service=org.drover.drover
 plist=$root/Library/LaunchDaemons/$service.plist
 config=$root/etc/drover/drover.yaml
+newsyslog=$root/etc/newsyslog.d/drover.conf
 machines=$root/etc/nix/machines
 vm=
 changed= # whether what the service runs is not what it ran before
@@ -161,6 +162,13 @@ guest: { image: /nix/var/nix/profiles/drover-guest-image/manifest.json, memory: 
 log: { file: /var/log/drover.log }"
 }
 
+rotate_logs() {
+  begin "have its logs rotated: $newsyslog" || return 0
+  write "$newsyslog" "# logfilename [owner:group] mode count size(KiB) when flags [/pid_file] [sig_num]
+/var/log/drover.log root:wheel 640 5 10240 * J /var/lib/drover/drover.pid
+/var/log/drover.stderr.log root:wheel 640 2 1024 * N"
+}
+
 is_loaded() { sudo launchctl print "system/$service" > /dev/null 2>&1; }
 is_gone() { ! is_loaded; }
 
@@ -233,9 +241,10 @@ if [ -e "$root/run/current-system/darwin-version" ] || [ -e "$root/run/current-s
 else
   install drover "$DROVER_PACKAGE"
   write_config
+  rotate_logs
   register_service
   register_machine
-  say "to undo it: sudo launchctl bootout system/$service; remove $plist, $config and Drover's line in $machines"
+  say "to undo it: sudo launchctl bootout system/$service; remove $plist, $config, $newsyslog and Drover's line in $machines"
 fi
 [ -n "$dry_run" ] || rm -rf "$work"
 say "done"

@@ -4,6 +4,7 @@ import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
 import { parseConfig } from '../../src/config/load.js';
+import { darwin } from '../support/host-modules.js';
 import { ScriptWorld, type ScriptResult } from '../support/scripts.js';
 
 // Beside a directory that every machine has: readlink looks for it.
@@ -89,6 +90,7 @@ describe('bootstrap.sh', () => {
       `bootstrap: install ${IMAGE} as /${PROFILES}/drover-guest-image`,
       `bootstrap: install /package as /${PROFILES}/drover`,
       'bootstrap: write the configuration: /root/etc/drover/drover.yaml',
+      'bootstrap: have its logs rotated: /root/etc/newsyslog.d/drover.conf',
       `bootstrap: register the service: /${PLIST}`,
       'bootstrap: tell Nix of Drover: /root/etc/nix/machines',
       expect.stringMatching(/^bootstrap: to undo it: /),
@@ -100,6 +102,10 @@ describe('bootstrap.sh', () => {
     expect(realise).toContain('--store local --realise /nix/store/image.drv --max-jobs 0');
     expect(realise).toContain(
       `--builders ssh-ng://builder@127.0.0.1 aarch64-linux ${world.dir}/.cache/drover-bootstrap/keys/builder_ed25519 4 1`,
+    );
+    // As the module for nix-darwin has it.
+    expect((await world.read('root/etc/newsyslog.d/drover.conf')).trimEnd()).toBe(
+      (await darwin('{ }')).etc['newsyslog.d/drover.conf']?.trimEnd(),
     );
     expect(await world.read(PLIST)).toContain(
       '/nix/var/nix/profiles/drover/bin/drover serve --config /etc/drover/drover.yaml',
