@@ -46,6 +46,11 @@ export interface RunningGuest {
   kill(): Promise<void>;
   /** Settles, never rejects, when the guest is gone: how it ended, for people. */
   readonly exited: Promise<string>;
+  /**
+   * Of how many files, directories and links the paths may consist that it gets from the host's store before it is to
+   * forget those that it has looked at. Undefined: of any number.
+   */
+  readonly rememberedFiles?: number | undefined;
   /** Undefined: nothing happens to it that its driver could tell of. */
   readonly notices?: Emitter<GuestNotice>;
 }

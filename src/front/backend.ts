@@ -124,7 +124,7 @@ export class Backend implements AsyncDisposable {
   async lookUp(paths: Iterable<StorePath>): Promise<Inputs> {
     const roots = [...paths];
     // What refers to nothing needs no connection to the host's store.
-    if (roots.length === 0) return { infos: new Map(), unshareable: new Set() };
+    if (roots.length === 0) return { infos: new Map(), unshareable: new Set(), files: new Map() };
     return await lookUpInputs(await this.host(), roots, this.#options.caseHack);
   }
 

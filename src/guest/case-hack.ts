@@ -11,19 +11,26 @@ const SUFFIX = '~nix~case~hack~';
 /** Answers to remember: store paths are immutable, so each is walked once. */
 const MAX_REMEMBERED = 200_000;
 
-/** Finds store paths whose file names are not the true ones, and which must therefore be copied, not shared. */
+/** What tells whether a store path can be shared. */
+export interface FileNames {
+  /** Whether any of them carries the suffix: then the path must be copied. */
+  readonly hacked: boolean;
+  /** Of how many files, directories and links the path consists. */
+  readonly files: number;
+}
+
+/** Looks through store paths, for names that are not the true ones, and for how many there are. */
 export class CaseHackDetector {
-  readonly #known = new Map<string, Promise<boolean>>();
+  readonly #known = new Map<string, Promise<FileNames>>();
 
   /**
-   * Whether any name below `path` carries the suffix. A path that is not there has none: whether the guest sees it is
-   * checked when it is registered.
+   * A path that is not there has no names: whether the guest sees it is checked when it is registered.
    * @throws DroverError `PROVISION_FAILED` when the path cannot be read
    */
-  async affects(path: string): Promise<boolean> {
+  async inspect(path: string): Promise<FileNames> {
     let answer = this.#known.get(path);
     if (answer === undefined) {
-      answer = hasSuffix(path);
+      answer = inspect(path);
       if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
       this.#known.set(path, answer);
       // What cannot be read now may be readable later.
@@ -45,17 +52,24 @@ export class CaseHackDetector {
 export const HINT_DAMAGED =
   'Check the path with: nix-store --verify-path. If it is damaged: nix-store --repair-path.';
 
-async function hasSuffix(directory: string): Promise<boolean> {
+async function inspect(path: string): Promise<FileNames> {
   let entries;
   try {
-    entries = await readdir(directory, { withFileTypes: true });
+    entries = await readdir(path, { withFileTypes: true });
   } catch (error) {
-    if (errorCode(error) === 'ENOTDIR' || errorCode(error) === 'ENOENT') return false;
+    if (errorCode(error) === 'ENOTDIR' || errorCode(error) === 'ENOENT') return { hacked: false, files: 1 };
     throw error;
   }
-  if (entries.some((entry) => entry.name.includes(SUFFIX))) return true;
+  let hacked = entries.some((entry) => entry.name.includes(SUFFIX));
+  let files = 1;
   for (const entry of entries) {
-    if (entry.isDirectory() && (await hasSuffix(`${directory}/${entry.name}`))) return true;
+    if (!entry.isDirectory()) {
+      files += 1;
+      continue;
+    }
+    const below = await inspect(`${path}/${entry.name}`);
+    hacked ||= below.hacked;
+    files += below.files;
   }
-  return false;
+  return { hacked, files };
 }

@@ -25,6 +25,8 @@ export interface Inputs {
   readonly infos: PathInfos;
   /** Paths whose names the guest would see wrong: to be copied. */
   readonly unshareable: ReadonlySet<StorePath>;
+  /** Of how many files, directories and links each path consists. */
+  readonly files: ReadonlyMap<StorePath, number>;
 }
 
 export interface ProvisionOptions {
@@ -48,12 +50,15 @@ export async function lookUpInputs(
 ): Promise<Inputs> {
   const infos = await queryClosure(host, roots);
   const unshareable = new Set<StorePath>();
+  const files = new Map<StorePath, number>();
   await Promise.all(
     [...infos.keys()].map(async (path) => {
-      if (await caseHack.affects(path)) unshareable.add(path);
+      const names = await caseHack.inspect(path);
+      if (names.hacked) unshareable.add(path);
+      files.set(path, names.files);
     }),
   );
-  return { infos, unshareable };
+  return { infos, unshareable, files };
 }
 
 /**
@@ -68,10 +73,15 @@ export class GuestStore {
   readonly #mutex = new Mutex();
   readonly #present = new Map<StorePath, string>();
   readonly #shared = new Set<StorePath>();
+  readonly #rememberedFiles: number;
+  /** What the guest may have looked at since it has last forgotten: paths, and of how many files each consists. */
+  readonly #lookedAt = new Map<StorePath, number>();
 
-  constructor(agent: GuestAgent, log: Log) {
+  /** @param rememberedFiles see `RunningGuest` */
+  constructor(agent: GuestAgent, log: Log, rememberedFiles = Infinity) {
     this.#agent = agent;
     this.#log = log;
+    this.#rememberedFiles = rememberedFiles;
   }
 
   /** Paths that the guest has through the shared store. */
@@ -104,6 +114,7 @@ export class GuestStore {
   ): Promise<Provisioned> {
     return await this.#mutex.run(async () => {
       signal?.throwIfAborted();
+      await this.#makeRoom(inputs);
       const missing = await this.#missingOf(inputs.infos, guest, onConflict);
       let copy = new Set([...missing.keys()].filter((path) => inputs.unshareable.has(path)));
       const invisible = await this.#share(missing, copy, host, guest);
@@ -120,6 +131,19 @@ export class GuestStore {
       }
       return summary(missing, copy);
     });
+  }
+
+  /** Has the guest forget what it has looked at, where these paths would become too much for it. */
+  async #makeRoom({ infos, files }: Inputs): Promise<void> {
+    if (this.#rememberedFiles === Infinity) return;
+    const total = (counts: Iterable<number>): number => [...counts].reduce((sum, count) => sum + count, 0);
+    const more = new Map([...infos.keys()].map((path) => [path, files.get(path) ?? 1]));
+    const both = new Map([...this.#lookedAt, ...more]);
+    if (this.#lookedAt.size > 0 && total(both.values()) > this.#rememberedFiles) {
+      await this.#agent.register('', true);
+      this.#lookedAt.clear();
+    }
+    for (const [path, count] of more) this.#lookedAt.set(path, count);
   }
 
   /** What the guest does not have, or has from another time; entered as present where the guest built it itself. */

@@ -56,7 +56,7 @@ export class GuestRecord implements GuestView {
     this.leased = {
       id: this.id,
       agent,
-      store: new GuestStore(agent, log),
+      store: new GuestStore(agent, log, running.rememberedFiles),
       lost: this.#lost.signal,
       openDaemon: () => running.openDaemon(),
     };

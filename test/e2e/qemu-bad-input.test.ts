@@ -81,10 +81,10 @@ describeE2e('what is wrong with VMs is said once, with a hint', ['VMs'], () => {
 
   test('a virtiofsd that is too old', async () => {
     const PATH = await pathWith('node', 'setpriv', 'sh', 'qemu-system-x86_64');
-    await writeFile(join(PATH, 'virtiofsd'), '#!/bin/sh\necho virtiofsd 1.4.0\n', { mode: 0o755 });
+    await writeFile(join(PATH, 'virtiofsd'), '#!/bin/sh\necho virtiofsd 1.13.1\n', { mode: 0o755 });
     const { exitCode, stderr } = await serve({}, { PATH });
-    expect(stderr).toMatch(/virtiofsd cannot share a store read-only: .* is virtiofsd 1\.4\.0/);
-    expect(stderr).toContain('Install virtiofsd 1.13 or later');
+    expect(stderr).toMatch(/virtiofsd is too old: .* is virtiofsd 1\.13\.1/);
+    expect(stderr).toContain('Install virtiofsd 1.13.2 or later');
     expect(exitCode).toBe(EXIT.unavailable);
   });
 

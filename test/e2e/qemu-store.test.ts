@@ -50,6 +50,12 @@ describeE2e("the host's store in a VM", ['VMs'], () => {
     return await readFile(outputs[0] ?? '', 'utf8');
   }
 
+  /** Of a virtiofsd that keeps open what the guest has looked at; others can be asked for any number of files. */
+  async function mostOpenFiles(): Promise<number> {
+    const warnings = (await drover.status()).warnings.join('\n');
+    return Number(/can have only (\d+) files open/.exec(warnings)?.[1] ?? Infinity);
+  }
+
   test(
     'a path that the guest looked up before the host had it is seen after one registration',
     async () => {
@@ -144,8 +150,17 @@ describeE2e("the host's store in a VM", ['VMs'], () => {
         total=0; while read -r n; do total=$((total + n)); done < counts; echo $total > $out`;
       const input = await add(directory);
       const client = host.startBuild(host.derivation('many', script, `input = builtins.storePath ${input};`));
-      const { stdout } = succeeded(await within('the end of the build', client.ended, READ_DEADLINE_MS));
+      const result = await within('the end of the build', client.ended, READ_DEADLINE_MS);
+      const openFiles = await mostOpenFiles();
+      if (openFiles < 1.1 * DIRECTORIES * FILES_PER_DIRECTORY) {
+        // The store is on an overlay, as in a container, and this limit is documented: it must not go unnoticed.
+        expect(result.stderr).toContain('it looked at more files of the shared store than');
+        expect(result.exitCode).not.toBe(0);
+        return;
+      }
+      const { stdout } = succeeded(result);
       expect(await readFile(stdout.trim(), 'utf8')).toBe(`${DIRECTORIES * FILES_PER_DIRECTORY}\n`);
+      if (openFiles !== Infinity) return;
       for (const pid of await processesOf(drover.stateDir, 'g1', 'virtiofsd')) {
         expect(await openDescriptors(pid)).toBeLessThan(MAX_DESCRIPTORS);
       }

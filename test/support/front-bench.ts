@@ -29,26 +29,29 @@ export class BenchGuest implements LeasedGuest {
   readonly #lost = new AbortController();
   /** What came to drover-guest. */
   readonly registrations: string[] = [];
+  /** Whether it was to forget what it had looked at, for each of them. */
+  readonly forgets: boolean[] = [];
   /** Paths that it does not see. */
   readonly invisible = new Set<string>();
   /** Runs before each registration. */
   beforeRegister: () => Promise<void> = () => Promise.resolve();
   openDaemon: () => Promise<Duplex> = () => Promise.resolve(this.daemon.connect());
 
-  constructor(id: string) {
+  constructor(id: string, rememberedFiles?: number) {
     this.id = id;
     this.agent = new GuestAgent({
-      exec: async ([, verb], stdin = '') => {
+      exec: async ([, verb, again], stdin = '') => {
         if (verb !== 'register') return { exitCode: 1, stdout: '', stderr: 'not scripted' };
         const registration = await stdin;
         await this.beforeRegister();
         const missing = registeredPaths(registration).filter((path) => this.invisible.has(path));
         if (missing.length > 0) return { exitCode: 3, stdout: `${missing.join('\n')}\n`, stderr: '' };
         this.registrations.push(registration);
+        this.forgets.push(again === '--again');
         return { exitCode: 0, stdout: '', stderr: '' };
       },
     });
-    this.store = new GuestStore(this.agent, SILENT);
+    this.store = new GuestStore(this.agent, SILENT, rememberedFiles);
   }
 
   get lost(): AbortSignal {

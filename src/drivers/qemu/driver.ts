@@ -25,6 +25,8 @@ import { endLeftOver } from './reap.js';
 
 const OLD_QEMU_WARNING =
   'this QEMU is older than 8.0, which emulates several cores at the same time with mistakes: guests share one core of the host';
+const fewFiles = (files: number): string =>
+  `the file system of the store has no file handles (as overlayfs in containers), so virtiofsd can have only ${files} files open: a build that looks at more ends its guest; a higher limit of open files (ulimit -n, LimitNOFILE=) raises that`;
 /** A Unix socket's path on macOS; Linux allows 4 more. */
 const MAX_SOCKET_PATH_BYTES = 103;
 
@@ -52,7 +54,7 @@ export class QemuDriver implements GuestDriver {
   readonly ownClock = true;
   readonly systemsHint = 'choose an image that has it in its manifest (guest.image)';
   readonly manifest: ImageManifest;
-  readonly warnings: readonly string[];
+  readonly #warnings: string[];
   readonly #options: QemuDriverOptions;
   readonly #image: GuestImage;
   readonly #programs: QemuPrograms;
@@ -72,7 +74,7 @@ export class QemuDriver implements GuestDriver {
     this.#programs = programs;
     this.#accelerator = accelerator;
     const slow = accelerator === 'tcg' && !programs.parallelTcg ? OLD_QEMU_WARNING : undefined;
-    this.warnings = [warning, slow, ...programs.warnings].filter((text) => text !== undefined);
+    this.#warnings = [warning, slow, ...programs.warnings].filter((text) => text !== undefined);
     const { guest } = options;
     const { nixVersion, protocol, systems } = image;
     this.#nixConf = guestNixConf({
@@ -127,6 +129,10 @@ export class QemuDriver implements GuestDriver {
     return new QemuDriver(options, image, programs, picked);
   }
 
+  get warnings(): readonly string[] {
+    return this.#warnings;
+  }
+
   consoleLog(id: string): string {
     return this.#logs.path(id);
   }
@@ -144,6 +150,7 @@ export class QemuDriver implements GuestDriver {
         if (running.stopped) await rm(log.path, { force: true });
       });
       await greetGuest(running, this);
+      if (running.maxOpenFiles !== undefined) this.#warnOnce(fewFiles(running.maxOpenFiles));
       return running;
     } catch (cause) {
       await rm(dir, { recursive: true, force: true });
@@ -208,6 +215,10 @@ export class QemuDriver implements GuestDriver {
     }
     await this.#logs.prune();
     return found;
+  }
+
+  #warnOnce(warning: string): void {
+    if (!this.#warnings.includes(warning)) this.#warnings.push(warning);
   }
 
   #guestDir(id: string): string {

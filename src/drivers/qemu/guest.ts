@@ -13,6 +13,7 @@ import type { GuestKeys } from '../guest-keys.js';
 import { guestMachineArguments } from './arguments.js';
 import { Inheritance, inheritMachine, pipeOf, type BareMachine } from './machine.js';
 import type { QemuPrograms } from './programs.js';
+import { maxOpenFiles } from './descriptor-use.js';
 import { quitQemu } from './qmp.js';
 import { startVirtiofsd, type SharedStore } from './virtiofsd.js';
 
@@ -20,6 +21,9 @@ import { startVirtiofsd, type SharedStore } from './virtiofsd.js';
 const STOP_TIMEOUT_MS = 2_000;
 /** How long the end of a connection may be seen before that of QEMU, in milliseconds. */
 const QEMU_END_GRACE_MS = 200;
+/** What builds have made since may be wrong: not every program heeds that it cannot look at a file. */
+const OUT_OF_DESCRIPTORS =
+  'it looked at more files of the shared store than its virtiofsd may have open; raise the limit of open files (ulimit -n, LimitNOFILE=)';
 const DAEMON_SOCKET = '/nix/var/nix/daemon-socket/socket';
 /** Tells the guest that somebody is at the other end of the port: docs/images.md. */
 const PORT_GREETING = 'drover\n';
@@ -47,7 +51,7 @@ export interface QemuGuestSpec {
 /** A QEMU that has been started, and this side's ends of what it inherited. */
 interface Started {
   readonly qemu: Child;
-  readonly virtiofsd: Child | undefined;
+  readonly store: SharedStore | undefined;
   readonly sshPort: Duplex;
   readonly monitor: Duplex;
 }
@@ -61,6 +65,7 @@ export class QemuGuest implements RunningGuest {
   readonly #spec: QemuGuestSpec;
   readonly #parts: Started;
   #ssh: SshChannel | undefined;
+  #maxOpenFiles: number | undefined;
   #gone = false;
   /** Whether it was told to end: then nobody will want to read its console. */
   stopped = false;
@@ -69,7 +74,7 @@ export class QemuGuest implements RunningGuest {
   private constructor(spec: QemuGuestSpec, parts: Started) {
     this.#spec = spec;
     this.#parts = parts;
-    const { qemu, virtiofsd, sshPort, monitor } = parts;
+    const { qemu, store, sshPort, monitor } = parts;
     for (const stream of [qemu.process.stdout, qemu.process.stderr])
       if (stream !== null) spec.consoleLog.follow(stream);
     // Reported by the child's end.
@@ -80,7 +85,10 @@ export class QemuGuest implements RunningGuest {
     void qemu.exited.then((how) => {
       this.#end(`its QEMU: ${how}${this.#lastWords()}`);
     });
-    void virtiofsd?.exited.then((how) => this.#endUnlessQemuHas(`its virtiofsd: ${how}`));
+    void store?.child.exited.then((how) => this.#endUnlessQemuHas(`its virtiofsd: ${how}`));
+    void store?.descriptors.exhausted.then(() => {
+      this.#end(OUT_OF_DESCRIPTORS);
+    });
     this.exited = end.then((how) => this.#dispose(how));
   }
 
@@ -89,6 +97,7 @@ export class QemuGuest implements RunningGuest {
     const guest = new QemuGuest(spec, await startParts(spec, signal));
     try {
       await guest.#connect(signal);
+      await guest.#countDescriptors();
       return guest;
     } catch (error) {
       await guest.kill();
@@ -98,6 +107,24 @@ export class QemuGuest implements RunningGuest {
 
   get pid(): number | undefined {
     return this.#parts.qemu.process.pid;
+  }
+
+  /** How many files virtiofsd may have open, where it keeps those open that the guest has looked at. */
+  get maxOpenFiles(): number | undefined {
+    return this.#maxOpenFiles;
+  }
+
+  /** The other half is for what a build opens, and looks at besides its inputs. */
+  get rememberedFiles(): number | undefined {
+    return this.#maxOpenFiles === undefined ? undefined : Math.floor(this.#maxOpenFiles / 2);
+  }
+
+  /** virtiofsd has looked at the store's root by now, and found out what its file system can do. */
+  async #countDescriptors(): Promise<void> {
+    const { store } = this.#parts;
+    const pid = store?.child.process.pid;
+    if (store?.descriptors.keepsOnePerFile !== true || pid === undefined) return;
+    this.#maxOpenFiles = await maxOpenFiles(pid);
   }
 
   async #connect(signal: AbortSignal): Promise<void> {
@@ -170,7 +197,7 @@ export class QemuGuest implements RunningGuest {
   async #dispose(how: string): Promise<string> {
     this.#gone = true;
     await this.#parts.qemu.kill();
-    await this.#parts.virtiofsd?.kill();
+    await this.#parts.store?.child.kill();
     this.#ssh?.destroy();
     this.#spec.consoleLog.close();
     await this.#spec.cleanUp();
@@ -229,7 +256,7 @@ async function startQemu(spec: QemuGuestSpec, store: SharedStore | undefined): P
   const qemu = inherited.start(programs, args, number);
   return {
     qemu,
-    virtiofsd: store?.child,
+    store,
     sshPort: pipeOf(qemu.process, descriptors.sshPort),
     monitor: pipeOf(qemu.process, descriptors.monitor),
   };

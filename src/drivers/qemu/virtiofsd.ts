@@ -7,14 +7,15 @@ import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorCode } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import { findProgram } from '../../lib/programs.js';
+import { DescriptorUse } from './descriptor-use.js';
 
 /** Where distributions put it: it is for other programs to run, and so not on PATH. */
 const USUAL_PLACES = ['/usr/libexec/virtiofsd', '/usr/lib/virtiofsd', '/usr/lib/qemu/virtiofsd'];
-/** The first one that shares read-only. */
-const LEAST_VERSION = [1, 13] as const;
+/** Shares read-only, and says so when it can open no more files. */
+const LEAST_VERSION = [1, 13, 2] as const;
 const POLL_INTERVAL_MS = 2;
 const HINT =
-  'Install virtiofsd 1.13 or later, or put one on PATH (Debian has it from 13 on: apt-get install virtiofsd; ' +
+  'Install virtiofsd 1.13.2 or later, or put one on PATH (Debian has it from 13 on: apt-get install virtiofsd; ' +
   'for an older Debian: scripts/get-qemu.sh).';
 
 /**
@@ -28,21 +29,22 @@ export async function findVirtiofsd(env: NodeJS.ProcessEnv): Promise<string> {
     if (!(await isExecutable(program))) continue;
     const { stdout, stderr } = await run(program, ['--version'], { env });
     const said = `${stdout}${stderr}`.trim().split('\n')[0] ?? '';
-    const [, major, minor] = /^virtiofsd (\d+)\.(\d+)/.exec(said) ?? [];
-    if (isEnough(Number(major), Number(minor))) return program;
+    if (isEnough(said)) return program;
     tooOld ??= `${program} is ${said === '' ? 'of an unknown version' : said}`;
   }
   throw new DroverError(
     'REQUIREMENT_MISSING',
     tooOld === undefined
       ? 'The program virtiofsd is neither on PATH nor where distributions put it'
-      : `This virtiofsd cannot share a store read-only: ${tooOld}`,
+      : `This virtiofsd is too old: ${tooOld}`,
     { hint: HINT },
   );
 }
 
-function isEnough(major: number, minor: number): boolean {
-  return major > LEAST_VERSION[0] || (major === LEAST_VERSION[0] && minor >= LEAST_VERSION[1]);
+function isEnough(said: string): boolean {
+  const version = /^virtiofsd (\d+)\.(\d+)\.(\d+)/.exec(said)?.slice(1).map(Number) ?? [];
+  const [at] = LEAST_VERSION.flatMap((least, index) => (version[index] === least ? [] : [index]));
+  return version.length > 0 && (at === undefined || (version[at] ?? 0) > (LEAST_VERSION[at] ?? 0));
 }
 
 async function isExecutable(path: string): Promise<boolean> {
@@ -68,13 +70,14 @@ export interface VirtiofsdSpec {
 export interface SharedStore {
   readonly child: Child;
   readonly connection: Socket;
+  readonly descriptors: DescriptorUse;
 }
 
 /**
  * Starts the server of one guest's view of the host's store, and connects to it. It ends when the connection does, and
  * its socket is gone from the file system: nobody else can connect. It sees nothing but `directory`, and keeps no
  * descriptor for what the guest has only looked at (`--inode-file-handles`), where the file system and its own
- * privileges allow that.
+ * privileges allow that; where they do not, its `descriptors` tell.
  * @throws DroverError `BOOT_FAILED`, or the signal's reason; nothing of it runs then
  */
 export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> {
@@ -83,12 +86,13 @@ export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> 
     spec.program,
     [
       ...['--socket-path', spec.socket, '--shared-dir', spec.directory, '--readonly'],
-      ...['--sandbox', 'namespace', '--inode-file-handles=prefer', '--cache=auto', '--log-level=error'],
+      ...['--sandbox', 'namespace', '--inode-file-handles=prefer', '--cache=auto', '--log-level=warn'],
     ],
     ['ignore', 'pipe', 'pipe'],
   );
   for (const stream of [child.process.stdout, child.process.stderr])
     if (stream !== null) spec.consoleLog.follow(stream);
+  const descriptors = new DescriptorUse(child.process.stderr);
   try {
     for (;;) {
       spec.signal.throwIfAborted();
@@ -96,7 +100,7 @@ export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> 
       const connection = await tryToConnect(spec.socket);
       if (connection !== undefined) {
         await rm(spec.socket, { force: true });
-        return { child, connection };
+        return { child, connection, descriptors };
       }
       await delay(POLL_INTERVAL_MS);
     }

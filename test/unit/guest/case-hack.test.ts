@@ -22,31 +22,31 @@ describe('the detector of names that are not the true ones', () => {
     await symlink(join(dir, 'deep'), join(dir, 'plain/link'));
     await writeFile(join(dir, 'file'), '');
     const detector = new CaseHackDetector();
-    expect(await detector.affects(join(dir, 'deep'))).toBe(true);
-    expect(await detector.affects(join(dir, 'plain'))).toBe(false);
-    expect(await detector.affects(join(dir, 'file'))).toBe(false);
-    expect(await detector.affects(join(dir, 'nowhere'))).toBe(false);
+    expect(await detector.inspect(join(dir, 'deep'))).toEqual({ hacked: true, files: 4 });
+    expect(await detector.inspect(join(dir, 'plain'))).toEqual({ hacked: false, files: 2 });
+    expect(await detector.inspect(join(dir, 'file'))).toEqual({ hacked: false, files: 1 });
+    expect(await detector.inspect(join(dir, 'nowhere'))).toMatchObject({ hacked: false });
   });
 
   test('remembers its answers', async () => {
     const path = join(dir, 'remembered');
     await mkdir(path);
     const detector = new CaseHackDetector();
-    expect(await detector.affects(path)).toBe(false);
+    expect(await detector.inspect(path)).toMatchObject({ hacked: false });
     await writeFile(join(path, 'x~nix~case~hack~1'), '');
-    expect(await detector.affects(path)).toBe(false);
+    expect(await detector.inspect(path)).toMatchObject({ hacked: false });
   });
 
   test('does not remember what it could not read', async () => {
     const path = join(dir, 'loop');
     await symlink(path, path);
     const detector = new CaseHackDetector();
-    await expect(detector.affects(path)).rejects.toMatchObject({
+    await expect(detector.inspect(path)).rejects.toMatchObject({
       code: 'PROVISION_FAILED',
       message: `${path} cannot be read on the host`,
     });
     await rm(path);
     await mkdir(path);
-    expect(await detector.affects(path)).toBe(false);
+    expect(await detector.inspect(path)).toMatchObject({ hacked: false });
   });
 });

@@ -15,8 +15,14 @@ const NAR = Buffer.alloc(112, 7);
 
 class Bench {
   readonly hostDaemon = new ScriptedDaemon();
-  readonly guest = new BenchGuest('g1');
+  readonly guest: BenchGuest;
   hacked = new Set<string>();
+  /** Others consist of one file. */
+  readonly files = new Map<StorePath, number>();
+
+  constructor(rememberedFiles?: number) {
+    this.guest = new BenchGuest('g1', rememberedFiles);
+  }
 
   add(name: string, more: Partial<ValidPathInfo> = {}): StorePath {
     const path = storePath(name);
@@ -36,6 +42,7 @@ class Bench {
     return {
       ...inputs,
       unshareable: new Set([...inputs.infos.keys()].filter((path) => this.hacked.has(path))),
+      files: new Map([...inputs.files, ...this.files]),
     };
   }
 
@@ -91,6 +98,16 @@ describe('provisioning', () => {
     bench.hacked.add(hacked);
     expect(await bench.provision(hacked)).toMatchObject({ sharedPaths: 1, copiedPaths: 1 });
     expect(bench.guest.daemon.paths.get(hacked)?.nar).toEqual(NAR);
+  });
+
+  test('has the guest forget what it has looked at before that becomes too much', async () => {
+    const bench = new Bench(100);
+    const [a, b, c, d] = [bench.add('a'), bench.add('b'), bench.add('c'), bench.add('d')];
+    bench.files.set(a, 60).set(b, 40).set(c, 80).set(d, 20);
+    for (const path of [a, b, a, c, d, a]) await bench.provision(path);
+    // Only then is nothing registered, and it forgets.
+    expect(bench.registered).toEqual([[a], [b], [], [c], [d], []]);
+    expect(bench.guest.forgets).toEqual([false, false, true, false, false, true]);
   });
 
   test('registers anew what was deleted on the host and has come back', async () => {
