@@ -59,8 +59,7 @@ const MAX_MANIFEST_BYTES = 1024 * 1024;
  */
 export async function loadImage(path: string): Promise<GuestImage> {
   const json = parseJson(path, await readManifest(path));
-  const common = check(path, manifestSchema, json);
-  const { kernel, initrd, shell, ...rest } = check(path, schema, json);
+  const [common, { kernel, initrd, shell, ...rest }] = check(path, json);
   const native = `${rest.architecture}-linux`;
   if (!common.systems.includes(native)) {
     throw unusable(path, `it is an image for ${rest.architecture}, but its systems lack ${native}`);
@@ -119,13 +118,13 @@ function parseJson(path: string, text: string): unknown {
   }
 }
 
-function check<T>(path: string, type: z.ZodType<T>, json: unknown): T {
-  const result = type.safeParse(json);
-  if (result.success) return result.data;
-  const problems = result.error.issues.map(
-    (issue) => `${issue.path.length === 0 ? 'the manifest' : issue.path.join('.')}: ${issue.message}`,
-  );
-  throw unusable(path, problems.join('; '));
+function check(path: string, json: unknown): [ImageManifest, z.output<typeof schema>] {
+  const [common, rest] = [manifestSchema.safeParse(json), schema.safeParse(json)];
+  if (common.success && rest.success) return [common.data, rest.data];
+  const problems = [common, rest]
+    .flatMap(({ error }) => error?.issues ?? [])
+    .map((issue) => `${issue.path.length === 0 ? 'the manifest' : issue.path.join('.')}: ${issue.message}`);
+  throw unusable(path, [...new Set(problems)].join('; '));
 }
 
 async function checkFile(
@@ -135,12 +134,18 @@ async function checkFile(
   sha256: string | undefined,
 ): Promise<void> {
   const hash = createHash('sha256');
+  let problem: string | undefined;
   try {
-    if (sha256 === undefined) await (await open(path)).close();
-    else await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
+    await using file = await open(path);
+    const found = await file.stat();
+    if (what !== 'system' && !found.isFile()) problem = 'is not an ordinary file';
+    else if (what !== 'system' && found.size === 0) problem = 'is empty';
+    else if (sha256 !== undefined)
+      await pipeline(createReadStream(path, { highWaterMark: 1024 * 1024 }), hash);
   } catch (cause) {
     throw unusable(manifest, `its ${what} ${path} cannot be read`, cause);
   }
+  if (problem !== undefined) throw unusable(manifest, `its ${what} ${path} ${problem}`);
   if (sha256 !== undefined && hash.digest('hex') !== sha256) {
     throw unusable(manifest, `its ${what} ${path} is damaged: it has not the hash that the manifest gives`);
   }

@@ -111,6 +111,13 @@ describeE2e('what is wrong with VMs is said once, with a hint', ['VMs'], () => {
     expect(exitCode).toBe(EXIT.configuration);
   });
 
+  test('cores that the host does not have', async () => {
+    const { exitCode, stderr } = await serve({ cores: 1_000 });
+    expect(stderr).toMatch(/guest\.cores is 1000, and this host has \d+/);
+    expect(stderr).toContain('Lower guest.cores');
+    expect(exitCode).toBe(EXIT.configuration);
+  });
+
   test('memory that the host does not have, and a scratch disk that it has no room for', async () => {
     const memory = await serve({ memory: '100TiB' });
     expect(memory.stderr).toMatch(/guest\.memory is 100 TiB, and this host has /);

@@ -105,6 +105,13 @@ export class QemuDriver implements GuestDriver {
     const programs = await findQemuPrograms(env, image.architecture);
     if (programs.virtiofsd === undefined) requireNoShare(guest.image, image);
     await requireReadable(programs, image);
+    if (guest.cores > availableParallelism()) {
+      throw new DroverError(
+        'CONFIG_INVALID',
+        `guest.cores is ${guest.cores}, and this host has ${availableParallelism()}`,
+        { hint: 'Lower guest.cores, or set it to 0 for all of them.' },
+      );
+    }
     if (guest.memoryBytes > totalmem()) {
       throw new DroverError(
         'CONFIG_INVALID',

@@ -31,6 +31,7 @@ describe('the manifest of an image', () => {
     file = join(directory, 'manifest.json');
     await writeFile(join(directory, 'kernel'), KERNEL);
     await writeFile(join(directory, 'initrd'), 'an initrd');
+    await writeFile(join(directory, 'empty'), '');
   });
   afterEach(async () => {
     await rm(directory, { recursive: true, force: true });
@@ -75,6 +76,17 @@ describe('the manifest of an image', () => {
       'a kernel for another architecture',
       { ...MANIFEST, architecture: 'x86_64', systems: ['x86_64-linux'] },
       /it says x86_64, but its kernel .*is for aarch64/,
+    ],
+    [
+      'several mistakes: all of them are told',
+      { ...MANIFEST, architecture: 'vax', protocol: { major: 1, minor: '38', features: [] } },
+      /protocol\.minor: .*architecture: /,
+    ],
+    ['an initrd that is empty', { ...MANIFEST, initrd: { path: 'empty' } }, /its initrd .*empty is empty/],
+    [
+      'a kernel that is a directory',
+      { ...MANIFEST, kernel: { path: '.' } },
+      /its kernel .* is not an ordinary file/,
     ],
     ['a command line of two lines', { ...MANIFEST, commandLine: 'a\nb' }, /commandLine: /],
   ])('with %s cannot be used', async (_, manifest, why) => {
