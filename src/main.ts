@@ -15,6 +15,7 @@ import type { GuestDriver } from './drivers/driver.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
 import { firstThatWorks, type DriverCandidate } from './drivers/registry.js';
 import { hostStore } from './host-store/host-store.js';
+import { errorCode, errorMessage } from './lib/errors.js';
 import { openLog } from './lib/log.js';
 import { serveUntilSignal } from './serve.js';
 import { hostKeyFile, Supervisor } from './supervisor.js';
@@ -112,6 +113,12 @@ const print = (text: string): void => {
   process.stdout.write(text);
 };
 
+process.stdout.on('error', (error) => {
+  // Whoever read it has read enough, as `head` does.
+  if (errorCode(error) === 'EPIPE') process.exit(EXIT.ok);
+  process.stderr.write(`drover: The output cannot be written: ${errorMessage(error)}\n`);
+  process.exit(EXIT.failure);
+});
 // What Drover writes for guests must be readable there, whatever the caller's umask; its own files name their modes.
 process.umask(0o022);
 process.exitCode = await runCli(process.argv.slice(2), {

@@ -14,7 +14,7 @@ import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
 import { systemClock, type CancelTimer } from './lib/clock.js';
 import { Emitter } from './lib/emitter.js';
-import { DroverError } from './lib/errors.js';
+import { DroverError, errorCode } from './lib/errors.js';
 import { clearStaleSocket } from './lib/listen.js';
 import type { Log } from './lib/log.js';
 import { makePrivateDir } from './lib/private-dir.js';
@@ -35,6 +35,9 @@ export interface SupervisorParts {
 
 /** How long nobody must have wanted anything before garbage is collected, in milliseconds. */
 const REST_MS = 2_000;
+
+const HINT_STATE_DIR =
+  'Run drover as the user whose directory it is, or choose another stateDir in the configuration.';
 
 /** Where the ssh door's host key is kept. */
 export function hostKeyFile(stateDir: string): string {
@@ -110,8 +113,16 @@ export class Supervisor {
    * @throws DroverError whatever a part of it says about the host or the configuration
    */
   static async start(parts: SupervisorParts): Promise<Supervisor> {
+    try {
+      return await Supervisor.#start(parts);
+    } catch (error) {
+      throw errorCode(error) === 'ENOSPC' ? noSpace(parts.config.stateDir, error) : error;
+    }
+  }
+
+  static async #start(parts: SupervisorParts): Promise<Supervisor> {
     const { config, log, host } = parts;
-    await makePrivateDir(config.stateDir);
+    await makePrivateDir(config.stateDir, HINT_STATE_DIR);
     // Another supervisor with this state directory is found before anything of its is touched.
     await clearStaleSocket(controlSocket(config.stateDir));
     const driver = await parts.createDriver(config);
@@ -280,6 +291,13 @@ export class Supervisor {
     for (const close of this.#closers.splice(0).reverse()) await close();
     this.#parts.host.close();
   }
+}
+
+function noSpace(stateDir: string, cause: unknown): DroverError {
+  return new DroverError('NO_SPACE', `There is no room in ${stateDir}`, {
+    cause,
+    hint: 'Free some space there, or choose another stateDir in the configuration.',
+  });
 }
 
 function address(host: string, port: number): string {

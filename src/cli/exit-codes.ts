@@ -17,6 +17,7 @@ const EXIT_OF_CODE: Readonly<Record<string, number>> = {
   CONFIG_UNREADABLE: EXIT.configuration,
   LOG_UNUSABLE: EXIT.configuration,
   SYSTEM_NOT_SERVED: EXIT.configuration,
+  DIRECTORY_UNUSABLE: EXIT.configuration,
   DIRECTORY_NOT_PRIVATE: EXIT.configuration,
   NOT_ROOT: EXIT.notPermitted,
   NOT_PERMITTED: EXIT.notPermitted,

@@ -136,7 +136,9 @@ function unreadable(file: string, cause: unknown): ConfigError {
     ENOENT: 'there is no such file',
     EACCES: 'permission denied',
     EISDIR: 'this is a directory',
+    ELOOP: 'its links go round in circles',
+    ENOTDIR: 'a part of its path is no directory',
   };
   const reason = `cannot read the configuration: ${reasons[code ?? ''] ?? errorMessage(cause)}`;
-  return new ConfigError('CONFIG_UNREADABLE', [{ file, position: undefined, key: '', reason }], { cause });
+  return new ConfigError('CONFIG_UNREADABLE', [{ file, position: undefined, key: '', reason }]);
 }

@@ -13,6 +13,8 @@ export interface ServiceLog {
   readonly reopen: () => void;
 }
 
+/** Lines that cannot be written wait in memory up to here, in bytes. */
+const MAX_BACKLOG_BYTES = 1024 * 1024;
 /** Of a log file that this process makes. */
 const FILE_MODE = 0o640;
 
@@ -21,7 +23,7 @@ const FILE_MODE = 0o640;
  * constant, variables go into fields, and no field ever holds a key, a derivation's environment or a build's log.
  */
 export function createLog(level: string): Log {
-  return logTo(level, pino.destination({ dest: 2, sync: true }));
+  return logTo(level, pino.destination({ dest: 2, sync: true, maxLength: MAX_BACKLOG_BYTES }));
 }
 
 /**
@@ -44,7 +46,10 @@ export function openLog({
       hint: 'Make its directory, choose another log.file, or leave log.file out to log to standard error.',
     });
   }
-  const destination = pino.destination({ dest: file, sync: true, append: true, mode: FILE_MODE });
+  const destination = pino.destination({
+    dest: file,
+    ...{ sync: true, append: true, mode: FILE_MODE, maxLength: MAX_BACKLOG_BYTES },
+  });
   const log = logTo(level, destination);
   return {
     log,
@@ -64,6 +69,8 @@ function touch(file: string): void {
   closeSync(openSync(file, 'a', FILE_MODE));
 }
 
+/** A log that cannot be written, as on a full disk, must not end the builds with the supervisor. */
 function logTo(level: string, destination: ReturnType<typeof pino.destination>): Log {
+  destination.on('error', () => undefined);
   return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
 }

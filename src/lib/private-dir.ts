@@ -1,28 +1,72 @@
 import { chmod, mkdir, readdir, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 
-import { DroverError } from './errors.js';
+import { DroverError, errorCode, errorMessage } from './errors.js';
+
+/** In words, why a directory can be neither made nor entered. */
+const REASONS: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EEXIST: 'there is a file in its place',
+  ELOOP: 'its links go round in circles',
+  ENOENT: 'a part of its path is not there',
+  ENOTDIR: 'a part of its path is no directory',
+  EPERM: 'the system does not allow it',
+  EROFS: 'its file system is read-only',
+};
 
 /**
  * Makes `path`, parents included, as a directory that only this user can enter (mode 0700). A directory of Drover's
  * own that exists already is closed to others.
+ * @param hint what to do where that is not possible
+ * @throws DroverError `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
-export async function makePrivateDir(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
-  await chmod(path, 0o700);
+export async function makePrivateDir(path: string, hint?: string): Promise<void> {
+  try {
+    await makeDirs(path);
+    await chmod(path, 0o700);
+  } catch (cause) {
+    throw unusable(path, cause, hint);
+  }
 }
 
 /**
  * Makes `path` if it does not exist; otherwise checks that nobody but this user can enter it. For directories
  * that may be somebody else's, such as `/tmp`: their modes are not Drover's to change.
- * @throws DroverError `DIRECTORY_NOT_PRIVATE`
+ * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
 export async function requirePrivateDir(path: string, hint: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  try {
+    await makeDirs(path);
+  } catch (cause) {
+    throw unusable(path, cause, hint);
+  }
   const { mode, uid } = await stat(path);
   if ((mode & 0o077) === 0 && uid === process.getuid?.()) return;
   throw new DroverError(
     'DIRECTORY_NOT_PRIVATE',
     `Other users can enter ${path} (mode 0${(mode & 0o7777).toString(8)}, owner ${uid})`,
+    { hint },
+  );
+}
+
+/** Not Node's `recursive`: that never ends where a directory cannot be made although its parent is there, as in /proc. */
+async function makeDirs(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (errorCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeDirs(dirname(path));
+    await mkdir(path, { mode: 0o700 });
+  }
+}
+
+function unusable(path: string, cause: unknown, hint: string | undefined): unknown {
+  const code = errorCode(cause) ?? '';
+  if (code === 'ENOSPC') return cause;
+  return new DroverError(
+    code === 'EACCES' || code === 'EPERM' ? 'NOT_PERMITTED' : 'DIRECTORY_UNUSABLE',
+    `The directory ${path} cannot be used: ${REASONS[code] ?? errorMessage(cause)}`,
     { hint },
   );
 }

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
@@ -62,6 +62,51 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     expect(wrong.exitCode).toBe(EXIT.configuration);
     await writeFile(file, 'pool: { maxGuests: 2 }\n');
     expect(await runDrover(['check', '--config', file])).toEqual({ exitCode: 0, stdout: '', stderr: '' });
+  });
+
+  test.each([
+    ['a file', 'file', 'there is a file in its place'],
+    ['below a file', 'file/s', 'a part of its path is no directory'],
+    ['a link to nowhere', 'dangling', 'a part of its path is not there'],
+    ['a link to itself', 'loop', 'its links go round in circles'],
+  ])('a state directory that cannot be made: %s', async (_, name, reason) => {
+    await writeFile(join(dir, 'file'), '');
+    await symlink(join(dir, 'nowhere/at/all'), join(dir, 'dangling'));
+    await symlink(join(dir, 'loop'), join(dir, 'loop'));
+    const { exitCode, stderr } = await serve({ stateDir: join(dir, name) });
+    expect(stderr).toContain(`drover: The directory ${join(dir, name)} cannot be used: ${reason}\n`);
+    expect(stderr).toContain('choose another stateDir');
+    expect(exitCode).toBe(EXIT.configuration);
+  });
+
+  test('a state directory where the kernel allows none', async () => {
+    const { exitCode, stderr } = await serve({ stateDir: '/proc/drover' });
+    expect(stderr).toContain('drover: The directory /proc/drover cannot be used: ');
+    expect(exitCode).toBe(EXIT.configuration);
+  });
+
+  test('a directory for the socket that cannot be made', async () => {
+    await writeFile(join(dir, 'file'), '');
+    const { exitCode, stderr } = await serve({ doors: { socket: { path: join(dir, 'file/nix.sock') } } });
+    expect(stderr).toContain(
+      `drover: The directory ${join(dir, 'file')} cannot be used: there is a file in its place\n`,
+    );
+    expect(stderr).toContain('doors.socket.path');
+    expect(exitCode).toBe(EXIT.configuration);
+  });
+
+  test('a state directory on a full disk', async () => {
+    const disk = join(dir, 'disk');
+    await mkdir(disk);
+    await execa('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'full', disk]);
+    try {
+      const { exitCode, stderr } = await serve({ stateDir: join(disk, 's') });
+      expect(stderr).toContain(`drover: There is no room in ${join(disk, 's')}`);
+      expect(stderr).toContain('choose another stateDir');
+      expect(exitCode).toBe(EXIT.unavailable);
+    } finally {
+      await execa('umount', [disk]);
+    }
   });
 
   test('a log file in a directory that is not there', async () => {

@@ -66,3 +66,11 @@ test('a log file that cannot be begun at all', () => {
     /^The log file \S+absent\/drover\.log cannot be written: ENOENT/,
   );
 });
+
+test('a full disk costs lines of the log, and nothing else', () => {
+  // Writing to this device fails as on a full disk.
+  const { log } = openLog({ level: 'info', file: '/dev/full' });
+  expect(() => {
+    for (let i = 0; i < 10; i++) log.info('lost');
+  }).not.toThrow();
+});
