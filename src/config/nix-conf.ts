@@ -26,6 +26,9 @@ export const nixConf = z.unknown().transform((value, context): Readonly<Record<s
 });
 
 function nameProblem(name: string): string | undefined {
+  if (name === 'min-free') {
+    return 'guests collect no garbage: that would take inputs of builds from them; see guest.scratchSize';
+  }
   // nix.conf reads `include` as a command, not as a setting.
   if (/^[a-z][a-z0-9-]*$/.test(name) && name !== 'include') return undefined;
   return 'this is not the name of a Nix setting (lowercase letters, digits and -)';

@@ -183,6 +183,10 @@ const table: Record<string, [string, string][]> = {
       `guest:\n  nixConf:\n    ${text}`,
       `3:${column}: guest.nixConf.${reason}`,
     ]),
+    [
+      'guest: { nixConf: { min-free: 1 } }',
+      '1:31: guest.nixConf.min-free: guests collect no garbage: that would take inputs of builds from them; see guest.scratchSize',
+    ],
     ['guest: { nixConf: [a] }', '1:19: guest.nixConf: expected a map of Nix settings, got a list'],
   ],
   'the text itself': [
