@@ -3,7 +3,7 @@
 // when the last guest has gone.
 import { readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -146,4 +146,6 @@ process.exitCode = await runCli(process.argv.slice(2), {
     return (await readHostKey(hostKeyFile(stateDir)))?.publicKey;
   },
   connectProgram: ({ doors }) => connectProgram(doors.socket.path),
+  hostName: hostname(),
+  cwd: process.cwd(),
 });

@@ -13,6 +13,7 @@ export const EXIT = {
 } as const;
 
 const EXIT_OF_CODE: Readonly<Record<string, number>> = {
+  IDENTITY_UNUSABLE: EXIT.usage,
   CONFIG_INVALID: EXIT.configuration,
   CONFIG_UNREADABLE: EXIT.configuration,
   LOG_UNUSABLE: EXIT.configuration,

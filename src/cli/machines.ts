@@ -47,7 +47,7 @@ export function sshConfig({ ssh, identity }: MachineFacts): string {
     `  HostName ${ssh.host}`,
     `  Port ${ssh.port}`,
     '  User drover',
-    ...(identity === undefined ? [] : [`  IdentityFile ${identity}`, '  IdentitiesOnly yes']),
+    ...(identity === undefined ? [] : [`  IdentityFile "${identity}"`, '  IdentitiesOnly yes']),
     `  HostKeyAlias ${SSH_ALIAS}`,
     `  KnownHostsCommand /bin/echo ${SSH_ALIAS} ${ssh.publicKey}`,
     '  StrictHostKeyChecking yes',

@@ -110,7 +110,16 @@ export const listen = converted<ListenAddress>(parseListen);
 
 export const absolutePath = text(/^\/[^\p{Cc}]*$/u, 'an absolute path').transform(trimPath);
 
-export const socketPath = absolutePath.superRefine((path, context) => {
+/**
+ * A path in which Drover makes what Nix and mount are told of: some versions of Nix have a shell start the program of
+ * the socket door, others split its name at spaces, and options of overlayfs end at commas.
+ */
+export const plainPath = absolutePath.refine((path) => /^[\p{L}\p{N}/._+@=:~%-]*$/u.test(path), {
+  error: ({ input }) =>
+    `expected a path of letters, digits and . _ - + @ = : ~ %, which Nix can take as it is, got ${showValue(input)}`,
+});
+
+export const socketPath = plainPath.superRefine((path, context) => {
   const message = socketPathProblem(path, 'choose a shorter one');
   if (message !== undefined) context.addIssue({ code: 'custom', message, input: path });
 });

@@ -10,6 +10,7 @@ import {
   flag,
   list,
   listen,
+  plainPath,
   section,
   size,
   socketPath,
@@ -158,7 +159,7 @@ const doors = section({
 /** Everything that a file may say, before its sections are put together. */
 const rawSchema = (defaultStateDir: string) =>
   section({
-    stateDir: absolutePath.prefault(defaultStateDir),
+    stateDir: plainPath.prefault(defaultStateDir),
     driver: choice(['auto', 'vz', 'namespace', 'qemu']).prefault('auto'),
     systems: list(
       text(/^[a-z0-9_]+-[a-z0-9_]+$/, 'a Nix system such as x86_64-linux'),

@@ -1,3 +1,5 @@
+import { resolve } from 'node:path';
+
 import type { Config, ListenAddress } from '../../config/schema.js';
 import type { Status } from '../../control/api.js';
 import { fetchStatus } from '../../control/client.js';
@@ -11,6 +13,9 @@ export interface MachineSources {
   /** The ssh door's public host key, if it was made already. */
   hostKey(config: Config): Promise<string | undefined>;
   connectProgram(config: Config): string;
+  /** Of this machine. */
+  readonly hostName: string;
+  readonly cwd: string;
 }
 
 /**
@@ -40,7 +45,7 @@ export async function machines(
     features: config.features,
     connect: sources.connectProgram(config),
     ssh: door === 'ssh' ? await sshFacts(config, sources, status) : undefined,
-    identity: options.identity,
+    identity: identityFile(options, sources.cwd),
   };
   return formatMachine(options.format, door, facts);
 }
@@ -75,7 +80,23 @@ async function sshFacts(
       },
     );
   }
-  return { host: listen.host, port: sshPort(listen, status), publicKey };
+  // What it listens at, nobody can connect to.
+  const host = ['0.0.0.0', '::'].includes(listen.host) ? sources.hostName : listen.host;
+  return { host, port: sshPort(listen, status), publicKey };
+}
+
+/** Absolute: Nix runs ssh in a directory of its own. */
+function identityFile({ identity, format }: MachinesOptions, cwd: string): string | undefined {
+  if (identity === undefined) return undefined;
+  const file = resolve(cwd, identity);
+  if (format === 'ssh-config' || /^[^\s#;]+$/.test(file)) return file;
+  throw new DroverError(
+    'IDENTITY_UNUSABLE',
+    `Nix's list of machines cannot hold the name of a key file like ${file}`,
+    {
+      hint: 'Leave --identity out here, and have it in ssh_config: drover machines --format ssh-config.',
+    },
+  );
 }
 
 /** Which port was chosen, where the configuration leaves that open, only the running supervisor knows. */

@@ -103,6 +103,14 @@ const table: Record<string, [string, string][]> = {
       `doors: { socket: { path: ${long} } }`,
       `1:26: doors.socket.path: the socket's path ${long} has 121 bytes, and a Unix socket's path has at most 103; choose a shorter one`,
     ],
+    ...[' ', ',', ';', "'", '#', '&', '$', '(', '|', '*', '?'].map((odd): [string, string] => [
+      `stateDir: "/var/a${odd}b"`,
+      `1:11: stateDir: expected a path of letters, digits and . _ - + @ = : ~ %, which Nix can take as it is, got "/var/a${odd}b"`,
+    ]),
+    [
+      'doors: { socket: { path: "/a b/nix.sock" } }',
+      '1:26: doors.socket.path: expected a path of letters, digits and . _ - + @ = : ~ %, which Nix can take as it is, got "/a b/nix.sock"',
+    ],
     [
       'doors: { socket: { path: nix.sock } }',
       '1:26: doors.socket.path: expected an absolute path, got "nix.sock"',
