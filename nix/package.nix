@@ -4,6 +4,7 @@
   buildNpmPackage,
   callPackage,
   importNpmLock,
+  makeWrapper,
   nodejs,
   stdenv,
   vz-helper ? null,
@@ -45,12 +46,18 @@ buildNpmPackage {
     patchShebangs --build scripts
   '';
 
-  # Where the vz driver looks for it.
-  makeWrapperArgs = lib.optionals (vz-helper != null) [
-    "--set-default"
-    "DROVER_VZ_HELPER"
-    "${vz-helper}/bin/vz-helper"
-  ];
+  nativeBuildInputs = [ makeWrapper ];
+  # buildNpmPackage's wrapper starts node without what the first line of the program says.
+  postInstall = ''
+    read -r _ _ setting _ flags < src/main.ts
+    makeWrapper ${lib.getExe nodejs} $out/bin/drover --set "''${setting%%=*}" "''${setting#*=}" \
+      --add-flags "$flags $out/lib/node_modules/drover/dist/main.js" ${
+        # Where the vz driver looks for it.
+        lib.optionalString (
+          vz-helper != null
+        ) "--set-default DROVER_VZ_HELPER ${vz-helper}/bin/vz-helper"
+      }
+  '';
 
   # Compiled for this machine, not stripped by buildNpmPackage's default.
   doInstallCheck = stdenv.buildPlatform.canExecute stdenv.hostPlatform;

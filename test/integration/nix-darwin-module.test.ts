@@ -199,7 +199,7 @@ describe("how a Mac's Nix is told of Drover", () => {
         '{ }',
         `{ services.drover = { maxGuests = 7; jobsPerGuest = 3; workingDirectory = "${directory}"; }; }`,
         `{ services.drover = { supportedFeatures = [ ]; systems = [ "aarch64-linux" ]; }; }`,
-        `{ services.drover.settings.doors.socket.path = "/run/a b+c/%d/nix.sock"; }`,
+        `{ services.drover.settings.doors.socket.path = "/run/a+b@c/%d/nix.sock"; }`,
       ]) {
         const { settings, machines, distributedBuilds, nixSettings } = await darwin(configuration);
         const file = join(directory, 'drover.yaml');
