@@ -44,7 +44,8 @@ in
     scratchSize = mkOption {
       type = size;
       description = ''
-        How much one guest can write: outputs, build directories, everything. A bound, not a reservation.
+        How much one guest can write: outputs, build directories, everything. A bound, not a reservation; but a guest that
+        is a machine of its own is refused where the host has less room.
       '';
     };
   };

@@ -89,6 +89,33 @@ describeE2e("the NixOS guest's units, under Debian's systemd", ['VMs', 'modern N
   );
 
   test(
+    'with sshd and nix-daemon at the other end of its vsock ports',
+    async () => {
+      const client = `
+        my ($port, $greeting) = @ARGV;
+        socket(my $vsock, 40, 1, 0) or die "$port: $!\\n";
+        connect($vsock, pack("SSLLx4", 40, 0, $port, 1)) or die "$port: $!\\n";
+        syswrite($vsock, pack("a8", $greeting)) if $greeting;
+        sysread($vsock, my $answer, 8) or die "$port: nothing\\n";
+        print substr($answer, 0, 4), "\\n";`;
+      // Not as a build, which may not have such sockets. The loopback's module is for this test.
+      const ports = await asRoot(
+        'ports',
+        `printf '${client.replaceAll('\n', ' ')}' > /tmp/client.pl
+         systemd-run --quiet -p Type=oneshot sh -c '
+           exec > /tmp/ports 2>&1
+           export LC_ALL=C
+           modprobe vsock_loopback
+           perl /tmp/client.pl 22 ""
+           perl /tmp/client.pl 23 cxin' || true
+         cat /tmp/ports`,
+      );
+      expect(ports).toBe('SSH-\noixd\n');
+    },
+    DEADLINE_MS,
+  );
+
+  test(
     'lets no build open a vsock socket',
     async () => {
       const refused = await asRoot('vsock', '/usr/lib/systemd/systemd-ssh-proxy vsock/1 23 || true');
