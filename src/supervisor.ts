@@ -287,6 +287,7 @@ export class Supervisor {
   }
 
   async #close(): Promise<void> {
+    await this.#front.farewell();
     this.#front.closeAll();
     for (const close of this.#closers.splice(0).reverse()) await close();
     this.#parts.host.close();

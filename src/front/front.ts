@@ -12,6 +12,8 @@ import { Channel } from '../protocol/channel.js';
 import type { BuildSnapshot, DoorName, FrontEvent } from './events.js';
 import { Session } from './session.js';
 
+/** How long `farewell` waits for clients to be told, in milliseconds. */
+const FAREWELL_MS = 1_000;
 /** A client that has begun a message must go on sending it within this time, in milliseconds. */
 const STALL_TIMEOUT_MS = 60_000;
 
@@ -31,6 +33,7 @@ export class Front {
   readonly events: Emitter<FrontEvent>;
   #options: FrontOptions;
   readonly #sessions = new Map<Session, Channel>();
+  #onSessionClosed = (): void => undefined;
   #count = 0;
 
   constructor(options: FrontOptions) {
@@ -82,6 +85,7 @@ export class Front {
     this.events.emit({ type: 'session-opened', door });
     const failure = await session.run();
     this.#sessions.delete(session);
+    this.#onSessionClosed();
     const { receivedBytes, sentBytes } = channel;
     this.events.emit({
       type: 'session-closed',
@@ -93,6 +97,20 @@ export class Front {
     if (failure === undefined) log.debug({ receivedBytes, sentBytes }, 'session closed');
     else if (failure.clientLeft) log.info({ reason: errorMessage(failure.error) }, 'client left');
     else log.warn({ err: failure.error }, 'session failed');
+  }
+
+  /** Settles when the clients of builds whose guests have been ended have been told so, or do not listen. */
+  async farewell(): Promise<void> {
+    const concerned = [...this.#sessions.keys()].filter((session) => session.hasNews);
+    if (concerned.length === 0) return;
+    await new Promise<void>((resolve) => {
+      const cancel = this.#options.clock.after(FAREWELL_MS, resolve);
+      this.#onSessionClosed = () => {
+        if (concerned.some((session) => this.#sessions.has(session))) return;
+        cancel();
+        resolve();
+      };
+    });
   }
 
   /** Closes every session, whatever it is doing. */

@@ -67,6 +67,8 @@ export class Session {
     | (BuildProgress & { readonly derivation: string; readonly system: string; readonly startedAt: number })
     | undefined;
 
+  #failed = false;
+
   constructor(channel: Channel, options: SessionOptions) {
     this.#channel = channel;
     this.#options = options;
@@ -88,6 +90,11 @@ export class Session {
     };
   }
 
+  /** Whether its client is to be told of an end: that of its build, or its own. */
+  get hasNews(): boolean {
+    return this.#failed || this.#build !== undefined;
+  }
+
   /**
    * Serves the client until it goes. A failure is told to the client, as Nix tells it, and ends the session.
    * @returns what went wrong, if something did, and whether that was the client's leaving
@@ -98,6 +105,7 @@ export class Session {
       await this.#serveAll();
       return undefined;
     } catch (failure) {
+      this.#failed = true;
       const { interruption, gone } = this.#channel;
       const error = interruption ?? failure;
       // By now the lease has been returned: a client that does not listen holds none.
