@@ -57,5 +57,5 @@ function checkBaseName(baseName: string): void {
 }
 
 function notAStorePath(text: string): Error {
-  return malformed('This is not a store path', { path: text.slice(0, 300) });
+  return malformed(`This is not a store path: ${JSON.stringify(text.slice(0, 300))}`);
 }
