@@ -4,16 +4,21 @@ import type { GuestDriver, RunningGuest } from './driver.js';
 
 /**
  * The first words with a guest: it must be the one that was booted, and gets the right time if it has a clock.
- * @throws DroverError `BOOT_FAILED`, or why it did not answer; the guest has been killed then
+ * @param signal nobody waits for it any longer
+ * @throws DroverError `BOOT_FAILED`, or why it did not answer, or the signal's reason; the guest has been killed then
  */
 export async function greetGuest(
   guest: RunningGuest,
   { manifest, ownClock }: Pick<GuestDriver, 'manifest' | 'ownClock'>,
+  signal: AbortSignal,
 ): Promise<GuestHello> {
   const agent = new GuestAgent(guest);
   let slept = ownClock;
   const off = guest.notices?.on(({ kind }) => (slept ||= ownClock && kind === 'wake'));
+  const giveUp = (): void => void guest.kill().catch(() => undefined); // and again below
+  signal.addEventListener('abort', giveUp, { once: true });
   try {
+    signal.throwIfAborted();
     const setClock = async (): Promise<void> => {
       slept = false;
       await agent.setClock(Date.now() / 1000);
@@ -24,8 +29,10 @@ export async function greetGuest(
     throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
   } catch (error) {
     await guest.kill();
+    signal.throwIfAborted();
     throw error;
   } finally {
+    signal.removeEventListener('abort', giveUp);
     off?.();
   }
 }

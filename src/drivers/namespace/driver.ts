@@ -140,7 +140,7 @@ export class NamespaceDriver implements GuestDriver {
         await removeGuestDir(dir);
         if (guest.stopped) await rm(log.path, { force: true });
       });
-      await greetGuest(guest, this);
+      await greetGuest(guest, this, signal);
       return guest;
     } catch (cause) {
       await removeGuestDir(dir);

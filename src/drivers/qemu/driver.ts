@@ -156,7 +156,7 @@ export class QemuDriver implements GuestDriver {
       void running.exited.then(async () => {
         if (running.stopped) await rm(log.path, { force: true });
       });
-      await greetGuest(running, this);
+      await greetGuest(running, this, signal);
       if (running.maxOpenFiles !== undefined) this.#warnOnce(fewFiles(running.maxOpenFiles));
       return running;
     } catch (cause) {

@@ -138,7 +138,7 @@ export class VzDriver implements GuestDriver {
       void running.exited.then(async () => {
         if (running.stopped) await rm(this.consoleLog(id), { force: true });
       });
-      for (const system of (await greetGuest(running, this)).brokenSystems) this.#noteBroken(system);
+      for (const system of (await greetGuest(running, this, signal)).brokenSystems) this.#noteBroken(system);
       return running;
     } catch (cause) {
       await cleanUp();
