@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, statfs, writeFile } from 'node:fs/promises';
-import { cpus, freemem, release, totalmem } from 'node:os';
+import { cpus, freemem, loadavg, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -27,6 +27,7 @@ const RESULTS_DIR = join(PACKAGE_DIR, 'bench/results');
 function facts(options: Options): Record<string, unknown> {
   return {
     date: new Date().toISOString(),
+    load: loadavg(),
     processors: cpus().map(({ model }) => model),
     memoryBytes: totalmem(),
     kernel: release(),

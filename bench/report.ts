@@ -44,12 +44,10 @@ export function renderBoots({ starts, failures }: Boots): string {
       'to the first log line',
       starts.map(({ firstLogMs }) => firstLogMs),
     ),
-    ...PHASES.map((phase) =>
-      row(
-        `  ${phase}`,
-        starts.flatMap(({ phases }) => phases[phase] ?? []),
-      ),
-    ),
+    ...PHASES.flatMap((phase) => {
+      const values = starts.flatMap(({ phases }) => phases[phase] ?? []);
+      return values.length === 0 ? [] : [row(`  ${phase}`, values)];
+    }),
     row(
       'to the end of the client',
       starts.map(({ totalMs }) => totalMs),
