@@ -88,7 +88,7 @@ function phasesOf(times: Times, { firstLogMs }: Timing): ColdStart['phases'] {
   return Object.fromEntries(
     PHASES.flatMap((phase, index) => {
       const [from, to] = [marks[index], marks[index + 1]];
-      return from === undefined || to === undefined ? [] : [[phase, to - from]];
+      return from === undefined || to === undefined ? [] : [[phase, Math.max(0, to - from)]];
     }),
   );
 }
