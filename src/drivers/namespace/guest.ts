@@ -52,7 +52,7 @@ export interface NamespaceGuestSpec {
 }
 
 /**
- * A set of namespaces and the processes in it. The chain is setpriv → unshare → process 1 of the guest, each of
+ * A set of namespaces and the processes in it. The chain is chrt → setpriv → unshare → process 1 of the guest, each of
  * which is killed by the kernel when its parent dies; process 1 also ends when its standard input does.
  */
 export class NamespaceGuest implements RunningGuest {
@@ -68,8 +68,10 @@ export class NamespaceGuest implements RunningGuest {
     this.#spec = spec;
     const { programs, image, dir, storeDir, stage1, scratchSizeBytes, network, id } = spec;
     this.#child = spawn(
-      programs.setpriv,
+      programs.chrt,
       [
+        // Builds are batch work: they do not take the processor from Nix and from the supervisor, who start the next ones.
+        ...['--batch', '0', programs.setpriv],
         ...['--pdeathsig', 'KILL', `--bounding-set=${DROPPED_CAPABILITIES}`, programs.unshare],
         ...['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child=KILL', '--ipc', '--uts'],
         ...(network === 'none' ? ['--net'] : []),

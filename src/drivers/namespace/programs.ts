@@ -8,6 +8,7 @@ export interface HostPrograms {
   readonly unshare: string;
   readonly nsenter: string;
   readonly setpriv: string;
+  readonly chrt: string;
   /** Statically linked: it is the shell and all the tools of a guest, and `/bin/sh` in its builds. */
   readonly busybox: string;
   readonly ldd: string | undefined;
@@ -35,6 +36,7 @@ export async function findPrograms(env: NodeJS.ProcessEnv): Promise<HostPrograms
     unshare: await requireProgram(env, 'unshare', UTIL_LINUX_HINT),
     nsenter: await requireProgram(env, 'nsenter', UTIL_LINUX_HINT),
     setpriv: await requireProgram(env, 'setpriv', UTIL_LINUX_HINT),
+    chrt: await requireProgram(env, 'chrt', UTIL_LINUX_HINT),
     busybox,
     ldd: await findProgram(env, 'ldd'),
   };
