@@ -45,14 +45,15 @@ interface Held {
   /** Aborts when the guest or the client is gone. */
   readonly over: AbortSignal;
   readonly channels: Set<Channel>;
+  readonly giveUp: () => void;
   readonly release: () => Promise<void>;
 }
 
 /**
  * What stands behind one session: a connection to the host's store, and once it is needed a lease with one to a guest.
  *
- * INVARIANT: when the client is gone, every connection is closed, so that whatever waits for one of them fails; and no
- * new one is opened.
+ * INVARIANT: when the client goes in the middle of a request, every connection is closed, so that whatever waits for one of
+ * them fails; and no new one is opened. When it goes after its last one, its connection to the guest is as good as new.
  */
 export class Backend implements AsyncDisposable {
   readonly #options: BackendOptions;
@@ -63,6 +64,7 @@ export class Backend implements AsyncDisposable {
   #side: WorkerClient | undefined;
   #settings: readonly Uint8Array[] | undefined;
   #bound: Bond | undefined;
+  #serving = false;
 
   constructor(options: BackendOptions) {
     this.#options = options;
@@ -239,6 +241,27 @@ export class Backend implements AsyncDisposable {
     this.#options.events.emit({ type: 'provisioned', guest: id, ...done });
   }
 
+  /** Between `begin` and `end` a request is being served. */
+  begin(): void {
+    this.#serving = true;
+    // What a client that has gone meanwhile has sent before is not worth a build.
+    if (this.#options.gone.aborted) this.#held?.giveUp();
+  }
+
+  end(): void {
+    this.#serving = false;
+  }
+
+  /** Leaves the connection to the guest to the next session, if nothing but builds and questions went over it. */
+  leaveConnection(): void {
+    if (this.#held === undefined || this.#guest === undefined) return;
+    // Settings stay with a connection, and who knows what else does.
+    if (this.#settings !== undefined || this.#bound === 'upload') return;
+    this.#held.channels.delete(this.#guest.channel);
+    this.#held.lease.guest.connections.put(this.#guest);
+    this.#guest = undefined;
+  }
+
   /** Returns the lease, and lets the guest go for a reason. */
   async dropGuest(retire?: 'conflict' | 'lost'): Promise<void> {
     const held = this.#held;
@@ -268,19 +291,28 @@ export class Backend implements AsyncDisposable {
       over.abort(lost.aborted ? lost.reason : gone.reason);
       for (const channel of channels) channel.destroy();
     };
-    for (const signal of [gone, lost]) signal.addEventListener('abort', giveUp, { once: true });
+    const onGone = (): void => {
+      if (this.#serving) giveUp();
+    };
+    gone.addEventListener('abort', onGone, { once: true });
+    lost.addEventListener('abort', giveUp, { once: true });
     if (gone.aborted || lost.aborted) giveUp();
     const release = async (): Promise<void> => {
-      for (const signal of [gone, lost]) signal.removeEventListener('abort', giveUp);
+      gone.removeEventListener('abort', onGone);
+      lost.removeEventListener('abort', giveUp);
       await lease[Symbol.asyncDispose]();
     };
-    return { lease, over: over.signal, channels, release };
+    return { lease, over: over.signal, channels, giveUp, release };
   }
 
   async #connectGuest(): Promise<WorkerClient> {
     if (this.#guest !== undefined) return this.#guest;
     if (this.#held === undefined) throw new DroverError('NO_LEASE', 'There is no lease');
-    const guest = await this.#connect(this.#held);
+    const { lease, channels } = this.#held;
+    const idle =
+      this.#settings === undefined ? lease.guest.connections.take(this.#options.version) : undefined;
+    if (idle !== undefined) channels.add(idle.channel);
+    const guest = idle ?? (await this.#connect(this.#held));
     if (this.#settings !== undefined) await guest.forward(this.#settings);
     this.#guest = guest;
     return guest;

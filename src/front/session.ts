@@ -127,8 +127,11 @@ export class Session {
     const context = { client: this.#channel, backend, results, version: this.#version };
     try {
       while (await this.#channel.waitForInput()) {
+        backend.begin();
         if (!(await this.#serve(await this.#receive(decodeOp()), context))) return;
+        backend.end();
       }
+      backend.leaveConnection();
     } catch (error) {
       throw explained(error, backend);
     }

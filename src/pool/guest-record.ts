@@ -1,5 +1,6 @@
 import type { GuestDriver, RunningGuest } from '../drivers/driver.js';
 import { GuestAgent } from '../guest/agent.js';
+import { IdleConnections } from '../guest/idle-connections.js';
 import { GuestStore } from '../guest/provision.js';
 import { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -57,6 +58,7 @@ export class GuestRecord implements GuestView {
       id: this.id,
       agent,
       store: new GuestStore(agent, log, running.rememberedFiles),
+      connections: new IdleConnections(),
       lost: this.#lost.signal,
       openDaemon: () => running.openDaemon(),
     };

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import type { GuestAgent } from '../guest/agent.js';
+import type { IdleConnections } from '../guest/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
 import type { RetireReason } from './plan.js';
 
@@ -9,6 +10,7 @@ export interface LeasedGuest {
   readonly id: string;
   readonly agent: GuestAgent;
   readonly store: GuestStore;
+  readonly connections: IdleConnections;
   /** Aborts when the guest is gone; the reason is a DroverError `GUEST_LOST` that says how it ended. */
   readonly lost: AbortSignal;
   openDaemon(): Promise<Duplex>;

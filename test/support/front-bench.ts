@@ -6,6 +6,7 @@ import type { FrontEvent } from '../../src/front/events.js';
 import { Front } from '../../src/front/front.js';
 import { GuestAgent } from '../../src/guest/agent.js';
 import { CaseHackDetector } from '../../src/guest/case-hack.js';
+import { IdleConnections } from '../../src/guest/idle-connections.js';
 import { GuestStore } from '../../src/guest/provision.js';
 import type { HostStore } from '../../src/host-store/host-store.js';
 import { WorkerClient } from '../../src/host-store/worker-client.js';
@@ -26,6 +27,7 @@ export class BenchGuest implements LeasedGuest {
   readonly daemon = new ScriptedDaemon();
   readonly agent: GuestAgent;
   readonly store: GuestStore;
+  readonly connections = new IdleConnections();
   readonly #lost = new AbortController();
   /** What came to drover-guest. */
   readonly registrations: string[] = [];
