@@ -29,6 +29,8 @@ export function guestNixConf(options: NixConfOptions): string {
     ['auto-optimise-store', 'false'],
     // The guest's disk does not outlive it, so nothing needs to reach it.
     ['fsync-metadata', 'false'],
+    // Clients keep what they were sent of it.
+    ['keep-build-log', 'false'],
     ['use-case-hack', 'false'],
     ['builders', ''],
     // A daemon that builds a derivation of its own store asks it first, though there are no builders.
