@@ -1,6 +1,7 @@
 import { encodeBuildDerivation } from '../../src/protocol/operations.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
-import { storePath } from './scripted-daemon.js';
+import { encodeBuildDerivationResponse } from '../../src/protocol/responses.js';
+import { storePath, VERSION } from './scripted-daemon.js';
 
 /** A BuildDerivation request with one output. */
 export function buildRequest(
@@ -20,3 +21,17 @@ export function buildRequest(
     },
   });
 }
+
+/** The response to one that was built. */
+export const BUILT = encodeBuildDerivationResponse(
+  {
+    status: 'Built',
+    errorMessage: '',
+    timesBuilt: 1,
+    isNonDeterministic: false,
+    startTime: 0,
+    stopTime: 0,
+    builtOutputs: [],
+  },
+  VERSION,
+);

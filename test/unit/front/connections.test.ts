@@ -6,30 +6,13 @@ import {
   encodeSetOptions,
   Op,
 } from '../../../src/protocol/operations.js';
-import {
-  decodeBuildDerivationResponse,
-  decodeStorePathsResponse,
-  encodeBuildDerivationResponse,
-} from '../../../src/protocol/responses.js';
+import { decodeBuildDerivationResponse, decodeStorePathsResponse } from '../../../src/protocol/responses.js';
 import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
 import { encodeAddToStoreNar } from '../../../src/protocol/uploads.js';
-import { buildRequest } from '../../support/build-request.js';
+import { BUILT, buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
 import { LAST, pathInfo, storePath, VERSION } from '../../support/scripted-daemon.js';
-
-const BUILT = encodeBuildDerivationResponse(
-  {
-    status: 'Built',
-    errorMessage: '',
-    timesBuilt: 1,
-    isNonDeterministic: false,
-    startTime: 0,
-    stopTime: 0,
-    builtOutputs: [],
-  },
-  VERSION,
-);
 
 type Connection = Awaited<ReturnType<FrontBench['client']>>;
 

@@ -2,28 +2,14 @@ import { describe, expect, test } from '@jest/globals';
 
 import { DroverError } from '../../../src/lib/errors.js';
 import { deferred } from '../../support/deferred.js';
-import { encodeBuildDerivationResponse } from '../../../src/protocol/responses.js';
 import { decodeBuildDerivation, decodeOp, Op } from '../../../src/protocol/operations.js';
 import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
-import { buildRequest } from '../../support/build-request.js';
+import { BUILT, buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
 import { waitUntil } from '../../support/wait.js';
-import { LAST, pathInfo, storePath, VERSION, type Handler } from '../../support/scripted-daemon.js';
-
-const BUILT = encodeBuildDerivationResponse(
-  {
-    status: 'Built',
-    errorMessage: '',
-    timesBuilt: 1,
-    isNonDeterministic: false,
-    startTime: 0,
-    stopTime: 0,
-    builtOutputs: [],
-  },
-  VERSION,
-);
+import { LAST, pathInfo, storePath, type Handler } from '../../support/scripted-daemon.js';
 
 const builds: Handler = async (daemon, version) => {
   await daemon.run(decodeBuildDerivation(version));
