@@ -83,7 +83,7 @@ export class QemuGuest implements RunningGuest {
       this.#end = resolve;
     });
     void qemu.exited.then((how) => {
-      this.#end(`its QEMU: ${how}${this.#lastWords()}`);
+      this.#end(`its QEMU: ${how}`);
     });
     void store?.child.exited.then((how) => this.#endUnlessQemuHas(`its virtiofsd: ${how}`));
     void store?.descriptors.exhausted.then(() => {
@@ -199,9 +199,11 @@ export class QemuGuest implements RunningGuest {
     await this.#parts.qemu.kill();
     await this.#parts.store?.child.kill();
     this.#ssh?.destroy();
+    // Whatever was noticed first, the guest may have said why.
+    const said = this.#lastWords();
     this.#spec.consoleLog.close();
     await this.#spec.cleanUp();
-    return how;
+    return `${how}${said}`;
   }
 }
 
