@@ -7,6 +7,7 @@ import { DroverError } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import { connectUnixSocket } from '../../lib/unix-socket.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
+import { guestGone } from '../guest-gone.js';
 import type { HostPrograms } from './programs.js';
 
 /** How long `stop` waits for the guest's own end, in milliseconds. */
@@ -198,9 +199,7 @@ export class NamespaceGuest implements RunningGuest {
 
   #alive(): number {
     if (this.#pid === undefined || this.#gone) {
-      throw new DroverError('GUEST_GONE', `The guest ${this.#spec.id} is gone`, {
-        context: { guest: this.#spec.id },
-      });
+      throw guestGone(this.#spec.id);
     }
     return this.#pid;
   }

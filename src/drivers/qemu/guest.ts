@@ -9,6 +9,7 @@ import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
 import { lastWords } from '../console-logs.js';
 import type { ExecResult, RunningGuest } from '../driver.js';
+import { guestGone } from '../guest-gone.js';
 import type { GuestKeys } from '../guest-keys.js';
 import { guestMachineArguments } from './arguments.js';
 import { Inheritance, inheritMachine, pipeOf, type BareMachine } from './machine.js';
@@ -182,9 +183,7 @@ export class QemuGuest implements RunningGuest {
 
   #alive(): SshChannel {
     if (this.#ssh === undefined || this.#gone) {
-      throw new DroverError('GUEST_GONE', `The guest ${this.#spec.id} is gone`, {
-        context: { guest: this.#spec.id },
-      });
+      throw guestGone(this.#spec.id);
     }
     return this.#ssh;
   }

@@ -7,6 +7,7 @@ import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { fileTail } from '../../lib/file-tail.js';
 import { lastWords } from '../console-logs.js';
 import type { ExecResult, GuestNotice, RunningGuest } from '../driver.js';
+import { guestGone } from '../guest-gone.js';
 import type { GuestKeys } from '../guest-keys.js';
 import type { HelperConfiguration, HelperEvent } from './helper-protocol.js';
 import { startHelper, type VzHelper } from './helper.js';
@@ -171,9 +172,7 @@ export class VzGuest implements RunningGuest {
 
   #alive(): SshChannel {
     if (this.#ssh === undefined || this.#gone) {
-      throw new DroverError('GUEST_GONE', `The guest ${this.#spec.id} is gone`, {
-        context: { guest: this.#spec.id },
-      });
+      throw guestGone(this.#spec.id);
     }
     return this.#ssh;
   }
