@@ -46,35 +46,60 @@ hello() {
 register() {
   work=$(mktemp -d) || fail "no room for the registration"
   trap 'rm -rf "$work"' EXIT
-  # nix-store starts before its input is known: its start takes longer than all the rest. No input registers nothing.
-  { registrable "$@" && : > "$work/checked"; } | nix-store --load-db
-  [ -e "$work/checked" ] || exit 1
-  [ -s "$work/missing" ] || return 0
-  cat "$work/missing"
-  exit 3
+  mkfifo "$work/registration" || fail "no room for the registration"
+  # What is needed at once starts now, and waits for the input: to start takes longer than all the rest.
+  nix-store --load-db < "$work/registration" &
+  exec 3> "$work/registration"
+  { keep && : > "$work/kept"; } | missing || fail "cannot look for the paths"
+  [ -e "$work/kept" ] || fail "no room for the registration"
+  # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
+  if [ $# -gt 0 ] || [ -s "$work/missing" ]; then
+    forget "$@"
+    missing < "$work/paths" || fail "cannot look for the paths"
+  fi
+  if [ -s "$work/missing" ]; then
+    # The others may be gone, and back, before somebody asks for them again.
+    forget
+    cat "$work/missing"
+    exit 3
+  fi
+  passed=yes
+  cat "$work/dump" >&3 || passed=no
+  exec 3>&-
+  rm -rf "$work" # while nix-store registers
+  trap - EXIT
+  wait $! || exit 1
+  [ $passed = yes ] || fail "cannot pass the registration on"
 }
 
-# Passes the registration on if all its paths are there. Others are in $work/missing.
-registrable() {
-  cat > "$work/dump" || fail "no room for the registration"
-  # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that. With
-  # a source named, mount does not look up, and repeat, the options that it has: overlayfs refuses them since util-linux 2.39.
+# Keeps standard input in $work/dump and its paths in $work/paths, and prints these.
+# A record is: path, NAR hash, NAR size, deriver, number of references, references.
+keep() {
+  awk -v dump="$work/dump" -v paths="$work/paths" '
+    BEGIN { printf "" > dump; printf "" > paths }
+    { print > dump }
+    skip > 0 { skip--; next }
+    field == 0 { print; print > paths }
+    field == 4 { skip = $0 + 0; field = 0; next }
+    { field++ }
+  '
+}
+
+# Those of the paths on standard input that are not there go to $work/missing.
+missing() {
+  # shellcheck disable=SC2016 # the inner shell expands them
+  xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh > "$work/missing"
+}
+
+# Has the kernel forget what it has looked up in the store.
+forget() {
+  # With a source named, mount does not look up, and repeat, the options that it has: overlayfs refuses them since util-linux 2.39.
   mount -o remount overlay "$store" || fail "cannot remount $store"
   # VirtioFS believes for a second what it has looked up, and would open a file that was removed on the host meanwhile
   # ("stale file handle"): only what is not in the cache is asked for. (Not in namespaces, where the cache is the host's.)
   if [ "${1-}" = --again ] && grep -q ' virtiofs ' /proc/mounts; then
     echo 2 > /proc/sys/vm/drop_caches || fail "cannot drop what the kernel remembers of $store"
   fi
-  # A record is: path, NAR hash, NAR size, deriver, number of references, references.
-  # shellcheck disable=SC2016 # the inner shell expands them
-  awk '
-    skip > 0 { skip--; next }
-    field == 0 { print }
-    field == 4 { skip = $0 + 0; field = 0; next }
-    { field++ }
-  ' "$work/dump" | xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh > "$work/missing" ||
-    fail "cannot look for the paths"
-  [ -s "$work/missing" ] || cat "$work/dump"
 }
 
 stats() {

@@ -99,9 +99,7 @@ export class GuestAgent {
     const { begin, result } = this.#prepared ?? this.#startRegister();
     this.#prepared = undefined;
     begin(registration);
-    const done = await result;
-    this.prepareRegister();
-    return done;
+    return await result;
   }
 
   async stats(): Promise<GuestStats> {

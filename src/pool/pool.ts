@@ -209,6 +209,8 @@ export class Pool implements Leaser {
     this.#untold.push({ type: 'lease-returned', guest: guest.id });
     if (isAlive(guest.state) && guest.leases === 0) this.#herd.move(guest, 'returned');
     this.#settle();
+    // Now, and not while a build goes on that it would take the processor from.
+    if (isAlive(guest.state)) guest.leased?.agent.prepareRegister();
     void isScratchFull(guest, this.#clock, this.#herd.logOf(guest)).then((full) => {
       if (full) this.#retire(guest, 'scratch');
     });

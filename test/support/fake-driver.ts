@@ -24,6 +24,8 @@ export class FakeGuest implements RunningGuest {
   readonly notices = new Emitter<GuestNotice>();
   /** What its clock was set to, in seconds since 1970. */
   readonly clocks: number[] = [];
+  /** Registrations that were started, with input or without. */
+  registers = 0;
   scratchUsedRatio = 0;
   gone = false;
   readonly #exit: (how: string) => void;
@@ -41,7 +43,10 @@ export class FakeGuest implements RunningGuest {
 
   async exec(argv: readonly string[], stdin: string | Promise<string> = ''): Promise<ExecResult> {
     const [, verb = '', value] = argv;
-    if (verb === 'register') await stdin;
+    if (verb === 'register') {
+      this.registers += 1;
+      await stdin;
+    }
     this.calls.push(verb);
     if (this.gone) throw new DroverError('GUEST_GONE', `The guest ${this.id} is gone`);
     if (verb === 'set-clock') return await this.#answerSetClock(Number(value));

@@ -47,7 +47,7 @@ describe('the verbs of drover-guest', () => {
     });
   });
 
-  test('a register that was prepared is used, and the next one prepared', async () => {
+  test('a register that was prepared is used once', async () => {
     const inputs: Promise<string>[] = [];
     const agent = new GuestAgent({
       exec: async (_argv, stdin = '') => {
@@ -60,9 +60,9 @@ describe('the verbs of drover-guest', () => {
     agent.prepareRegister();
     expect(inputs).toHaveLength(1);
     await agent.register('first');
-    expect(inputs).toHaveLength(2);
+    expect(inputs).toHaveLength(1);
     await agent.register('second');
-    expect(await Promise.all(inputs.slice(0, 2))).toEqual(['first', 'second']);
+    expect(await Promise.all(inputs)).toEqual(['first', 'second']);
   });
 
   test('a register that ended before it had its input is not used', async () => {
@@ -78,7 +78,7 @@ describe('the verbs of drover-guest', () => {
     agent.prepareRegister();
     await new Promise(setImmediate);
     expect(await agent.register('')).toEqual([]);
-    expect(runs).toBe(3);
+    expect(runs).toBe(2);
   });
 
   test('set-clock is given whole seconds', async () => {

@@ -128,6 +128,18 @@ test('holders that return their lease when the guest is lost, at once', async ()
   expect(harness.pool.snapshot().leases).toBe(0);
 });
 
+test('a guest prepares to register when it boots, and again when a lease is returned', async () => {
+  const harness = new Harness();
+  const session = harness.lease('a');
+  await harness.boot('g1');
+  const guest = harness.driver.guestOf('g1');
+  expect(guest.registers).toBe(1);
+  await session.lease?.guest.agent.register('');
+  expect(guest.registers).toBe(1);
+  await session.return();
+  expect(guest.registers).toBe(2);
+});
+
 test('a lease whose signal has aborted is refused before it waits', async () => {
   const harness = new Harness();
   const signal = AbortSignal.abort(new Error('gone'));
