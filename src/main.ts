@@ -3,7 +3,6 @@
 // it rests, and helped by no threads, which a build could use. Buffers of glibc's heap stay where they were, 20 MB after a
 // large output through the ssh door: those of its packets are given back, each by itself.
 import { readFileSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -93,21 +92,16 @@ async function systems(config: Config): Promise<readonly string[]> {
 
 async function serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number> {
   const serviceLog = openLog(config.log);
-  const supervisor = await Supervisor.start({
-    config,
-    version,
-    host: hostStore(env),
-    createDriver,
-    connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
-    log: serviceLog.log,
-  });
-  const pidFile = join(config.stateDir, 'drover.pid');
-  await writeFile(pidFile, `${process.pid}\n`, { mode: 0o600 });
-  try {
-    return await serveUntilSignal(supervisor, { config, file, load, log: serviceLog });
-  } finally {
-    await rm(pidFile, { force: true });
-  }
+  const start = async (): Promise<Supervisor> =>
+    await Supervisor.start({
+      config,
+      version,
+      host: hostStore(env),
+      createDriver,
+      connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
+      log: serviceLog.log,
+    });
+  return await serveUntilSignal(start, { config, file, load, log: serviceLog });
 }
 
 const print = (text: string): void => {

@@ -2,6 +2,7 @@ import { EXIT } from './cli/exit-codes.js';
 import type { Config } from './config/schema.js';
 import { watchConfig } from './config/watch.js';
 import { systemClock } from './lib/clock.js';
+import { Emitter } from './lib/emitter.js';
 import { errorMessage } from './lib/errors.js';
 import type { ServiceLog } from './lib/log.js';
 import { Mutex } from './lib/mutex.js';
@@ -17,14 +18,27 @@ export interface ServeOptions {
 }
 
 /**
- * Runs a supervisor until SIGTERM or SIGINT: then builds may end until the deadline; a second signal, or the deadline,
+ * Starts a supervisor, and runs it until SIGTERM or SIGINT: then builds may end until the deadline; a second signal, or the deadline,
  * ends them. SIGHUP, or a change of the file, has the configuration read again; SIGHUP also has the log file opened anew.
  * @returns the exit status: a failure if builds were cut off
  */
-export async function serveUntilSignal(supervisor: Supervisor, options: ServeOptions): Promise<number> {
+export async function serveUntilSignal(
+  start: () => Promise<Supervisor>,
+  options: ServeOptions,
+): Promise<number> {
   const { log } = options.log;
-  const stopReloading = await reloadOnChange(supervisor, options);
-  await nextSignal();
+  // From here on: a signal that comes while it starts is obeyed when it has, and a second one then ends it at once.
+  const signalled = nextSignal();
+  const hangups = new Emitter<undefined>();
+  const onHangup = (): void => {
+    options.log.reopen();
+    hangups.emit(undefined);
+  };
+  process.on('SIGHUP', onHangup);
+  const supervisor = await start();
+  const stopReloading = await reloadOnChange(supervisor, hangups, options);
+  await signalled;
+  const signalledAgain = nextSignal();
   await stopReloading();
   const { drainTimeoutMs } = supervisor.config.pool;
   log.info({ deadlineMs: drainTimeoutMs }, 'draining: running builds may end; signal again to end them now');
@@ -38,7 +52,7 @@ export async function serveUntilSignal(supervisor: Supervisor, options: ServeOpt
   const cancelDeadline = systemClock.after(drainTimeoutMs, () => {
     kill('the deadline has passed');
   });
-  void nextSignal().then(() => {
+  void signalledAgain.then(() => {
     kill('signalled again');
   });
   await supervisor.drain();
@@ -51,9 +65,9 @@ export async function serveUntilSignal(supervisor: Supervisor, options: ServeOpt
 /** One reload at a time. An invalid file changes nothing. */
 async function reloadOnChange(
   supervisor: Supervisor,
-  { file, load, log: serviceLog }: ServeOptions,
+  hangups: Emitter<undefined>,
+  { file, load, log: { log } }: ServeOptions,
 ): Promise<() => Promise<void>> {
-  const { log } = serviceLog;
   const mutex = new Mutex();
   const reload = (): void => {
     void mutex.run(async () => {
@@ -71,16 +85,12 @@ async function reloadOnChange(
       }
     });
   };
-  const onHangup = (): void => {
-    serviceLog.reopen();
-    reload();
-  };
-  process.on('SIGHUP', onHangup);
+  const stopListening = hangups.on(reload);
   const stopWatching = file === undefined ? undefined : await watchConfig(file, reload);
   // It may have changed between being read and being watched.
   if (file !== undefined) reload();
   return async () => {
-    process.off('SIGHUP', onHangup);
+    stopListening();
     await stopWatching?.();
   };
 }

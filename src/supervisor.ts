@@ -1,3 +1,4 @@
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { SSH_ALIAS } from './cli/machines.js';
@@ -153,6 +154,9 @@ export class Supervisor {
       onEvent: (listener) => this.onEvent(listener),
     });
     this.#closers.push(() => control.close());
+    const pidFile = join(config.stateDir, 'drover.pid');
+    this.#closers.push(() => rm(pidFile, { force: true }));
+    await writeFile(pidFile, `${process.pid}\n`, { mode: 0o600 });
     // Only now is it sure that no other supervisor has guests in this state directory.
     for (const found of await this.#driver.reap()) log.warn({ found }, 'cleaned up after an earlier run');
     // Before the doors, and so closed after them: health is reported to the end.

@@ -1,10 +1,13 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
+import { execa } from 'execa';
+import { stringify } from 'yaml';
 
-import { startDrover } from '../support/drover.js';
+import { MAIN, startDrover } from '../support/drover.js';
 import { expectNoRemains, remainsOfGuests } from '../support/guests.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
@@ -47,6 +50,37 @@ describeE2e('the end of a supervisor', [], () => {
     expect(await drover.stop()).toEqual({ exitCode: 0, signal: null });
     expect(await remainsOfGuests(drover.stateDir)).toEqual([]);
     for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
+  });
+
+  test('signals while it starts: it ends when it has started', async () => {
+    const dir = await mkdtemp('/tmp/st-');
+    const [stateDir, file, socket] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'daemon')];
+    await writeFile(file, stringify({ stateDir, metrics: null }));
+    const daemon = createServer();
+    await new Promise<void>((resolve) => daemon.listen(socket, resolve));
+    const env = { NIX_DAEMON_SOCKET_PATH: socket };
+    const drover = execa(process.execPath, [MAIN, 'serve', '--config', file], { reject: false, env });
+    // The host's nix-daemon, which is what it waits for.
+    daemon.on('connection', (connection) => {
+      drover.kill('SIGHUP');
+      drover.kill('SIGTERM');
+      const child = execa('nix-daemon', ['--stdio'], { buffer: false, reject: false });
+      connection.pipe(child.stdin);
+      child.stdout.pipe(connection);
+    });
+    try {
+      const { exitCode, signal, stderr } = await drover;
+      expect([exitCode, signal]).toEqual([0, undefined]);
+      expect(stderr).toContain('drover is ready');
+      expect(stderr).toContain('drover has ended');
+      expect(await readdir(stateDir)).not.toContain('drover.pid');
+      for (const name of SOCKETS) expect(existsSync(join(stateDir, name))).toBe(false);
+    } finally {
+      drover.kill('SIGKILL');
+      await drover;
+      daemon.close();
+      await rm(dir, { recursive: true, force: true });
+    }
   });
 
   test('SIGTERM in the middle of a build: it is finished, and new ones are refused', async () => {
