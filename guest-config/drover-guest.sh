@@ -50,12 +50,12 @@ register() {
   # What is needed at once starts now, and waits for the input: to start takes longer than all the rest.
   nix-store --load-db < "$work/registration" &
   exec 3> "$work/registration"
-  { keep && : > "$work/kept"; } | missing || fail "cannot look for the paths"
+  { tee "$work/dump" && : > "$work/kept"; } | paths | missing || fail "cannot look for the paths"
   [ -e "$work/kept" ] || fail "no room for the registration"
   # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
   if [ $# -gt 0 ] || [ -s "$work/missing" ]; then
     forget "$@"
-    missing < "$work/paths" || fail "cannot look for the paths"
+    paths < "$work/dump" | missing || fail "cannot look for the paths"
   fi
   if [ -s "$work/missing" ]; then
     # The others may be gone, and back, before somebody asks for them again.
@@ -72,23 +72,21 @@ register() {
   [ $passed = yes ] || fail "cannot pass the registration on"
 }
 
-# Keeps standard input in $work/dump and its paths in $work/paths, and prints these.
-# A record is: path, NAR hash, NAR size, deriver, number of references, references.
-keep() {
-  awk -v dump="$work/dump" -v paths="$work/paths" '
-    BEGIN { printf "" > dump; printf "" > paths }
-    { print > dump }
+# The paths of a registration, a record of which is: path, NAR hash, NAR size, deriver, number of references, references.
+paths() {
+  exec awk '
     skip > 0 { skip--; next }
-    field == 0 { print; print > paths }
+    field == 0 { print }
     field == 4 { skip = $0 + 0; field = 0; next }
     { field++ }
   '
 }
 
-# Those of the paths on standard input that are not there go to $work/missing.
+# Those of the paths on standard input that are not there go to $work/missing. (As `paths`, it ends its shell, which in a
+# pipeline is one of its own.)
 missing() {
   # shellcheck disable=SC2016 # the inner shell expands them
-  xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh > "$work/missing"
+  exec xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh > "$work/missing"
 }
 
 # Has the kernel forget what it has looked up in the store.
