@@ -3,17 +3,17 @@ import type { CaseHackDetector } from '../guest/case-hack.js';
 import { queryClosure } from '../guest/closure.js';
 import type { HostClient } from '../host-store/host-client.js';
 import type { HostStore } from '../host-store/host-store.js';
-import { WorkerClient } from '../host-store/worker-client.js';
+import type { WorkerClient } from '../host-store/worker-client.js';
 import type { Emitter } from '../lib/emitter.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Lease, Leaser } from '../pool/lease.js';
-import type { Channel } from '../protocol/channel.js';
 import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
-import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
+import type { ProtocolVersion } from '../protocol/version.js';
 import { unlessAborted } from './abortable.js';
 import type { FrontEvent } from './events.js';
+import { HeldLease } from './held-lease.js';
 import type { Mentions } from './requests.js';
 
 /** Guests in a row that may turn out to be of no use for a session. Each of them is retired, so there are few. */
@@ -39,16 +39,6 @@ export interface TakenGuest {
 /** What a client can have in a guest: what it has put there, or had done; or what was built, which can be built again. */
 type Bond = 'upload' | 'result';
 
-/** A lease, and what hangs on it: the connections, and the reasons to give it up. */
-interface Held {
-  readonly lease: Lease;
-  /** Aborts when the guest or the client is gone. */
-  readonly over: AbortSignal;
-  readonly channels: Set<Channel>;
-  readonly giveUp: () => void;
-  readonly release: () => Promise<void>;
-}
-
 /**
  * What stands behind one session: a connection to the host's store, and once it is needed a lease with one to a guest.
  *
@@ -58,7 +48,7 @@ interface Held {
 export class Backend implements AsyncDisposable {
   readonly #options: BackendOptions;
   #host: Promise<HostClient> | undefined;
-  #held: Held | undefined;
+  #held: HeldLease | undefined;
   #guest: WorkerClient | undefined;
   /** Another connection to the same guest. */
   #side: WorkerClient | undefined;
@@ -226,7 +216,7 @@ export class Backend implements AsyncDisposable {
     if (this.#held === undefined || paths.length === 0) return;
     const inputs = await this.lookUp(paths);
     if (inputs.infos.size === 0) return;
-    this.#side ??= await this.#connect(this.#held);
+    this.#side ??= await this.#held.connect(this.#options.version);
     await this.#provision(inputs, this.#side, 'keep');
   }
 
@@ -257,8 +247,7 @@ export class Backend implements AsyncDisposable {
     if (this.#held === undefined || this.#guest === undefined) return;
     // Settings stay with a connection, and who knows what else does.
     if (this.#settings !== undefined || this.#bound === 'upload') return;
-    this.#held.channels.delete(this.#guest.channel);
-    this.#held.lease.guest.connections.put(this.#guest);
+    this.#held.leaveConnection(this.#guest);
     this.#guest = undefined;
   }
 
@@ -272,7 +261,7 @@ export class Backend implements AsyncDisposable {
     this.#held = undefined;
     this.#bound = undefined;
     if (retire !== undefined) held?.lease.retire(retire);
-    await held?.release();
+    await held?.[Symbol.asyncDispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -281,59 +270,22 @@ export class Backend implements AsyncDisposable {
     this.#hangUpHost();
   }
 
-  async #takeLease(avoid: ReadonlySet<string>): Promise<Held> {
+  async #takeLease(avoid: ReadonlySet<string>): Promise<HeldLease> {
     const { leaser, gone } = this.#options;
     const lease = await leaser.lease({ avoid: new Set(avoid), signal: gone });
-    const { lost } = lease.guest;
-    const over = new AbortController();
-    const channels = new Set<Channel>();
-    const giveUp = (): void => {
-      over.abort(lost.aborted ? lost.reason : gone.reason);
-      for (const channel of channels) channel.destroy();
-    };
-    const onGone = (): void => {
-      if (this.#serving) giveUp();
-    };
-    gone.addEventListener('abort', onGone, { once: true });
-    lost.addEventListener('abort', giveUp, { once: true });
-    if (gone.aborted || lost.aborted) giveUp();
-    const release = async (): Promise<void> => {
-      gone.removeEventListener('abort', onGone);
-      lost.removeEventListener('abort', giveUp);
-      await lease[Symbol.asyncDispose]();
-    };
-    return { lease, over: over.signal, channels, giveUp, release };
+    return new HeldLease(lease, gone, () => this.#serving);
   }
 
   async #connectGuest(): Promise<WorkerClient> {
     if (this.#guest !== undefined) return this.#guest;
     if (this.#held === undefined) throw new DroverError('NO_LEASE', 'There is no lease');
-    const { lease, channels } = this.#held;
-    const idle =
-      this.#settings === undefined ? lease.guest.connections.take(this.#options.version) : undefined;
-    if (idle !== undefined) channels.add(idle.channel);
-    const guest = idle ?? (await this.#connect(this.#held));
+    const { version } = this.#options;
+    // What another session has left behind, it has left without settings.
+    const left = this.#settings === undefined ? this.#held.takeConnection(version) : undefined;
+    const guest = left ?? (await this.#held.connect(version));
     if (this.#settings !== undefined) await guest.forward(this.#settings);
     this.#guest = guest;
     return guest;
-  }
-
-  async #connect({ lease, over, channels }: Held): Promise<WorkerClient> {
-    const { version } = this.#options;
-    const stream = await unlessAborted(over, lease.guest.openDaemon(), (late) => late.destroy());
-    const connecting = WorkerClient.connect(stream, version, `The nix-daemon of the guest ${lease.guest.id}`);
-    const guest = await unlessAborted(over, connecting).catch((error: unknown) => {
-      stream.destroy();
-      throw error;
-    });
-    channels.add(guest.channel);
-    if (formatVersion(guest.version) === formatVersion(version)) return guest;
-    guest.channel.destroy();
-    throw new DroverError(
-      'GUEST_VERSION',
-      `The guest speaks protocol ${formatVersion(guest.version)}, but its image's manifest promised ${formatVersion(version)}`,
-      { hint: 'Make the image anew: its Nix and its manifest belong together.' },
-    );
   }
 }
 
