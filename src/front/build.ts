@@ -99,7 +99,10 @@ export async function forwardBuild(
         throw error;
       }
       const guest = backend.lease?.guest.id;
-      const loss = await howLost(error, backend, clock);
+      const loss = await howLost(error, backend, clock).catch((last: unknown) => {
+        finish('Lost');
+        throw last;
+      });
       if (loss === undefined || guest === undefined) {
         finish('Error');
         throw error;

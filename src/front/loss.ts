@@ -14,7 +14,10 @@ const LOSS_CODES: ReadonlySet<string> = new Set([
   'PROGRAM_FAILED',
 ]);
 
-/** How the guest of a session was lost, in words, if that is what `error` comes from. */
+/**
+ * How the guest of a session was lost, in words, if that is what `error` comes from.
+ * @throws DroverError `SHUTTING_DOWN` if it was ended with all others, so that none can take its place
+ */
 export async function howLost(error: unknown, backend: Backend, clock: Clock): Promise<string | undefined> {
   const lost = backend.lease?.guest.lost;
   if (lost === undefined) return undefined;
@@ -24,6 +27,7 @@ export async function howLost(error: unknown, backend: Backend, clock: Clock): P
     // The end of a connection is seen before the end of the guest.
     await abortedWithin(lost, clock, LOSS_GRACE_MS);
   }
+  if (errorCode(lost.reason) === 'SHUTTING_DOWN') throw lost.reason;
   if (lost.aborted) return errorMessage(lost.reason);
   const id = backend.lease?.guest.id ?? '';
   if (disobedient) return `the guest ${id} does not do as it is told: ${errorMessage(error)}`;

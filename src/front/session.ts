@@ -277,7 +277,9 @@ export class Session {
 /** What a broken connection means: the guest is gone. */
 function explained(error: unknown, { lease }: Backend): unknown {
   if (lease?.guest.lost.aborted !== true || !(error instanceof ProtocolError)) return error;
-  return new DroverError('GUEST_LOST', errorMessage(lease.guest.lost.reason), {
+  const reason: unknown = lease.guest.lost.reason;
+  if (errorCode(reason) === 'SHUTTING_DOWN') return reason;
+  return new DroverError('GUEST_LOST', errorMessage(reason), {
     cause: error,
     hint: 'Start the build again.',
     context: { guest: lease.guest.id },

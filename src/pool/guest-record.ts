@@ -2,7 +2,7 @@ import type { GuestDriver, RunningGuest } from '../drivers/driver.js';
 import { GuestAgent } from '../guest/agent.js';
 import { IdleConnections } from '../guest/idle-connections.js';
 import { GuestStore } from '../guest/provision.js';
-import { DroverError } from '../lib/errors.js';
+import type { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { GuestSnapshot } from './events.js';
 import type { LeasedGuest } from './lease.js';
@@ -65,10 +65,8 @@ export class GuestRecord implements GuestView {
   }
 
   /** The guest is gone: whoever holds a lease learns it. */
-  markLost(how: string): void {
-    this.#lost.abort(
-      new DroverError('GUEST_LOST', `The guest ${this.id} was lost: ${how}`, { context: { guest: this.id } }),
-    );
+  markLost(reason: DroverError): void {
+    this.#lost.abort(reason);
   }
 
   snapshot(now: number): GuestSnapshot {

@@ -100,10 +100,14 @@ export class Herd {
     if (guest.running !== undefined) void stopGuest(guest.running, this.logOf(guest));
   }
 
-  /** Ends a guest that drains, whoever uses it. One that cannot be killed is logged, and taken out of the books. */
-  kill(guest: GuestRecord): void {
+  /**
+   * Ends a guest that drains, whoever uses it. One that cannot be killed is logged, and taken out of the books.
+   * @param reason what whoever uses it is told
+   */
+  kill(guest: GuestRecord, reason: DroverError): void {
     guest.stopping = true;
-    guest.bootAbort.abort(new DroverError('BOOT_CANCELLED', 'Drover is shutting down'));
+    guest.markLost(reason);
+    guest.bootAbort.abort(new DroverError('BOOT_CANCELLED', reason.message));
     if (guest.running === undefined) return;
     void killGuest(guest.running, this.logOf(guest)).then((gone) => {
       if (!gone) this.#onExited(guest, 'it could not be killed');
@@ -180,7 +184,9 @@ export class Herd {
       // A guest that dies by itself before it was of any use is no better than one that does not boot.
       if (guest.builds === 0) this.#backOff();
     }
-    guest.markLost(how);
+    guest.markLost(
+      new DroverError('GUEST_LOST', `The guest ${guest.id} was lost: ${how}`, { context: { guest: guest.id } }),
+    );
     this.#noteEmpty();
     this.#options.onChange();
   }

@@ -104,7 +104,7 @@ export class Pool implements Leaser {
   /** Ends all guests at once, whoever uses them. One that cannot be killed is logged, and not waited for. */
   async kill(): Promise<void> {
     const drained = this.drain();
-    for (const guest of this.#herd.guests) this.#herd.kill(guest);
+    for (const guest of this.#herd.guests) this.#herd.kill(guest, shuttingDown());
     await drained;
   }
 

@@ -120,6 +120,7 @@ describeE2e('the end of a supervisor', [], () => {
     const { exitCode, stderr } = await client.ended;
     expect(exitCode).not.toBe(0);
     expect(stderr).toContain('error: drover: Drover is shutting down');
+    expect(stderr).not.toContain('again in another guest');
     expect(await drover.exited).toEqual({ exitCode: 1, signal: null });
     await expectNoRemains(drover.stateDir);
     for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
