@@ -62,8 +62,9 @@
       ];
     }
     # Hardware that no guest has.
-    // lib.optionalAttrs (options.boot.initrd.systemd ? tpm2) { tpm2.enable = false; }
-    // lib.optionalAttrs (options.boot.initrd.systemd ? enableTpm2) { enableTpm2 = false; }
+    // (
+      if options.boot.initrd.systemd ? tpm2 then { tpm2.enable = false; } else { enableTpm2 = false; }
+    )
     // lib.optionalAttrs (options.boot.initrd.systemd ? fido2) { fido2.enable = false; };
   };
 

@@ -28,6 +28,8 @@ interface Guest {
   readonly buildUsers: number;
   readonly root: Readonly<Record<string, unknown>>;
   readonly readOnlyStore: boolean;
+  /** Whether it sets an option by a name that has been replaced. */
+  readonly isWarned: boolean;
   readonly image: Readonly<Record<string, unknown>>;
 }
 
@@ -190,7 +192,8 @@ describe('a guest', () => {
     expect(x86.nixConf).toBe('!include /run/drover/nix.conf\nextra-sandbox-paths = \n');
   });
 
-  test('is the same under the options of an older NixOS', async () => {
+  test('is the same under the options of an older NixOS, and uses no old names under those of a newer', async () => {
+    expect(plain.isWarned).toBe(false);
     const older = await guest('newer = false;');
     expect(older).toEqual(plain);
   });

@@ -96,6 +96,7 @@ in
   nixSettings = config.nix.settings;
   buildUsers = config.nix.nrBuildUsers;
   root = config.users.users.root;
+  isWarned = newer && config.boot.initrd.systemd.enableTpm2 != null;
   readOnlyStore = config.boot.readOnlyNixStore or (config.boot.nixStoreMountOpts != [ ]);
   image = {
     inherit (config.system.build.droverImage)

@@ -154,6 +154,11 @@ in
             {
               fido2.enable = flag true;
               tpm2.enable = flag true;
+              # Its name of before: whoever sets it is warned.
+              enableTpm2 = mkOption {
+                type = types.nullOr types.bool;
+                default = null;
+              };
             }
           else
             { enableTpm2 = flag true; }

@@ -2,7 +2,9 @@
 final: previous:
 let
   shellcheck = final.runCommandLocal "shellcheck" {
-    passthru.compiler = final.bash;
+    passthru.compiler = final.bash // {
+      bootstrapAvailable = false;
+    };
     meta.mainProgram = "shellcheck";
   } "exit 1";
 in
