@@ -159,6 +159,6 @@
           }
         );
 
-      formatter = forSystems (linux ++ darwin) (pkgs: pkgs.nixfmt-rfc-style or pkgs.nixfmt);
+      formatter = forSystems (linux ++ darwin) (pkgs: pkgs.nixfmt-tree or pkgs.nixfmt-rfc-style);
     };
 }

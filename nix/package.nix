@@ -53,9 +53,7 @@ buildNpmPackage {
     makeWrapper ${lib.getExe nodejs} $out/bin/drover --set "''${setting%%=*}" "''${setting#*=}" \
       --add-flags "$flags $out/lib/node_modules/drover/dist/main.js" ${
         # Where the vz driver looks for it.
-        lib.optionalString (
-          vz-helper != null
-        ) "--set-default DROVER_VZ_HELPER ${vz-helper}/bin/vz-helper"
+        lib.optionalString (vz-helper != null) "--set-default DROVER_VZ_HELPER ${vz-helper}/bin/vz-helper"
       }
   '';
 
