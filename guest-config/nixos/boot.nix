@@ -24,8 +24,8 @@
 
     kernelParams = lib.mkAfter [
       "quiet"
-      # A panic ends the guest at once instead of leaving it hanging.
-      "panic=-1"
+      # A panic ends the guest instead of leaving it hanging; after a second, in which the host reads from the console why.
+      "panic=1"
       "cryptomgr.notests"
       "audit=0"
       "nowatchdog"

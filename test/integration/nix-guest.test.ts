@@ -164,7 +164,7 @@ describe('a guest', () => {
 
   test('ends in a panic, and has systemd wait neither for a console nor for mounts', () => {
     expect(plain.kernelParams.split(' ')).toEqual(
-      expect.arrayContaining(['panic=-1', 'TERM=dumb', 'SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST=1000']),
+      expect.arrayContaining(['panic=1', 'TERM=dumb', 'SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST=1000']),
     );
   });
 
