@@ -21,6 +21,16 @@ in
             printf >&2 '\n'
             exit 2
           fi
+
+          droverDirectory=${lib.escapeShellArg cfg.settings.stateDir}
+          if [ -d "$droverDirectory" ] && [ "$(stat -c '%u %a' "$droverDirectory")" != '0 700' ] && [ -n "$(ls -A "$droverDirectory")" ]; then
+            printf >&2 '\e[1;31merror: Drover would close %s to others, and it has files of theirs, aborting activation\e[0m\n' "$droverDirectory"
+            printf >&2 'Give Drover a directory of its own:\n'
+            printf >&2 '\n'
+            printf >&2 '    services.drover.workingDirectory = "%s/drover";\n' "$droverDirectory"
+            printf >&2 '\n'
+            exit 2
+          fi
         ''
         + lib.optionalString cfg.rosetta.enable ''
           if ! /usr/bin/arch -x86_64 /usr/bin/true 2>/dev/null; then

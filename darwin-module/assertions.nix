@@ -10,6 +10,7 @@ let
   cfg = config.services.drover;
   # As they are in the file, whatever options they come from.
   inherit (cfg.settings) systems features guest;
+  inherit (cfg.settings.pool) jobsPerGuest;
   quoted = lib.concatMapStringsSep ", " (name: "\"${name}\"");
 
   possible = [
@@ -17,6 +18,12 @@ let
     "x86_64-linux"
   ];
   impossible = lib.subtractLists possible systems;
+  # As src/drivers/vz/driver.ts: connections to a guest, of which one is not for a job.
+  maxJobsPerGuest = 511;
+  isVz = lib.elem cfg.settings.driver or "auto" [
+    "vz"
+    "auto"
+  ];
   linux-builder = config.nix.linux-builder;
   # Its systems are a function of a whole NixOS configuration: not to be looked at where it is off.
   overlap = lib.optionals (options ? nix.linux-builder && linux-builder.enable) (
@@ -47,6 +54,12 @@ in
         message = ''
           services.drover.supportedFeatures has "kvm", but guests have no /dev/kvm. Set
           services.drover.nestedVirtualization = true (macOS 15 and an M3 or later), or remove "kvm".'';
+      }
+      {
+        assertion = isVz -> jobsPerGuest <= maxJobsPerGuest;
+        message = ''
+          services.drover.jobsPerGuest is ${toString jobsPerGuest}, and a guest on a Mac has at most ${toString maxJobsPerGuest} jobs
+          at the same time. Lower it, and raise services.drover.maxGuests.'';
       }
       {
         assertion = overlap == [ ];

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -43,6 +43,12 @@ describe('what does not fit together is refused, with advice', () => {
     ],
     ['an image that is taken away', d('settings.guest.image = null;'), /there is no image for guests/],
     [
+      'more jobs than a guest of the vz driver has connections',
+      d('jobsPerGuest = 512;'),
+      /jobsPerGuest is 512, and a guest on a Mac has at most 511 jobs.*maxGuests/s,
+    ],
+    ['the same, by settings', d('settings.pool.jobsPerGuest = 600;'), /jobsPerGuest is 600/],
+    [
       'the same systems as linux-builder',
       '{ nix.linux-builder.enable = true; }',
       /would both build "aarch64-linux".*nix\.linux-builder\.enable = false/s,
@@ -66,6 +72,11 @@ describe('what does not fit together is refused, with advice', () => {
       { more },
     );
     expect(failed).toEqual([expect.stringMatching(/there is no image for guests.*darwinModules\.default/s)]);
+  });
+
+  test('as many jobs as a guest of the vz driver can have, or more in those of another', async () => {
+    expect((await darwin(d('jobsPerGuest = 511;'))).failed).toEqual([]);
+    expect((await darwin(d('jobsPerGuest = 512; settings.driver = "qemu";'))).failed).toEqual([]);
   });
 
   test('linux-builder for other systems is no matter', async () => {
@@ -167,5 +178,23 @@ describe('what is looked at when a Mac activates its system', () => {
     expect(missing.stderr).toContain('softwareupdate --install-rosetta');
     const unused = await check('{ services.drover.rosetta.enable = false; }', '15.1', false);
     expect(unused).toMatchObject({ exitCode: 0, stderr: '' });
+  });
+
+  test("the working directory is nobody else's", async () => {
+    const at = (path: string): string => `{ services.drover.workingDirectory = "${path}"; }`;
+    const path = join(directory, 'state');
+    expect(await check(at(path), '15.1', true)).toMatchObject({ exitCode: 0, stderr: '' });
+    await mkdir(path, { mode: 0o755 });
+    expect(await check(at(path), '15.1', true)).toMatchObject({ exitCode: 0, stderr: '' });
+    await writeFile(join(path, 'letter'), '');
+    const { exitCode, stdout, stderr } = await check(at(path), '15.1', true);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toContain(
+      `error: Drover would close ${path} to others, and it has files of theirs, aborting activation`,
+    );
+    expect(stderr).toContain(`services.drover.workingDirectory = "${path}/drover";`);
+    // As Drover leaves it.
+    await chmod(path, 0o700);
+    expect(await check(at(path), '15.1', true)).toMatchObject({ exitCode: 0, stderr: '' });
   });
 });
