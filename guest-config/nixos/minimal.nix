@@ -1,5 +1,10 @@
 # What is left of NixOS for a machine that nobody logs in to, that never changes and that lives for minutes.
-{ lib, modulesPath, ... }:
+{
+  lib,
+  modulesPath,
+  options,
+  ...
+}:
 {
   imports = [
     (modulesPath + "/profiles/minimal.nix")
@@ -32,15 +37,17 @@
   powerManagement.enable = false;
   programs.nano.enable = false;
   security = {
-    polkit.enable = false;
-    sudo.enable = false;
+    polkit.enable = lib.mkDefault false;
+    sudo.enable = lib.mkDefault false;
   };
   services = {
     journald.storage = "volatile";
     lvm.enable = false;
     nscd.enable = false;
     timesyncd.enable = false; # see drover-guest's set-clock
-  };
+  }
+  # Newer releases of NixOS make users at boot, too late for what comes first, if nobody says that there is only one boot.
+  // lib.optionalAttrs (options.services ? userborn.static) { userborn.static = true; };
   system.nssModules = lib.mkForce [ ]; # they are nscd's
   boot.swraid.enable = lib.mkDefault false;
   systemd = {
@@ -52,6 +59,7 @@
       lib.genAttrs
         [
           "audit"
+          "linger-users"
           "mount-pstore"
           "network-local-commands"
           "suid-sgid-wrappers"

@@ -8,7 +8,7 @@
     useNetworkd = true;
     useDHCP = false;
     # Nothing listens on the network.
-    firewall.enable = false;
+    firewall.enable = lib.mkDefault false;
   };
   systemd.network = {
     wait-online.enable = false;

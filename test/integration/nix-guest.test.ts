@@ -27,6 +27,8 @@ interface Guest {
   readonly nixSettings: Readonly<Record<string, unknown>>;
   readonly buildUsers: number;
   readonly root: Readonly<Record<string, unknown>>;
+  readonly chosen: Readonly<Record<string, boolean>>;
+  readonly makesUsersAtBoot: boolean;
   readonly readOnlyStore: boolean;
   /** Whether it sets an option by a name that has been replaced. */
   readonly isWarned: boolean;
@@ -159,7 +161,11 @@ describe('a guest', () => {
         /systemctl start --no-block systemd-networkd\.service systemd-resolved\.service$/,
       ),
     });
-    expect(plain.disabled).toEqual(expect.arrayContaining(['systemd-logind', 'suid-sgid-wrappers']));
+    expect(plain.disabled).toEqual(expect.arrayContaining(['systemd-logind', 'linger-users', 'suid-sgid-wrappers']));
+  });
+
+  test('has its users in its image: what runs early knows them', () => {
+    expect(plain.makesUsersAtBoot).toBe(false);
   });
 
   test('ends in a panic, and has systemd wait neither for a console nor for mounts', () => {
@@ -209,6 +215,15 @@ describe("a user's own modules", () => {
     expect(image['systems']).toEqual(['aarch64-linux', 'x86_64-linux', 'riscv64-linux']);
     expect(nixConf).toContain('/run/mine');
     expect(services['mine']).toContain('ExecStart=/bin/mine');
+  });
+
+  test('have it do what Drover only has no need of', async () => {
+    expect((await guest()).chosen).toEqual({ firewall: false, polkit: false, sudo: false });
+    const { chosen } = await guest(`configuration = {
+      networking.firewall.enable = true;
+      security = { polkit.enable = true; sudo.enable = true; };
+    };`);
+    expect(chosen).toEqual({ firewall: true, polkit: true, sudo: true });
   });
 
   test('can do without Rosetta', async () => {

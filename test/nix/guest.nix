@@ -94,8 +94,14 @@ in
   inherit (config.boot) blacklistedKernelModules;
   nixConf = config.nix.extraOptions;
   nixSettings = config.nix.settings;
+  chosen = {
+    firewall = config.networking.firewall.enable;
+    polkit = config.security.polkit.enable;
+    sudo = config.security.sudo.enable;
+  };
   buildUsers = config.nix.nrBuildUsers;
   root = config.users.users.root;
+  makesUsersAtBoot = newer && !config.services.userborn.static;
   isWarned = newer && config.boot.initrd.systemd.enableTpm2 != null;
   readOnlyStore = config.boot.readOnlyNixStore or (config.boot.nixStoreMountOpts != [ ]);
   image = {

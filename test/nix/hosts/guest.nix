@@ -183,6 +183,7 @@ in
         default = "";
       };
     }
+    // lib.optionalAttrs newer { userborn.static = flag false; }
     // lib.genAttrs [
       "journald"
       "lvm"
