@@ -4,6 +4,8 @@
 let
   cfg = config.services.drover;
   gcRoot = "/nix/var/nix/gcroots/drover-guest-image";
+  # Two supervisors would want the same sockets.
+  bootstrapped = "/Library/LaunchDaemons/org.drover.drover.plist";
   image = if cfg.enable then dirOf (cfg.settings.guest.image or "") else "";
   isInStore = lib.hasPrefix "${builtins.storeDir}/" image;
 in
@@ -18,6 +20,16 @@ in
             printf >&2 'Update macOS, or set:\n'
             printf >&2 '\n'
             printf >&2 '    services.drover.enable = false;\n'
+            printf >&2 '\n'
+            exit 2
+          fi
+
+          if [ -e ${bootstrapped} ]; then
+            printf >&2 '\e[1;31merror: bootstrap has registered a Drover of its own, aborting activation\e[0m\n'
+            printf >&2 'Remove it, and its line in /etc/nix/machines; its guest image stays, and is used:\n'
+            printf >&2 '\n'
+            printf >&2 '    sudo launchctl bootout system/org.drover.drover\n'
+            printf >&2 '    sudo rm %s /etc/drover/drover.yaml /etc/newsyslog.d/drover.conf\n' ${bootstrapped}
             printf >&2 '\n'
             exit 2
           fi

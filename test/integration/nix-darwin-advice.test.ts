@@ -149,7 +149,11 @@ describe('what is looked at when a Mac activates its system', () => {
     await program('arch', `[ "$*" = "-x86_64 /usr/bin/true" ] && ${String(hasRosetta)}`);
     return await execa(
       'bash',
-      ['--norc', '-c', `set -e -o pipefail\n${checks.replaceAll('/usr/bin/arch', 'arch')}\necho activated`],
+      [
+        '--norc',
+        '-c',
+        `set -e -o pipefail\n${checks.replaceAll('/usr/bin/arch', 'arch').replaceAll('/Library/', `${directory}/`)}\necho activated`,
+      ],
       {
         env: { PATH: `${directory}:/usr/bin:/bin` },
         extendEnv: false,
@@ -178,6 +182,18 @@ describe('what is looked at when a Mac activates its system', () => {
     expect(missing.stderr).toContain('softwareupdate --install-rosetta');
     const unused = await check('{ services.drover.rosetta.enable = false; }', '15.1', false);
     expect(unused).toMatchObject({ exitCode: 0, stderr: '' });
+  });
+
+  test('bootstrap has registered no other Drover', async () => {
+    await mkdir(join(directory, 'LaunchDaemons'));
+    expect(await check('{ }', '15.1', true)).toMatchObject({ exitCode: 0, stderr: '' });
+    const plist = join(directory, 'LaunchDaemons/org.drover.drover.plist');
+    await writeFile(plist, '');
+    const { exitCode, stdout, stderr } = await check('{ }', '15.1', true);
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
+    expect(stderr).toContain('error: bootstrap has registered a Drover of its own, aborting activation');
+    expect(stderr).toContain('sudo launchctl bootout system/org.drover.drover');
+    expect(stderr).toContain(`sudo rm ${plist} /etc/drover/drover.yaml`);
   });
 
   test("the working directory is nobody else's", async () => {
