@@ -24,11 +24,27 @@ let
     "vz"
     "auto"
   ];
-  linux-builder = config.nix.linux-builder;
-  # Its systems are a function of a whole NixOS configuration: not to be looked at where it is off.
-  overlap = lib.optionals (options ? nix.linux-builder && linux-builder.enable) (
-    lib.intersectLists systems linux-builder.systems
-  );
+  # Other modules' virtual machines. Their systems are a function of a whole NixOS configuration: not to be looked at where
+  # they are off.
+  builders =
+    lib.optionalAttrs (options ? nix.linux-builder) { "nix.linux-builder" = config.nix.linux-builder; }
+    //
+      lib.optionalAttrs
+        (options ? determinateNix.nixosVmBasedLinuxBuilder && config.determinateNix.enable)
+        {
+          "determinateNix.nixosVmBasedLinuxBuilder" = config.determinateNix.nixosVmBasedLinuxBuilder;
+        };
+  notBesides =
+    name: builder:
+    let
+      overlap = lib.optionals builder.enable (lib.intersectLists systems builder.systems);
+    in
+    {
+      assertion = overlap == [ ];
+      message = ''
+        services.drover and ${name} would both build ${quoted overlap}, and Nix would send builds to
+        either. Set ${name}.enable = false, or take the systems out of one of them.'';
+    };
 in
 {
   config = lib.mkIf cfg.enable {
@@ -62,17 +78,12 @@ in
           at the same time. Lower it, and raise services.drover.maxGuests.'';
       }
       {
-        assertion = overlap == [ ];
-        message = ''
-          services.drover and nix.linux-builder would both build ${quoted overlap}, and Nix would send builds to
-          either. Set nix.linux-builder.enable = false, or take the systems out of one of them.'';
-      }
-      {
         assertion = guest ? image;
         message = ''
           services.drover.guest.image: there is no image for guests to boot from. Import darwinModules.default of
           Drover's flake, which brings one, or name the manifest of an image.'';
       }
-    ];
+    ]
+    ++ lib.mapAttrsToList notBesides builders;
   };
 }

@@ -84,6 +84,19 @@ describe('what does not fit together is refused, with advice', () => {
     expect((await darwin(others)).failed).toEqual([]);
   });
 
+  test("the same systems as Determinate's linux-builder, where Determinate's module is used", async () => {
+    const more = 'extraModules = [ ./test/nix/hosts/determinate.nix ];';
+    const both = 'nixosVmBasedLinuxBuilder.enable = true;';
+    const { failed } = await darwin(`{ determinateNix = { ${both} }; }`, { more });
+    expect(failed).toEqual([
+      expect.stringMatching(
+        /would both build "aarch64-linux".*determinateNix\.nixosVmBasedLinuxBuilder\.enable = false/s,
+      ),
+    ]);
+    const unused = await darwin(`{ determinateNix = { enable = false; ${both} }; }`, { more });
+    expect(unused.failed).toEqual([]);
+  });
+
   test('keys for a door that is closed are only a warning', async () => {
     const { failed, warnings } = await darwin(d(`ssh.authorizedKeys = [ "${KEY}" ];`));
     expect(failed).toEqual([]);

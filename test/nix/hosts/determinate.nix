@@ -26,6 +26,16 @@ in
       type = types.attrsOf types.anything;
       default = { };
     };
+    nixosVmBasedLinuxBuilder = {
+      enable = mkOption {
+        type = types.bool;
+        default = false;
+      };
+      systems = mkOption {
+        type = types.listOf types.str;
+        default = [ "aarch64-linux" ];
+      };
+    };
     determinateNixd.builder.state = mkOption {
       type = types.nullOr (
         types.enum [
