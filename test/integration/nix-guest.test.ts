@@ -161,7 +161,9 @@ describe('a guest', () => {
         /systemctl start --no-block systemd-networkd\.service systemd-resolved\.service$/,
       ),
     });
-    expect(plain.disabled).toEqual(expect.arrayContaining(['systemd-logind', 'linger-users', 'suid-sgid-wrappers']));
+    expect(plain.disabled).toEqual(
+      expect.arrayContaining(['systemd-logind', 'linger-users', 'suid-sgid-wrappers']),
+    );
   });
 
   test('has its users in its image: what runs early knows them', () => {
