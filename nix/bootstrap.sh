@@ -218,7 +218,8 @@ register_machine() {
   others=$(grep -v '^ssh-ng://localhost?remote-program=[^ ]*/doors/connect ' "$machines" 2> /dev/null) || true
   write "$machines" "$others${others:+
 }$machine"
-  builders=$(sed -n 's/^ *builders *= *//p' "$root/etc/nix/nix.conf" 2> /dev/null | tail -n 1)
+  # Where Nix is Determinate's, the second is included by the first.
+  builders=$(cat "$root/etc/nix/nix.conf" "$root/etc/nix/nix.custom.conf" 2> /dev/null | grep '^ *builders *=' | tail -n 1) || true
   case $builders in
     '' | *@/etc/nix/machines*) ;;
     *) say "nix.conf sets builders to something else than that file: add to it, after a semicolon: @/etc/nix/machines" ;;

@@ -257,6 +257,12 @@ describe('bootstrap.sh', () => {
   test('nix.conf that does not read the machines file', async () => {
     await world.write('root/etc/nix/nix.conf', 'builders = ssh://other\n');
     expect((await run()).stdout).toContain('nix.conf sets builders to something else');
+    // Determinate's nix.conf includes it.
+    await world.write('root/etc/nix/nix.custom.conf', 'builders = @/etc/nix/machines\n');
+    expect((await run()).stdout).not.toContain('sets builders');
+    await world.write('root/etc/nix/nix.conf', '!include nix.custom.conf\n');
+    await world.write('root/etc/nix/nix.custom.conf', 'builders =\n');
+    expect((await run()).stdout).toContain('nix.conf sets builders to something else');
   });
 
   test('an argument that it does not know', async () => {
