@@ -60,7 +60,11 @@ in
         "shutdown.target"
       ];
       conflicts = [ "shutdown.target" ];
-      after = [ "drover-identity.service" ];
+      after = [
+        "drover-identity.service"
+        # Where users are made at boot, the store's group is one of them.
+        "systemd-sysusers.service"
+      ];
       unitConfig = {
         DefaultDependencies = false;
         RequiresMountsFor = "/nix/store";

@@ -87,7 +87,7 @@ describe('a guest', () => {
     expect(plain.wanted['drover-registration']).toEqual(['nix-daemon.socket']);
     expect(directives(plain.services['drover-registration'])).toMatchObject({
       Before: expect.stringContaining('nix-daemon.socket'),
-      After: 'drover-identity.service',
+      After: 'drover-identity.service systemd-sysusers.service',
       RequiresMountsFor: '/nix/store',
       ExecStart: expect.stringMatching(/-load-registration\.sh$/),
     });
