@@ -1,7 +1,12 @@
 # What guests boot from, where they are machines of their own.
 { config, lib, ... }:
 let
-  inherit (lib) literalExpression mkOption types;
+  inherit (lib)
+    literalExpression
+    literalMD
+    mkOption
+    types
+    ;
   cfg = config.services.drover;
 in
 {
@@ -29,7 +34,7 @@ in
       type = types.nullOr types.path;
       default =
         if cfg.guest.build == null then null else "${cfg.guest.build [ cfg.guest.config ]}/manifest.json";
-      defaultText = literalExpression "an image of Drover's flake, with config.services.drover.guest.config";
+      defaultText = literalMD "an image of Drover's flake, with `services.drover.guest.config`";
       description = "Manifest of the image that guests boot from.";
     };
   };

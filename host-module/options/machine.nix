@@ -1,7 +1,12 @@
 # What Nix is told of Drover. The names are those of nix-darwin's `nix.linux-builder`.
 { config, lib, ... }:
 let
-  inherit (lib) literalExpression mkOption types;
+  inherit (lib)
+    literalExpression
+    literalMD
+    mkOption
+    types
+    ;
   inherit (import ../types.nix { inherit lib; }) word;
   cfg = config.services.drover;
 in
@@ -9,11 +14,13 @@ in
   options.services.drover = {
     systems = mkOption {
       type = types.nonEmptyListOf word;
+      defaultText = literalMD "all that guests can build: on macOS `aarch64-linux` and, with Rosetta, `x86_64-linux`";
       description = "Nix systems that are built in guests.";
     };
 
     supportedFeatures = mkOption {
       type = types.listOf word;
+      defaultText = literalMD "`benchmark`, `big-parallel` and, with `nestedVirtualization`, `kvm`";
       example = [ "big-parallel" ];
       description = ''
         System features that builds can ask for. Those of {option}`services.drover.mandatoryFeatures` are among them

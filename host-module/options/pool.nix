@@ -1,7 +1,7 @@
 # How many guests there are, and how large each of them is.
 { lib, ... }:
 let
-  inherit (lib) mkOption types;
+  inherit (lib) literalMD mkOption types;
   inherit (import ../types.nix { inherit lib; }) duration size;
 in
 {
@@ -38,11 +38,13 @@ in
 
     memory = mkOption {
       type = size;
+      defaultText = literalMD ''`"6GiB"` on macOS, `"2GiB"` on NixOS'';
       description = "Memory of one guest that is a machine of its own. A guest takes of it what it touches.";
     };
 
     scratchSize = mkOption {
       type = size;
+      defaultText = literalMD ''`"50GiB"` on macOS, `"20GiB"` on NixOS'';
       description = ''
         How much one guest can write: outputs, build directories, everything. A bound, not a reservation; but a guest that
         is a machine of its own is refused where the host has less room.
