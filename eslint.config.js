@@ -16,7 +16,7 @@ const mayImport = {
   metrics: ['pool', 'front'],
   control: ['pool', 'front', 'metrics'],
   cli: ['control', 'config'],
-  demo: ['control'],
+  demo: ['control', 'config'],
 };
 const folders = Object.keys(mayImport).filter((name) => !name.includes('.'));
 

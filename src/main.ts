@@ -108,7 +108,14 @@ const print = (text: string): void => {
   process.stdout.write(text);
 };
 
+/** Set by a command that has something to clean up before it ends. */
+let onOutputLost: (() => void) | undefined;
+
 process.stdout.on('error', (error) => {
+  if (onOutputLost !== undefined) {
+    onOutputLost();
+    return;
+  }
   // Whoever read it has read enough, as `head` does.
   if (errorCode(error) === 'EPIPE') process.exit(EXIT.ok);
   process.stderr.write(`drover: The output cannot be written: ${errorMessage(error)}\n`);
@@ -132,6 +139,9 @@ process.exitCode = await runCli(process.argv.slice(2), {
       packageDir: PACKAGE_DIR,
       command: [process.execPath, fileURLToPath(import.meta.url)],
       print,
+      outputLost: new Promise((resolve) => {
+        onOutputLost = resolve;
+      }),
     });
     return EXIT.ok;
   },

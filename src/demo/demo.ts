@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { parse, stringify } from 'yaml';
@@ -9,6 +8,7 @@ import { fetchStatus, followEvents } from '../control/client.js';
 import { DroverError } from '../lib/errors.js';
 import { humanBytes } from '../lib/human.js';
 import { readChecks, runCheck } from './checks.js';
+import { makeDemoDirectory, plainEnv } from './directory.js';
 import { Narrator } from './narrator.js';
 import { outputOf, start, tailOf, type Running } from './processes.js';
 
@@ -24,6 +24,8 @@ export interface DemoOptions {
   readonly packageDir: string;
   readonly command: readonly [program: string, ...args: string[]];
   readonly print: (text: string) => void;
+  /** Settles when nobody reads any more what is printed. */
+  readonly outputLost: Promise<void>;
 }
 
 /** How long an idle guest is kept in the demo: long enough to see it, short enough to wait for. */
@@ -35,18 +37,21 @@ const baseSchema = z.looseObject({ pool: z.looseObject({}).optional() });
 /**
  * Builds a graph of real packages with a real Nix that plays a Mac, in guests of a supervisor of its own, and tells
  * what happens. Writes to a temporary directory and the Nix store only; the directory is removed however it ends.
- * @throws DroverError for whatever failed; `INTERRUPTED` after SIGINT or SIGTERM
+ * @throws DroverError for whatever failed; `INTERRUPTED` after SIGINT, SIGTERM or SIGHUP
  */
 export async function demo(options: DemoOptions): Promise<void> {
-  const directory = await mkdtemp(join(await realpath(tmpdir()), 'drover-demo-'));
-  const run = new DemoRun(options, directory);
-  const signals = ['SIGINT', 'SIGTERM'] as const;
+  const directory = await makeDemoDirectory();
+  const run = new DemoRun({ ...options, env: plainEnv(options.env, directory) }, directory);
   const interrupted = new Promise<never>((_, reject) => {
-    for (const signal of signals) {
-      process.once(signal, () => {
-        reject(new DroverError('INTERRUPTED', 'The demo was interrupted; cleaning up'));
-      });
-    }
+    let told = false;
+    const interrupt = (): void => {
+      if (!told) run.tellInterrupted();
+      told = true;
+      reject(new DroverError('INTERRUPTED', 'The demo was interrupted'));
+    };
+    // They stay: who is told twice to stop, as by an impatient user, cleans up nevertheless.
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
+    void options.outputLost.then(interrupt);
   });
   try {
     await Promise.race([run.play(), interrupted]);
@@ -89,13 +94,18 @@ class DemoRun {
     tell.say(`guests: ${(await fetchStatus(stateDir)).guests.length}`);
   }
 
+  tellInterrupted(): void {
+    this.#tell.say('interrupted; cleaning up');
+  }
+
   /** Ends what was started, the last first, and removes the temporary directory. */
   async cleanUp(): Promise<void> {
     for (const { child, ended } of this.#running.splice(0).reverse()) {
       child.kill('SIGTERM');
       await ended.catch(() => undefined);
     }
-    await rm(this.#directory, { recursive: true, force: true });
+    // Retried: what Nix had started may not have ended yet.
+    await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 });
     this.#tell.say('the supervisor has ended, and its directory is removed');
   }
 
@@ -183,6 +193,8 @@ class DemoRun {
       NIX_CONF_DIR: confDir,
       HOME: this.#directory,
       XDG_CACHE_HOME: this.#directory,
+      XDG_CONFIG_HOME: this.#directory,
+      XDG_CONFIG_DIRS: this.#directory,
       XDG_STATE_HOME: this.#directory,
     };
     this.#tell.say(`nix-build demo/packages.nix -A ${attribute}`);

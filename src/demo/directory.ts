@@ -1,0 +1,41 @@
+import { mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { configSchema } from '../config/schema.js';
+import { DroverError, errorMessage } from '../lib/errors.js';
+
+/**
+ * Makes the directory that holds everything of a demo.
+ * @throws DroverError `DIRECTORY_UNUSABLE` where there can be none, or none that can hold a supervisor's state
+ */
+export async function makeDemoDirectory(): Promise<string> {
+  const parent = tmpdir();
+  let directory: string;
+  try {
+    directory = await mkdtemp(join(await realpath(parent), 'drover-demo-'));
+  } catch (error) {
+    throw unusable(parent, errorMessage(error));
+  }
+  const reason = configSchema(join(directory, 'state')).safeParse({}).error?.issues[0]?.message;
+  if (reason === undefined) return directory;
+  await rm(directory, { recursive: true });
+  throw unusable(parent, reason);
+}
+
+function unusable(parent: string, reason: string): DroverError {
+  return new DroverError(
+    'DIRECTORY_UNUSABLE',
+    `The demo cannot use the directory ${parent} for its temporary files: ${reason}`,
+    { hint: 'Set TMPDIR to another one, such as /tmp.' },
+  );
+}
+
+/**
+ * The environment of a demo's programs: temporary files go where the demo removes them, and Nix is the machine's own with
+ * its usual store, whatever the caller's variables say of another.
+ */
+export function plainEnv(env: NodeJS.ProcessEnv, directory: string): NodeJS.ProcessEnv {
+  const plain = Object.entries(env).filter(([name]) => !name.startsWith('NIX_'));
+  return { ...Object.fromEntries(plain), TMPDIR: directory };
+}
