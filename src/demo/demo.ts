@@ -188,15 +188,7 @@ class DemoRun {
         '',
       ].join('\n'),
     );
-    const env = {
-      ...this.#options.env,
-      NIX_CONF_DIR: confDir,
-      HOME: this.#directory,
-      XDG_CACHE_HOME: this.#directory,
-      XDG_CONFIG_HOME: this.#directory,
-      XDG_CONFIG_DIRS: this.#directory,
-      XDG_STATE_HOME: this.#directory,
-    };
+    const env = { ...this.#options.env, NIX_CONF_DIR: confDir };
     this.#tell.say(`nix-build demo/packages.nix -A ${attribute}`);
     const output = await outputOf(
       this.#start(

@@ -32,10 +32,18 @@ function unusable(parent: string, reason: string): DroverError {
 }
 
 /**
- * The environment of a demo's programs: temporary files go where the demo removes them, and Nix is the machine's own with
- * its usual store, whatever the caller's variables say of another.
+ * The environment of a demo's programs: what they keep or leave goes where the demo removes it, and Nix is the machine's
+ * own with its usual store, whatever the caller's variables and files say of another.
  */
 export function plainEnv(env: NodeJS.ProcessEnv, directory: string): NodeJS.ProcessEnv {
   const plain = Object.entries(env).filter(([name]) => !name.startsWith('NIX_'));
-  return { ...Object.fromEntries(plain), TMPDIR: directory };
+  return {
+    ...Object.fromEntries(plain),
+    TMPDIR: directory,
+    HOME: directory,
+    XDG_CACHE_HOME: directory,
+    XDG_CONFIG_HOME: directory,
+    XDG_CONFIG_DIRS: directory,
+    XDG_STATE_HOME: directory,
+  };
 }
