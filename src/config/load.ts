@@ -5,7 +5,7 @@ import { z } from 'zod';
 
 import { errorCode, errorMessage } from '../lib/errors.js';
 import { ConfigError, formatKey } from './errors.js';
-import type { ConfigProblem } from './errors.js';
+import type { ConfigProblem, Position } from './errors.js';
 import { configSchema } from './schema.js';
 import type { Config } from './schema.js';
 import { nearest } from './suggest.js';
@@ -74,12 +74,26 @@ function problemsOf(issue: z.core.$ZodIssue, file: string, source: YamlSource | 
 
 function unknownKey(path: readonly PropertyKey[], key: string): string {
   const root = z.toJSONSchema(configSchema('/'), { io: 'input', unrepresentable: 'any' }) as KeyTree;
-  const valid = Object.keys(path.reduce<Keys>((keys, part) => keysOf(keys[String(part)]), keysOf(root)));
+  const here = path.reduce<KeyTree>((tree, part) => keysOf(tree)[String(part)] ?? {}, root);
+  const valid = Object.keys(keysOf(here));
   const near = nearest(key, valid);
   if (near !== undefined) return `unknown key; did you mean ${near}?`;
-  const home = Object.entries(keysOf(root)).find(([, section]) => Object.hasOwn(keysOf(section), key));
-  if (home !== undefined) return `unknown key; did you mean ${home[0]}.${key}?`;
+  const inSections = [...keysBelow(here, path.map(String)), ...keysBelow(root)];
+  const name = nearest(
+    key,
+    inSections.map((keys) => keys.at(-1) ?? ''),
+  );
+  const home = inSections.find((keys) => keys.at(-1) === name);
+  if (home !== undefined) return `unknown key; did you mean ${home.join('.')}?`;
   return `unknown key; valid keys here: ${valid.join(', ')}`;
+}
+
+/** The keys of all sections of `tree`, each with those around it. */
+function keysBelow(tree: KeyTree, path: readonly string[] = []): (readonly string[])[] {
+  return Object.entries(keysOf(tree)).flatMap(([name, inner]) => {
+    const keys = [...path, name];
+    return [keys, ...keysBelow(inner, keys)];
+  });
 }
 
 type Keys = Readonly<Record<string, KeyTree>>;
@@ -120,14 +134,23 @@ async function readText(file: string): Promise<string> {
   } catch (error) {
     throw unreadable(file, error);
   }
-  const fail = (reason: string) =>
-    new ConfigError('CONFIG_INVALID', [{ file, position: undefined, key: '', reason }]);
+  const fail = (reason: string, position?: Position) =>
+    new ConfigError('CONFIG_INVALID', [{ file, position, key: '', reason }]);
   if (bytes > MAX_FILE_BYTES) throw fail(`a configuration has at most ${MAX_FILE_BYTES / 1024} KiB`);
+  const content = Buffer.concat(chunks);
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
+    return new TextDecoder('utf-8', { fatal: true }).decode(content);
   } catch {
-    throw fail('the file is not UTF-8 text');
+    throw fail('the file is not UTF-8 text', firstOdd(content));
   }
+}
+
+/** Where text stops being UTF-8: what is not does not come out the same when it is written again. */
+function firstOdd(content: Buffer): Position {
+  const again = Buffer.from(content.toString('utf8'));
+  const offset = content.findIndex((byte, index) => byte !== again[index]);
+  const lines = content.subarray(0, offset).toString('utf8').split('\n');
+  return { line: lines.length, column: (lines.at(-1) ?? '').length + 1 };
 }
 
 function unreadable(file: string, cause: unknown): ConfigError {

@@ -126,7 +126,10 @@ const pool = section({
   path: ['warmGuests'],
   // Also where other keys of the section are wrong: a reader wants every error at once.
   when: ({ value }) =>
-    isObject(value) && Number.isInteger(value['warmGuests']) && Number.isInteger(value['maxGuests']),
+    isObject(value) &&
+    Number.isInteger(value['warmGuests']) &&
+    Number.isInteger(value['maxGuests']) &&
+    Number(value['maxGuests']) >= 1,
   error: ({ input }) => {
     const { warmGuests, maxGuests } = input as { warmGuests: number; maxGuests: number };
     return `expected at most pool.maxGuests (${maxGuests}), got ${warmGuests}`;
@@ -166,7 +169,7 @@ const rawSchema = (defaultStateDir: string) =>
       'Nix systems',
       1,
     ).optional(),
-    features: list(text(/^[^\s,]+$/, 'the name of a system feature'), 'system features').prefault([
+    features: list(text(/^(?!-$)[^\s,;#]+$/, 'the name of a system feature'), 'system features').prefault([
       'benchmark',
       'big-parallel',
     ]),

@@ -30,6 +30,13 @@ const table: Record<string, [string, string][]> = {
     ['doors: { ssh: { lisen: x } }', '1:17: doors.ssh.lisen: unknown key; did you mean listen?'],
     ['metrics: { lsten: x }', '1:12: metrics.lsten: unknown key; did you mean listen?'],
     ['idleTimeout: 5m', '1:1: idleTimeout: unknown key; did you mean pool.idleTimeout?'],
+    ['MaxGuests: 3', '1:1: MaxGuests: unknown key; did you mean pool.maxGuests?'],
+    ['nix_conf: {}', '1:1: nix_conf: unknown key; did you mean guest.nixConf?'],
+    ['loglevel: debug', '1:1: loglevel: unknown key; did you mean log.level?'],
+    ['authorizedKeys: []', '1:1: authorizedKeys: unknown key; did you mean doors.ssh.authorizedKeys?'],
+    ['doors: { listen: x }', '1:10: doors.listen: unknown key; did you mean doors.ssh.listen?'],
+    ['doors: { path: /x }', '1:10: doors.path: unknown key; did you mean doors.socket.path?'],
+    ['pool: { scratch_size: 1GiB }', '1:9: pool.scratch_size: unknown key; did you mean guest.scratchSize?'],
     ['colour: red', `1:1: colour: unknown key; valid keys here: ${topKeys}`],
     ['__proto__: {}', `1:1: __proto__: unknown key; valid keys here: ${topKeys}`],
     ['log: { "a\\nb\\e[1m": 1 }', '1:8: log."a\\nb\\u001b[1m": unknown key; valid keys here: level, file'],
@@ -50,6 +57,10 @@ const table: Record<string, [string, string][]> = {
     ['systems: []', '1:10: systems: expected one or more Nix systems, got an empty list'],
     ['systems: [linux]', '1:11: systems[0]: expected a Nix system such as x86_64-linux, got "linux"'],
     ['features: [a, 1]', '1:15: features[1]: expected the name of a system feature, got 1'],
+    ...['a b', 'a,b', 'a#b', 'a;b', '-'].map((odd): [string, string] => [
+      `features: ["${odd}"]`,
+      `1:12: features[0]: expected the name of a system feature, got "${odd}"`,
+    ]),
     ['metrics: 9419', '1:10: metrics: expected a map (keys: listen), got 9419'],
     ['stateDir: ~/drover', '1:11: stateDir: expected an absolute path, got "~/drover"'],
     ['guest: { image: manifest.json }', '1:17: guest.image: expected an absolute path, got "manifest.json"'],
@@ -259,6 +270,11 @@ log: { level: infos }
       'drover.yaml:9:15: log.level: expected one of fatal, error, warn, info, debug, trace, got "infos"; did you mean info?',
     ]);
     expect(error.context).toEqual({ file: 'drover.yaml', problems: 7 });
+  });
+
+  it('are not made of a value that is wrong itself', () => {
+    const { message } = errorOf('pool: { maxGuests: -1, warmGuests: 2 }');
+    expect(message).toBe('drover.yaml:1:20: pool.maxGuests: expected a whole number from 1 to 1024, got -1');
   });
 
   it('are counted where they are too many to read', () => {

@@ -225,10 +225,10 @@ describe('loadConfig', () => {
   });
 
   it('refuses what is no text of a sensible size', async () => {
-    const file = await write(Buffer.from([0x61, 0xff]));
+    const file = await write(Buffer.concat([Buffer.from('# é\n# é'), Buffer.from([0xff])]));
     await expect(load(file)).rejects.toMatchObject({
       code: 'CONFIG_INVALID',
-      message: `${file}: the file is not UTF-8 text`,
+      message: `${file}:2:4: the file is not UTF-8 text`,
     });
     await expect(load('/dev/zero')).rejects.toMatchObject({
       code: 'CONFIG_INVALID',
