@@ -5,13 +5,16 @@ import { createInterface } from 'node:readline';
 import { DroverError, errorCode } from '../lib/errors.js';
 import { EVENTS_PATH, STATUS_PATH, type DroverEvent, type Status } from './api.js';
 
+/** A supervisor answers within milliseconds; one that is stopped, or hangs, does not. */
+const ANSWER_TIMEOUT_MS = 10_000;
+
 export function controlSocket(stateDir: string): string {
   return join(stateDir, 'control.sock');
 }
 
 /** @throws DroverError `NOT_RUNNING`, `NOT_PERMITTED` */
-export async function fetchStatus(stateDir: string): Promise<Status> {
-  const response = await get(stateDir, STATUS_PATH);
+export async function fetchStatus(stateDir: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<Status> {
+  const response = await get(stateDir, STATUS_PATH, timeoutMs);
   let text = '';
   for await (const chunk of response) text += String(chunk);
   return JSON.parse(text) as Status;
@@ -22,7 +25,7 @@ export async function fetchStatus(stateDir: string): Promise<Status> {
  * @throws DroverError `NOT_RUNNING`, `NOT_PERMITTED`
  */
 export async function followEvents(stateDir: string): Promise<AsyncGenerator<DroverEvent, void, undefined>> {
-  const response = await get(stateDir, EVENTS_PATH);
+  const response = await get(stateDir, EVENTS_PATH, ANSWER_TIMEOUT_MS);
   return (async function* () {
     try {
       for await (const line of createInterface({ input: response })) yield JSON.parse(line) as DroverEvent;
@@ -34,11 +37,24 @@ export async function followEvents(stateDir: string): Promise<AsyncGenerator<Dro
   })();
 }
 
-async function get(stateDir: string, path: string): Promise<IncomingMessage> {
+async function get(stateDir: string, path: string, timeoutMs: number): Promise<IncomingMessage> {
   const socketPath = controlSocket(stateDir);
   return await new Promise((resolve, reject) => {
-    const call = request({ socketPath, path, agent: false }, resolve);
+    const call = request({ socketPath, path, agent: false }, (response) => {
+      clearTimeout(timer);
+      resolve(response);
+    });
+    const timer = setTimeout(() => {
+      const seconds = timeoutMs / 1000;
+      reject(
+        new DroverError('NOT_RUNNING', `The drover at ${socketPath} has not answered within ${seconds} s`, {
+          hint: `It is stopped, or hangs: its pid is in ${join(stateDir, 'drover.pid')}.`,
+        }),
+      );
+      call.destroy();
+    }, timeoutMs);
     call.once('error', (cause) => {
+      clearTimeout(timer);
       const code = errorCode(cause);
       reject(
         code === 'EACCES' || code === 'EPERM'

@@ -1,0 +1,28 @@
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+
+import { expect, test } from '@jest/globals';
+
+import { controlSocket, fetchStatus } from '../../src/control/client.js';
+
+test('a supervisor that does not answer is told from one that is not there', async () => {
+  const stateDir = await mkdtemp('/tmp/control-');
+  try {
+    await expect(fetchStatus(stateDir)).rejects.toMatchObject({
+      code: 'NOT_RUNNING',
+      message: expect.stringContaining(`No drover answers at ${stateDir}/control.sock`),
+    });
+
+    const silent = createServer().listen(controlSocket(stateDir));
+    await once(silent, 'listening');
+    await expect(fetchStatus(stateDir, 100)).rejects.toMatchObject({
+      code: 'NOT_RUNNING',
+      message: `The drover at ${stateDir}/control.sock has not answered within 0.1 s`,
+      hint: expect.stringContaining('drover.pid'),
+    });
+    silent.close();
+  } finally {
+    await rm(stateDir, { recursive: true });
+  }
+});
