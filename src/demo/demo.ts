@@ -80,11 +80,12 @@ class DemoRun {
     );
     tell.plain('itself. Everything below is built by Drover, in guests that are not there yet.');
     tell.plain();
-    const cache = await this.#fetchInputs();
-    tell.restart();
+    // First what may fail, such as for a user who is not root; then what takes long.
     const configFile = await this.#startSupervisor();
     const stateDir = join(this.#directory, 'state');
     tell.say(`drover serve is up; guests: ${(await fetchStatus(stateDir)).guests.length}`);
+    const cache = await this.#fetchInputs();
+    tell.restart();
     const zero = this.#followToZero(await followEvents(stateDir));
     const output = await this.#build(cache, configFile, small ? 'smaller' : 'all');
     await this.#checkOutputs(output);

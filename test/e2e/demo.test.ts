@@ -123,6 +123,20 @@ describeE2e('the demo', ['demo packages'], () => {
     expect(await within('its end', ended)).toBe(130);
   });
 
+  test('gets nothing for a supervisor that cannot start', async () => {
+    const file = join(temporary, 'drover.yaml');
+    await writeFile(file, 'driver: qemu\n');
+
+    const { exitCode, stdout, stderr } = await runDrover(['demo', '--config', file], {
+      env: { TMPDIR: temporary },
+    });
+
+    expect(stdout).not.toContain('getting');
+    expect(stderr).toContain('drover serve did not start:\ndrover: ');
+    expect(exitCode).toBe(1);
+    expect(await readdir(temporary)).toEqual(['drover.yaml']);
+  });
+
   test.each([
     ['is not there', 'missing'],
     ['has a name with a space', 'a b'],
