@@ -1,8 +1,10 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
 
 import { startDrover } from '../support/drover.js';
+import { expectNoRemains } from '../support/guests.js';
 import { NIX_DIRS, nixHost, succeeded, type NixVersion } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 
@@ -53,4 +55,19 @@ describeE2e('a build', ['modern Nix'], () => {
       expect(drover.events.of('log-line').length).toBeGreaterThanOrEqual(2);
     },
   );
+
+  test('in a guest whose state directory is reached through a link', async () => {
+    const dir = await mkdtemp('/tmp/linked-');
+    try {
+      await mkdir(join(dir, 'real/s'), { recursive: true, mode: 0o700 });
+      await symlink('real', join(dir, 'link'));
+      await using drover = await startDrover({ stateDir: join(dir, 'link/s') });
+      await using host = await nixHost({ drover });
+      succeeded(await host.build(host.derivation('linked', 'echo > $out')));
+      expect((await drover.stop()).exitCode).toBe(0);
+      await expectNoRemains(join(dir, 'real/s'));
+    } finally {
+      await rm(dir, { recursive: true });
+    }
+  });
 });

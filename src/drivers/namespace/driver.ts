@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, realpath, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
@@ -71,8 +71,10 @@ export class NamespaceDriver implements GuestDriver {
    * Checks that this host can do it, and makes the guests' image.
    * @throws DroverError `NOT_ROOT`, `REQUIREMENT_MISSING`, `NIX_UNUSABLE`: what is missing, and what to do
    */
-  static async create(options: NamespaceDriverOptions): Promise<NamespaceDriver> {
+  static async create(given: NamespaceDriverOptions): Promise<NamespaceDriver> {
     await checkHost();
+    // Without links: what is mounted there is found again by its path in /proc/mounts.
+    const options = { ...given, stateDir: await realpath(given.stateDir) };
     const { env, guest } = options;
     const programs = await findPrograms(env);
     const nix =
