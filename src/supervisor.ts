@@ -18,7 +18,7 @@ import { Emitter } from './lib/emitter.js';
 import { DroverError, errorCode } from './lib/errors.js';
 import { clearStaleSocket } from './lib/listen.js';
 import type { Log } from './lib/log.js';
-import { makePrivateDir } from './lib/private-dir.js';
+import { makeOwnDir } from './lib/private-dir.js';
 import { collectMetrics } from './metrics/collect.js';
 import { serveMetrics } from './metrics/http.js';
 import { Pool } from './pool/pool.js';
@@ -36,6 +36,10 @@ export interface SupervisorParts {
 
 /** How long nobody must have wanted anything before garbage is collected, in milliseconds. */
 const REST_MS = 2_000;
+
+/** See docs/architecture.md; a disk of its own also has lost+found. */
+const STATE_DIR_ENTRIES =
+  'accelerator.json control.sock doors drover.pid guests images logs lost+found ssh'.split(' ');
 
 const HINT_STATE_DIR =
   'Run drover as the user whose directory it is, or choose another stateDir in the configuration.';
@@ -123,7 +127,7 @@ export class Supervisor {
 
   static async #start(parts: SupervisorParts): Promise<Supervisor> {
     const { config, log, host } = parts;
-    await makePrivateDir(config.stateDir, HINT_STATE_DIR);
+    await makeOwnDir(config.stateDir, STATE_DIR_ENTRIES, HINT_STATE_DIR);
     // Another supervisor with this state directory is found before anything of its is touched.
     await clearStaleSocket(controlSocket(config.stateDir));
     const driver = await parts.createDriver(config);

@@ -30,6 +30,36 @@ export async function makePrivateDir(path: string, hint?: string): Promise<void>
 }
 
 /**
+ * Makes `path` private as `makePrivateDir` does, unless that would take it from others: `/tmp` as a state directory by
+ * mistake, or a directory whose owner could put other programs into guests.
+ * @param entries what Drover itself puts there
+ * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
+ */
+export async function makeOwnDir(path: string, entries: readonly string[], hint: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory() === true && process.getuid?.() === 0 && found.uid !== 0) {
+    throw new DroverError(
+      'DIRECTORY_NOT_PRIVATE',
+      `The directory ${path} belongs to another user (${found.uid})`,
+      {
+        hint,
+      },
+    );
+  }
+  if (found?.isDirectory() === true && (found.mode & 0o077) !== 0) {
+    const foreign = (await listDirectory(path)).find((name) => !entries.includes(name));
+    if (foreign !== undefined) {
+      throw new DroverError(
+        'DIRECTORY_NOT_PRIVATE',
+        `The directory ${path} holds other things than Drover's (${JSON.stringify(foreign)}), and other users can enter it`,
+        { hint: `Choose a directory for Drover alone as stateDir, or close this one: chmod 700 ${path}` },
+      );
+    }
+  }
+  await makePrivateDir(path, hint);
+}
+
+/**
  * Makes `path` if it does not exist; otherwise checks that nobody but this user can enter it. For directories
  * that may be somebody else's, such as `/tmp`: their modes are not Drover's to change.
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
@@ -83,6 +83,26 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     const { exitCode, stderr } = await serve({ stateDir: '/proc/drover' });
     expect(stderr).toContain('drover: The directory /proc/drover cannot be used: ');
     expect(exitCode).toBe(EXIT.configuration);
+  });
+
+  test("a state directory that holds other people's things, or is another user's, stays as it is", async () => {
+    const shared = join(dir, 'shared');
+    await mkdir(join(shared, 'theirs'), { recursive: true });
+    await chmod(shared, 0o755);
+    const inShared = await serve({ stateDir: shared });
+    expect(inShared.stderr).toContain(`drover: The directory ${shared} holds other things than Drover's`);
+    expect(inShared.stderr).toContain(`chmod 700 ${shared}`);
+    expect(inShared.exitCode).toBe(EXIT.configuration);
+    expect((await stat(shared)).mode & 0o777).toBe(0o755);
+
+    const theirs = join(dir, 'theirs');
+    await mkdir(theirs, { mode: 0o700 });
+    await chown(theirs, 65_534, 65_534);
+    const inTheirs = await serve({ stateDir: theirs });
+    expect(inTheirs.stderr).toContain(`drover: The directory ${theirs} belongs to another user (65534)`);
+    expect(inTheirs.stderr).toContain('choose another stateDir');
+    expect(inTheirs.exitCode).toBe(EXIT.configuration);
+    expect(await readdir(theirs)).toEqual([]);
   });
 
   test('a directory for the socket that cannot be made', async () => {
