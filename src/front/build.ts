@@ -191,17 +191,17 @@ async function attemptIn(
   }
 }
 
-/** A build that found no room cannot know whose: it is told here. */
+/** A build that found no room cannot know whose: it is told here. Others need not find out: the guest gets no more. */
 async function explainFailure(
   result: BuildResult,
-  { backend }: BuildContext,
+  { backend: { lease } }: BuildContext,
 ): Promise<BuildResult | undefined> {
-  const stats = await backend.lease?.guest.agent.stats().catch(() => undefined);
+  const stats = await lease?.guest.agent.stats().catch(() => undefined);
   const full =
-    (stats !== undefined &&
-      stats.scratchFreeBytes < Math.min(SCRATCH_FULL_BYTES, stats.scratchTotalBytes / 10)) ||
-    result.errorMessage.includes('No space left on device');
-  if (!full) return undefined;
+    stats !== undefined &&
+    stats.scratchFreeBytes < Math.min(SCRATCH_FULL_BYTES, stats.scratchTotalBytes / 10);
+  if (full) lease?.retire('scratch');
+  else if (!result.errorMessage.includes('No space left on device')) return undefined;
   const size = stats === undefined ? '' : ` (${humanBytes(stats.scratchTotalBytes)})`;
   return {
     ...result,
