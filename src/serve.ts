@@ -1,3 +1,5 @@
+import { stat } from 'node:fs/promises';
+
 import { EXIT } from './cli/exit-codes.js';
 import type { Config } from './config/schema.js';
 import { watchConfig } from './config/watch.js';
@@ -85,6 +87,7 @@ async function reloadOnChange(
       }
     });
   };
+  if (file !== undefined && !(await canBeReadAgain(file))) return () => Promise.resolve();
   const stopListening = hangups.on(reload);
   const stopWatching = file === undefined ? undefined : await watchConfig(file, reload);
   // It may have changed between being read and being watched.
@@ -93,6 +96,12 @@ async function reloadOnChange(
     stopListening();
     await stopWatching?.();
   };
+}
+
+/** A pipe, as of a shell's `<(…)`, is empty the second time, and an empty configuration is a usable one. */
+async function canBeReadAgain(file: string): Promise<boolean> {
+  const found = await stat(file).catch(() => undefined);
+  return found === undefined || found.isFile();
 }
 
 async function nextSignal(): Promise<void> {

@@ -78,4 +78,28 @@ describeE2e('a configuration that changes', [], () => {
     expect(line['keys']).toContain('metrics.listen.host');
     expect((await waitUntil('the status', () => drover.status())).metrics).toBeNull();
   });
+
+  test('is the one that was read where it comes from a pipe, which tells it only once', async () => {
+    const dir = await mkdtemp('/tmp/rl-');
+    const [stateDir, file, log] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'drover.log')];
+    await writeFile(file, stringify({ stateDir, metrics: null, log: { file: log }, pool: { maxGuests: 7 } }));
+    const script = 'exec "$0" "$1" serve --config <(cat "$2")';
+    const drover = execa('bash', ['-c', script, process.execPath, MAIN, file], { reject: false });
+    try {
+      const logged = async (text: string): Promise<boolean> =>
+        (await readFile(log, 'utf8').catch(() => '')).includes(text);
+      await waitUntil('drover to be ready', () => logged('drover is ready'));
+      await rename(log, `${log}.0`);
+      drover.kill('SIGHUP');
+      await waitUntil('the new log', () => existsSync(log));
+      drover.kill('SIGTERM');
+      expect((await drover).exitCode).toBe(0);
+      for (const name of [log, `${log}.0`])
+        expect(await readFile(name, 'utf8')).not.toMatch(/configuration reloaded|not usable/);
+    } finally {
+      drover.kill('SIGKILL');
+      await drover;
+      await rm(dir, { recursive: true, force: true });
+    }
+  });
 });
