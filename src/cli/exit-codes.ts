@@ -16,6 +16,7 @@ const EXIT_OF_CODE: Readonly<Record<string, number>> = {
   IDENTITY_UNUSABLE: EXIT.usage,
   CONFIG_INVALID: EXIT.configuration,
   CONFIG_UNREADABLE: EXIT.configuration,
+  ADDRESS_UNUSABLE: EXIT.configuration,
   LOG_UNUSABLE: EXIT.configuration,
   SYSTEM_NOT_SERVED: EXIT.configuration,
   DIRECTORY_UNUSABLE: EXIT.configuration,

@@ -47,7 +47,10 @@ export async function listen(
               cause,
               hint: 'Choose another one in the configuration, or stop what listens there.',
             })
-          : new DroverError('ADDRESS_UNUSABLE', `Cannot listen at ${name} (${code ?? ''})`, { cause }),
+          : new DroverError('ADDRESS_UNUSABLE', `Cannot listen at ${name}`, {
+              cause,
+              hint: 'Choose an address of this host in the configuration, such as 127.0.0.1, or a port that this user may have.',
+            }),
       );
     });
     if (where.length === 1) server.listen(where[0], resolve);

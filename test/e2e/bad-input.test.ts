@@ -44,6 +44,16 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     expect(exitCode).toBe(EXIT.inUse);
   });
 
+  test.each(['192.0.2.1:9419', 'no-such-host.invalid:9419'])(
+    'an address that is not of this host: %s',
+    async (listen) => {
+      const { exitCode, stderr } = await serve({ metrics: { listen } });
+      expect(stderr).toContain(`drover: Cannot listen at ${listen}`);
+      expect(stderr).toContain('Choose an address of this host in the configuration');
+      expect(exitCode).toBe(EXIT.configuration);
+    },
+  );
+
   test('a socket path that is too long, and keys that nobody knows', async () => {
     const long = await serve({ doors: { socket: { path: `/tmp/${'x'.repeat(120)}/nix.sock` } } });
     expect(long.stderr).toContain('a Unix socket');
