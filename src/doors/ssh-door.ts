@@ -17,6 +17,11 @@ const AUTHENTICATION_TIMEOUT_MS = 20_000;
  * own order counts, and large outputs took twice as long.
  */
 const CIPHERS: ssh2.CipherAlgorithm[] = ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com'];
+/**
+ * ssh2 compresses in the one thread that serves everybody, and fails to answer a client that has left meanwhile. Clients
+ * that ask for compression do without.
+ */
+const COMPRESSION: ssh2.CompressionAlgorithm[] = ['none'];
 /** Connections that may be open and unauthenticated at the same time. */
 const MAX_UNAUTHENTICATED = 64;
 /** A client that says nothing is asked for a sign of life this often, in milliseconds; so many times in vain, and it is gone. */
@@ -52,7 +57,7 @@ export async function openSshDoor(front: Front, options: SshDoorOptions): Promis
   const ssh = new ssh2.Server({
     hostKeys: [options.hostKey.privateKey],
     ident: 'drover',
-    algorithms: { cipher: CIPHERS },
+    algorithms: { cipher: CIPHERS, compress: COMPRESSION },
     keepaliveInterval: options.keepaliveIntervalMs ?? KEEPALIVE_INTERVAL_MS,
     keepaliveCountMax: MAX_KEEPALIVES_UNANSWERED,
   });

@@ -107,9 +107,12 @@ describe('the ssh door', () => {
     child.kill('SIGKILL');
   });
 
-  test('returns everything when a client is killed', async () => {
+  test.each([
+    ['a client', []],
+    ['a client that asks for compression', ['-C']],
+  ])('returns everything when %s is killed', async (_, options) => {
     await using bench = await SshBench.start();
-    const child = spawn('ssh', [...bench.args(), 'nix-daemon', '--stdio'], {
+    const child = spawn('ssh', [...bench.args('listed', options), 'nix-daemon', '--stdio'], {
       stdio: ['pipe', 'ignore', 'ignore'],
     });
     await waitUntil('the session', () => bench.bench.front.sessions === 1);
