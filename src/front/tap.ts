@@ -5,6 +5,9 @@ import {
   type StderrFrame,
 } from '../protocol/stderr.js';
 
+/** Activities remembered at once. A build has a handful, but its log can start any number (`@nix` lines). */
+const MAX_OPEN_ACTIVITIES = 10_000;
+
 /** What a tap makes of the frames that pass. */
 export interface TapListener {
   onLogLine(): void;
@@ -23,6 +26,7 @@ export class Tap {
 
   observe(frame: StderrFrame): void {
     if (frame.kind === 'start-activity') {
+      if (this.#open.size >= MAX_OPEN_ACTIVITIES) return;
       this.#open.add(frame.activity.id);
       if (frame.activity.type === ACTIVITY_BUILD) this.#builds.add(frame.activity.id);
     } else if (frame.kind === 'stop-activity') {

@@ -1,0 +1,34 @@
+import { describe, expect, test } from '@jest/globals';
+
+import { Tap } from '../../../src/front/tap.js';
+import { ACTIVITY_BUILD, RESULT_BUILD_LOG_LINE, type StderrFrame } from '../../../src/protocol/stderr.js';
+
+function start(id: bigint, type: number): StderrFrame {
+  return {
+    kind: 'start-activity',
+    activity: { id, level: 3, type, text: '', fields: [], parent: 0n },
+  };
+}
+
+describe('the tap', () => {
+  test('remembers no more activities than a bound, and goes on counting the lines of the build', () => {
+    let lines = 0;
+    const tap = new Tap({ onLogLine: () => lines++, onPhase: () => undefined });
+    tap.observe(start(1n, ACTIVITY_BUILD));
+    // Any builder can start them, by lines of its log that begin with @nix.
+    for (let id = 2n; id <= 20_000n; id++) tap.observe(start(id, 0));
+    tap.observe({ kind: 'result', id: 1n, type: RESULT_BUILD_LOG_LINE, fields: ['a line'] });
+    expect(lines).toBe(1);
+    expect(tap.takeOpenActivities()).toHaveLength(10_000);
+  });
+
+  test('forgets what was stopped', () => {
+    const tap = new Tap({ onLogLine: () => undefined, onPhase: () => undefined });
+    for (let id = 1n; id <= 20_000n; id++) {
+      tap.observe(start(id, 0));
+      tap.observe({ kind: 'stop-activity', id });
+    }
+    tap.observe(start(7n, 0));
+    expect(tap.takeOpenActivities()).toEqual([7n]);
+  });
+});
