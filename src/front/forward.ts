@@ -1,4 +1,5 @@
 import type { Channel } from '../protocol/channel.js';
+import { encodeFrame, encodeFrameEnd } from '../protocol/framed.js';
 import { decodeNarFromPath, Op } from '../protocol/operations.js';
 import { decodeAddToStoreResponse } from '../protocol/responses.js';
 import { encodeStderrFrame } from '../protocol/stderr.js';
@@ -13,7 +14,16 @@ import {
 } from '../protocol/uploads.js';
 import type { ProtocolVersion } from '../protocol/version.js';
 import type { Backend } from './backend.js';
-import { capture, encodeOp, NarRelay, relayBytes, relayResponse, sendNar, writeAll } from './relay.js';
+import {
+  capture,
+  encodeOp,
+  NarRelay,
+  relayBytes,
+  relayFrames,
+  relayResponse,
+  sendNar,
+  writeAll,
+} from './relay.js';
 import { forwardedRequest } from './requests.js';
 import type { Results } from './results.js';
 import { FramedInput } from './upload.js';
@@ -61,32 +71,55 @@ async function storeHeader({ client, version }: ForwardContext): Promise<UploadH
 }
 
 /**
- * AddMultipleToStore: what a path refers to must be valid in the guest before the path gets there.
- * @returns whether there is anything to it: Nix 2.8 sends it even when it has nothing to upload, which is no reason to
- *   boot a guest. Then it is read, and to be answered.
+ * AddMultipleToStore: what a path refers to must be valid in the guest before the path gets there. Each path is a request
+ * of its own there: the guest may have it already, from an earlier upload, and Nix 2.8 then takes its NAR for the next
+ * path, but does step over what is left of a request.
+ * @returns whether the client has been answered, with the guest's error. Otherwise it is to be told that all went well:
+ *   without a guest where there is nothing to upload, which Nix 2.8 says too.
  */
 export async function forwardUploads({ client, backend, version }: ForwardContext): Promise<boolean> {
   const { raw } = await capture(client, Op.AddMultipleToStore, decodeAddMultipleToStore(version));
   const input = new FramedInput(client);
   const { value: count } = await input.receive(decodePathCount());
-  if (count === 0) {
-    await input.expectEnd();
-    return false;
-  }
-  const guest = await bindGuest([], backend);
-  const send = async (): Promise<void> => {
-    await writeAll(guest, raw);
-    await input.put(guest, [encodePathCount(count)]);
+  if (count > 0) {
+    const guest = await bindGuest([], backend);
     for (let i = 0; i < count; i++) {
       const { value: info, raw: header } = await input.receive(decodeAddedPath());
       await backend.provisionMeanwhile(info.references.filter((path) => path !== info.path));
-      await input.put(guest, header);
-      await input.pass(guest, info.narSize);
+      const begin = [...raw, ...[encodePathCount(1), ...header].map(encodeFrame)];
+      if (await forwardPath(begin, info.narSize, input, guest, client)) continue;
+      // The client may end the upload wherever it learns of the error.
+      await input.drain();
+      return true;
     }
-    await input.finish(guest);
+  }
+  await input.expectEnd();
+  return false;
+}
+
+/** One path of an upload. @returns whether the guest has taken it; if not, the client has been told why */
+async function forwardPath(
+  begin: readonly Uint8Array[],
+  narSize: number,
+  input: FramedInput,
+  guest: Channel,
+  client: Channel,
+): Promise<boolean> {
+  let refused = false;
+  const send = async (): Promise<void> => {
+    await writeAll(guest, begin);
+    try {
+      await input.pass(guest, narSize);
+    } catch (error) {
+      if (!refused || !input.ended) throw error;
+    }
+    await guest.write(encodeFrameEnd());
   };
-  await exchange(send(), guest, relayResponse(guest, client, undefined));
-  return true;
+  const answer = relayFrames(guest, client).then((last) => {
+    refused = last === undefined;
+  });
+  await exchange(send(), guest, answer);
+  return !refused;
 }
 
 /**

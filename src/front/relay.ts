@@ -111,11 +111,12 @@ export async function relayBytes(guest: Channel, client: Channel): Promise<void>
 }
 
 /**
+ * Passes log frames on, up to the last one.
  * @param client gets the frames; undefined where it expects none any more
  * @returns the bytes of the last frame if a response follows, not an error; they are not passed on yet
  * @throws DroverError `GUEST_REFUSED` for an error that the client cannot be told
  */
-async function relayFrames(
+export async function relayFrames(
   guest: Channel,
   client: Channel | undefined,
 ): Promise<readonly Uint8Array[] | undefined> {

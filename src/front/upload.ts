@@ -15,6 +15,11 @@ export class FramedInput {
     this.#client = client;
   }
 
+  /** Whether the end of the stream was read, and everything before it. */
+  get ended(): boolean {
+    return this.#parser.ended && this.#payload.length === 0;
+  }
+
   /** Reads one value from the payload, with its bytes. @throws ProtocolError also when the stream ends before it */
   async receive<T>(decoder: Decoder<T>): Promise<{ value: T; raw: readonly Uint8Array[] }> {
     const feeder = new Feeder(decoder, this.#payload, { capture: true });
@@ -39,15 +44,16 @@ export class FramedInput {
     }
   }
 
-  /** Passes on bytes that were received before. */
-  async put(to: Channel, parts: readonly Uint8Array[]): Promise<void> {
-    for (const part of parts) await to.write(encodeFrame(part));
-  }
-
   /** Reads up to the end of the stream, and ends the other one. */
   async finish(to: Channel): Promise<void> {
     await this.pass(to);
     await to.write(encodeFrameEnd());
+  }
+
+  /** Reads up to the end of the stream, and throws it away. */
+  async drain(): Promise<void> {
+    do this.#payload.takeParts();
+    while (await this.#fill());
   }
 
   /** Reads the end of a stream whose payload was read. @throws ProtocolError when more comes */

@@ -77,17 +77,25 @@ describeE2e('the doors as a store', ['modern Nix'], () => {
         // Another machine in effect: its store has what the host's has not, and refers to what both have.
         const shared = await add(host, 'shared', 'shared');
         succeeded(await host.run('nix', ['copy', '--no-check-sigs', '--to', elsewhere, shared]));
-        const text = `builtins.toFile "e2e-${host.id}-own" "see \${builtins.storePath ${shared}}"`;
-        const own = succeeded(
-          await host.run('nix', [
-            ...['eval', '--impure', '--raw', '--store', elsewhere, '--expr'],
-            `builtins.unsafeDiscardStringContext (${text})`,
-          ]),
-        ).stdout;
-        expect((await host.run('nix', ['path-info', own])).exitCode).not.toBe(0);
-        succeeded(
-          await host.run('nix', ['copy', '--no-check-sigs', '--from', elsewhere, '--to', store, own]),
-        );
+        const own: string[] = [];
+        for (const name of ['own', 'other']) {
+          const text = `builtins.toFile "e2e-${host.id}-${name}" "see \${builtins.storePath ${shared}}"`;
+          own.push(
+            succeeded(
+              await host.run('nix', [
+                ...['eval', '--impure', '--raw', '--store', elsewhere, '--expr'],
+                `builtins.unsafeDiscardStringContext (${text})`,
+              ]),
+            ).stdout,
+          );
+        }
+        expect((await host.run('nix', ['path-info', ...own])).exitCode).not.toBe(0);
+        // The second time the guest has them already, and the host still has not.
+        for (let time = 0; time < 2; time++) {
+          succeeded(
+            await host.run('nix', ['copy', '--no-check-sigs', '--from', elsewhere, '--to', store, ...own]),
+          );
+        }
 
         const back = await mkdtemp('/tmp/back-');
         succeeded(

@@ -1,11 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
 
+import { ByteQueue } from '../../../src/protocol/byte-queue.js';
+import { Feeder } from '../../../src/protocol/feeder.js';
 import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
 import { decodeNarFromPath, encodeNarFromPath, Op } from '../../../src/protocol/operations.js';
 import { encodeErrorFrame, encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import {
+  decodeAddedPath,
   decodeAddMultipleToStore,
   decodeAddToStoreNar,
+  decodePathCount,
   encodeAddedPath,
   encodeAddMultipleToStore,
   encodeAddToStoreNar,
@@ -77,6 +81,58 @@ describe('an upload', () => {
     expect(await outcome(channel)).toBeUndefined();
     expect(guest.daemon.paths.get(c)?.nar).toEqual(NAR);
     expect(guest.registrations).toHaveLength(1);
+  });
+
+  test('may have what the guest has already, though its Nix does not step over that', async () => {
+    const guest = new BenchGuest('g1');
+    // As Nix 2.8: the NAR of a path that it has is taken for the next path's info.
+    guest.daemon.handlers.set(Op.AddMultipleToStore, async (daemon, version) => {
+      await daemon.run(decodeAddMultipleToStore(version));
+      const queue = new ByteQueue();
+      queue.push(await drainFramed(daemon));
+      try {
+        const count = new Feeder(decodePathCount(), queue);
+        count.feed();
+        for (let left = count.end(); left > 0; left--) {
+          const next = new Feeder(decodeAddedPath(), queue);
+          next.feed();
+          const info = next.end();
+          if (guest.daemon.paths.has(info.path)) continue;
+          guest.daemon.paths.set(info.path, { info, nar: queue.take(info.narSize) ?? Buffer.alloc(0) });
+        }
+        await daemon.write(LAST);
+      } catch (error) {
+        await daemon.write(encodeErrorFrame(String(error)));
+      }
+    });
+    const bench = benchWith(guest);
+    const infos = ['a', 'b', 'c'].map((name) => pathInfo(storePath(name)));
+    for (let time = 0; time < 2; time++) {
+      const { channel } = await bench.client();
+      for (const part of upload(...infos)) await channel.write(part);
+      expect(await outcome(channel)).toBeUndefined();
+    }
+    expect(infos.map(({ path }) => guest.daemon.paths.get(path)?.nar)).toEqual([NAR, NAR, NAR]);
+  });
+
+  test('that the guest refuses is told once, and the session goes on', async () => {
+    const guest = new BenchGuest('g1');
+    guest.daemon.handlers.set(Op.AddMultipleToStore, async (daemon, version) => {
+      await daemon.run(decodeAddMultipleToStore(version));
+      await daemon.write(encodeErrorFrame('it lacks a valid signature'));
+      await drainFramed(daemon);
+    });
+    const bench = benchWith(guest);
+    const { channel, client } = await bench.client();
+    const all = upload(...['a', 'b', 'c'].map((name) => pathInfo(storePath(name))));
+    for (const part of all) await channel.write(part);
+    expect(await outcome(channel)).toContain('it lacks a valid signature');
+    // Nix that is told in the middle ends the upload there.
+    for (const part of all.slice(0, 3)) await channel.write(part);
+    expect(await outcome(channel)).toContain('it lacks a valid signature');
+    await channel.write(encodeFrameEnd());
+    expect(await client.queryValidPaths([storePath('d')])).toEqual([]);
+    expect(guest.daemon.asked.filter((op) => op === Op.AddMultipleToStore)).toHaveLength(2);
   });
 
   test('is refused in words when a reference cannot be made valid, and the guest is let go', async () => {
