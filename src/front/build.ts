@@ -89,8 +89,9 @@ export async function forwardBuild(
   for (let losses = 0; ;) {
     try {
       const result = await attempt(build, tap, context, (bytes) => client.write(bytes));
-      backend.bind('result');
-      results.add(() => attempt(build, undefined, context, () => Promise.resolve()));
+      const bytes = raw.reduce((sum, { length }) => sum + length, 0);
+      const kept = results.add(() => attempt(build, undefined, context, () => Promise.resolve()), bytes);
+      backend.bind(kept ? 'result' : 'upload');
       finish(result?.status ?? 'Error');
       return;
     } catch (error) {

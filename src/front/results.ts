@@ -3,12 +3,15 @@ import type { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { isSuccess, type BuildResult } from '../protocol/build-result.js';
+import { MAX_MESSAGE_BYTES } from '../protocol/limits.js';
 import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { Backend } from './backend.js';
 import type { FrontEvent } from './events.js';
 import { howLost, MAX_REPLAYS } from './loss.js';
 
+/** Bytes of requests that are kept, to be sent again. A build hook sends one, of less than a megabyte. */
+const MAX_KEPT_BYTES = MAX_MESSAGE_BYTES;
 const ADVICE = 'Start the build again.';
 
 export interface ResultsOptions {
@@ -31,6 +34,7 @@ export type Rebuild = () => Promise<BuildResult | undefined>;
 export class Results {
   readonly #options: ResultsOptions;
   readonly #rebuilds: Rebuild[] = [];
+  #keptBytes = 0;
   /** NAR hashes that the client knows. */
   readonly #told = new Map<StorePath, string>();
   #losses = 0;
@@ -39,8 +43,12 @@ export class Results {
     this.#options = options;
   }
 
-  add(rebuild: Rebuild): void {
+  /** @param bytes of the request. @returns whether it can be built again: not beyond what is kept of one session */
+  add(rebuild: Rebuild, bytes: number): boolean {
+    if (this.#rebuilds.length > 0 && this.#keptBytes + bytes > MAX_KEPT_BYTES) return false;
+    this.#keptBytes += bytes;
     this.#rebuilds.push(rebuild);
+    return true;
   }
 
   /** The guest has said this of a path. */

@@ -5,9 +5,14 @@ import { storePath, VERSION } from './scripted-daemon.js';
 
 /** A BuildDerivation request with one output. */
 export function buildRequest(
-  options: { platform?: string; inputs?: readonly StorePath[]; output?: StorePath } = {},
+  options: {
+    platform?: string;
+    inputs?: readonly StorePath[];
+    output?: StorePath;
+    args?: readonly string[];
+  } = {},
 ): Buffer {
-  const { platform = 'x86_64-linux', inputs = [], output = storePath('output') } = options;
+  const { platform = 'x86_64-linux', inputs = [], output = storePath('output'), args = [] } = options;
   return encodeBuildDerivation({
     drvPath: storePath('thing.drv'),
     mode: 'normal',
@@ -16,7 +21,7 @@ export function buildRequest(
       inputSources: inputs,
       platform,
       builder: '/bin/sh',
-      args: [],
+      args,
       env: new Map(),
     },
   });

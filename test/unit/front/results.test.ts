@@ -105,6 +105,19 @@ async function fetchNar(channel: Client): Promise<Buffer> {
 }
 
 describe('when a guest is lost that holds a result', () => {
+  test('that is one of more than are kept in mind, the client is told', async () => {
+    const bench = benchWith(guestThatBuilds('g1'), guestThatBuilds('g2'));
+    const { channel } = await built(bench);
+    for (let time = 0; time < 2; time++) {
+      await channel.write(buildRequest({ args: ['x'.repeat(40 * 1024 * 1024)] }));
+      expect(await outcome(channel)).toBeUndefined();
+      await channel.run(decodeBuildDerivationResponse(VERSION));
+    }
+    bench.leaser.guests[0]?.lose();
+    expect(await askInfo(channel)).toContain('g1 was lost');
+    expect(bench.leaser.granted).toBe(1);
+  });
+
   test('before the client asks for it, it is built again and the client does not notice', async () => {
     const [first, second] = [guestThatBuilds('g1'), guestThatBuilds('g2')];
     const bench = benchWith(first, second);
