@@ -53,6 +53,8 @@ export interface RunningGuest {
   readonly rememberedFiles?: number | undefined;
   /** Undefined: nothing happens to it that its driver could tell of. */
   readonly notices?: Emitter<GuestNotice>;
+  /** The texts of all `warning` notices so far: nobody could listen while it booted. */
+  readonly warnings?: readonly string[];
 }
 
 export interface BootOptions {

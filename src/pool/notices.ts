@@ -48,6 +48,10 @@ export function followNotices(
       if (mine === turn) void wake();
     });
   };
+  const warn = (warning: string): void => {
+    log.warn({ warning }, 'a guest has trouble');
+  };
+  running.warnings?.forEach(warn);
   running.notices?.on((notice) => {
     switch (notice.kind) {
       case 'sleep':
@@ -60,7 +64,7 @@ export function followNotices(
         retire(notice.why);
         return;
       case 'warning':
-        log.warn({ warning: notice.text }, 'a guest has trouble');
+        warn(notice.text);
         return;
     }
   });

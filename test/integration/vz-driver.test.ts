@@ -141,6 +141,31 @@ describe('the vz driver', () => {
     expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
   });
 
+  test('a guest that loses its network while it boots is not used', async () => {
+    const driver = await VzDriver.create(await options('networkLost'));
+    await expect(driver.boot({ id: 'g1', signal: NEVER })).rejects.toMatchObject({
+      code: 'BOOT_FAILED',
+      message: expect.stringContaining('macOS took its network away: The network is gone.'),
+      hint: expect.stringContaining('guest.network to none'),
+    });
+    expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+  });
+
+  test('what its helper warns of while it boots is logged', async () => {
+    await using drover = await startDrover({
+      config: {
+        driver: 'vz',
+        pool: { warmGuests: 1 },
+        guest: { image: join(dir, 'manifest.json'), cores: 1, memory: '1GiB', scratchSize: '1GiB' },
+      },
+      env: { DROVER_VZ_HELPER: await helper('sleepUntold') },
+    });
+    expect(await drover.waitForLog('a guest has trouble')).toMatchObject({
+      guest: 'g1',
+      warning: 'macOS does not tell when this Mac sleeps and wakes',
+    });
+  });
+
   test.each([
     ['unsupported', 'REQUIREMENT_MISSING', /cannot run virtual machines/, /driver to qemu/],
     [

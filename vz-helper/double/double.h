@@ -20,6 +20,7 @@
 //     stopFails, stopHangs
 //     guestStops, guestCrashes (as soon as it runs), networkLost (likewise)
 //     connectHangs, connectThrows
+//     sleepUntold (macOS does not tell of sleep and wake)
 //
 // SIGUSR1 puts the Mac to sleep, SIGUSR2 wakes it.
 #import "linux.h"

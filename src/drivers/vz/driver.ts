@@ -139,6 +139,7 @@ export class VzDriver implements GuestDriver {
         if (running.stopped) await rm(this.consoleLog(id), { force: true });
       });
       for (const system of (await greetGuest(running, this, signal)).brokenSystems) this.#noteBroken(system);
+      await running.requireFit();
       return running;
     } catch (cause) {
       await cleanUp();

@@ -46,6 +46,7 @@ export class VzGuest implements RunningGuest {
   #gone = false;
   /** Whether it was told to end: then nobody will want to read its console. */
   stopped = false;
+  #unfit: string | undefined;
   #end: (how: string) => void = () => undefined;
 
   private constructor(spec: VzGuestSpec, helper: VzHelper) {
@@ -53,6 +54,7 @@ export class VzGuest implements RunningGuest {
     this.#helper = helper;
     helper.events.on((event) => {
       const notice = noticeOf(event);
+      if (notice?.kind === 'unfit') this.#unfit ??= notice.why;
       if (notice !== undefined) this.notices.emit(notice);
     });
     const end = new Promise<string>((resolve) => {
@@ -147,6 +149,22 @@ export class VzGuest implements RunningGuest {
     await Promise.race([this.#helper.exited, grace]);
     timer.abort();
     this.#end(how);
+  }
+
+  get warnings(): readonly string[] {
+    return this.#helper.warnings;
+  }
+
+  /**
+   * Of a guest that has just booted: nobody has listened to its notices until now.
+   * @throws DroverError `BOOT_FAILED` for one that is unfit already; it has been killed then
+   */
+  async requireFit(): Promise<void> {
+    if (this.#unfit === undefined) return;
+    await this.kill();
+    throw new DroverError('BOOT_FAILED', this.#unfit, {
+      hint: 'If that stays so, set guest.network to none: guests then only build what needs no network.',
+    });
   }
 
   async exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult> {

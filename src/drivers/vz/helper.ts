@@ -30,6 +30,8 @@ export interface VzHelper {
   readonly exited: Promise<string>;
   /** What `hello` said, which has been asked before anything else. */
   readonly facts: HelperFacts;
+  /** All that it has warned of so far, also before anybody listened. */
+  readonly warnings: readonly string[];
   /** @throws DroverError `VZ_HELPER_REFUSED`, with the key that is wrong */
   configure(config: HelperConfiguration): Promise<MachineState>;
   start(): Promise<MachineState>;
@@ -71,6 +73,10 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
   );
   const connection = new HelperConnection(child.process);
   const exited = watch(child, connection, signal);
+  const warnings: string[] = [];
+  connection.events.on((event) => {
+    if (event.event === 'warning') warnings.push(event.error.text);
+  });
   const kill = async (): Promise<void> => {
     await child.kill();
     await exited;
@@ -81,6 +87,7 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
       events: connection.events,
       exited,
       facts,
+      warnings,
       ...operations(connection),
       close: async () => {
         child.process.stdin?.end();
