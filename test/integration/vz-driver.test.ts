@@ -141,6 +141,32 @@ describe('the vz driver', () => {
     expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
   });
 
+  test.each([
+    ['macOS does not start', 'startHangs', 'machine.json', /7 s: vz-helper has not answered start/],
+    ['says nothing', '', 'connected', /7 s: The guest's vsock port 22/],
+  ])('a boot that is given up, of a guest that %s, says what it waited for', async (_, words, sign, what) => {
+    const guest = join(dir, 'says-nothing');
+    await writeFile(
+      guest,
+      `#!/usr/bin/env node
+      const { vsockDir } = JSON.parse(require('fs').readFileSync(process.argv[2]));
+      const onConnection = () => require('fs').writeFileSync(vsockDir + '/connected', '');
+      require('net').createServer(onConnection).listen(vsockDir + '/22.sock');`,
+    );
+    await chmod(guest, 0o755);
+    const driver = await VzDriver.create(await options(words, {}, guest));
+    const abort = new AbortController();
+    const booting = driver.boot({ id: 'g1', signal: abort.signal });
+    booting.catch(() => undefined);
+    await waitUntil(sign, async () => (await execa('find', [dir, '-name', sign])).stdout !== '');
+    abort.abort(new Error('it was not ready after 7 s'));
+    await expect(booting).rejects.toMatchObject({
+      code: 'BOOT_FAILED',
+      message: expect.stringMatching(what),
+    });
+    expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+  });
+
   test('a guest that loses its network while it boots is not used', async () => {
     const driver = await VzDriver.create(await options('networkLost'));
     await expect(driver.boot({ id: 'g1', signal: NEVER })).rejects.toMatchObject({

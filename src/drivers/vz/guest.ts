@@ -46,6 +46,8 @@ export class VzGuest implements RunningGuest {
   #gone = false;
   /** Whether it was told to end: then nobody will want to read its console. */
   stopped = false;
+  /** What its boot waits for, for people. */
+  #waitsFor = 'vz-helper has not answered configure';
   #unfit: string | undefined;
   #end: (how: string) => void = () => undefined;
 
@@ -86,7 +88,9 @@ export class VzGuest implements RunningGuest {
         return guest;
       } catch (error) {
         await guest.kill();
-        throw error;
+        if (!boot.signal.aborted) throw error;
+        const why = errorMessage(boot.signal.reason);
+        throw new DroverError('BOOT_FAILED', `${why}: ${guest.#waitsFor}`);
       }
     } catch (error) {
       await spec.cleanUp();
@@ -104,6 +108,7 @@ export class VzGuest implements RunningGuest {
     ended.catch(() => undefined);
     try {
       await this.#helper.configure(this.#spec.configuration);
+      this.#waitsFor = 'vz-helper has not answered start';
       await this.#helper.start();
       const reached = this.#reach(AbortSignal.any([signal, settled.signal]));
       reached.catch(() => undefined);
@@ -116,15 +121,13 @@ export class VzGuest implements RunningGuest {
 
   /** Tries until the guest's sshd answers. */
   async #reach(signal: AbortSignal): Promise<SshChannel> {
-    let problem = 'nothing was tried';
+    this.#waitsFor = `The guest's vsock port ${SSH_PORT} has not answered`;
     for (;;) {
       try {
         return await this.#connect(signal);
       } catch (error) {
-        if (signal.aborted)
-          throw new DroverError('BOOT_FAILED', `${errorMessage(signal.reason)}: ${problem}`);
-        if (errorCode(error) === 'GUEST_UNTRUSTED') throw error;
-        problem = errorMessage(error);
+        if (signal.aborted || errorCode(error) === 'GUEST_UNTRUSTED') throw error;
+        this.#waitsFor = errorMessage(error);
         await delay(RETRY_INTERVAL_MS);
       }
     }

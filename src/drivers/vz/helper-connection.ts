@@ -108,8 +108,8 @@ export class HelperConnection {
     let message;
     try {
       message = messageSchema.parse(JSON.parse(line));
-    } catch (cause) {
-      this.#fail(`vz-helper says what is no message: ${line.slice(0, 200)}`, cause);
+    } catch {
+      this.#fail(`vz-helper says what is no message: ${line.slice(0, 200)}`);
       return;
     }
     if (message.kind === 'event') this.events.emit(message.event);
@@ -128,8 +128,8 @@ export class HelperConnection {
   }
 
   /** Nothing that follows can be trusted. */
-  #fail(message: string, cause?: unknown): void {
-    this.#failure ??= new DroverError('VZ_HELPER_FAILED', message, { cause });
+  #fail(message: string): void {
+    this.#failure ??= new DroverError('VZ_HELPER_FAILED', message);
     this.#process.kill('SIGKILL');
   }
 }

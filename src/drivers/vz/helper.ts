@@ -19,6 +19,8 @@ import {
 
 /** A vz-helper answers at once; another program never does. */
 const HELLO_TIMEOUT_MS = 10_000;
+/** Of a helper that are kept: it warns of each thing once. */
+const MAX_WARNINGS = 20;
 /** From the end of its stdin to its own end: it has nothing to do in between. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
@@ -30,7 +32,7 @@ export interface VzHelper {
   readonly exited: Promise<string>;
   /** What `hello` said, which has been asked before anything else. */
   readonly facts: HelperFacts;
-  /** All that it has warned of so far, also before anybody listened. */
+  /** What it has warned of so far, also before anybody listened. */
   readonly warnings: readonly string[];
   /** @throws DroverError `VZ_HELPER_REFUSED`, with the key that is wrong */
   configure(config: HelperConfiguration): Promise<MachineState>;
@@ -75,7 +77,7 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
   const exited = watch(child, connection, signal);
   const warnings: string[] = [];
   connection.events.on((event) => {
-    if (event.event === 'warning') warnings.push(event.error.text);
+    if (event.event === 'warning' && warnings.length < MAX_WARNINGS) warnings.push(event.error.text);
   });
   const kill = async (): Promise<void> => {
     await child.kill();
@@ -102,7 +104,6 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
     signal?.throwIfAborted();
     const why = errorCode(cause) === 'VZ_HELPER_ENDED' ? await exited : errorMessage(cause);
     throw new DroverError('VZ_HELPER_FAILED', `${program} does not work as vz-helper: ${why}`, {
-      cause,
       context: { program },
     });
   }
@@ -171,9 +172,11 @@ const stateSchema = z.object({ state: machineStateSchema });
 function checked<T>(schema: z.ZodType<T>, result: unknown, op: string): T {
   const parsed = schema.safeParse(result);
   if (parsed.success) return parsed.data;
-  throw new DroverError('VZ_HELPER_FAILED', `vz-helper answers ${op} with what it should not`, {
-    cause: parsed.error,
-  });
+  const [issue] = parsed.error.issues;
+  throw new DroverError(
+    'VZ_HELPER_FAILED',
+    `vz-helper answers ${op} with what it should not: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
+  );
 }
 
 /** The same as the helper would say, without asking it. */
@@ -181,7 +184,6 @@ function badConfiguration(error: z.ZodError): DroverError {
   const issue = error.issues[0];
   const key = ['config', ...(issue?.path ?? [])].join('.');
   return new DroverError('VZ_HELPER_REFUSED', `vz-helper cannot configure: ${key}: ${issue?.message ?? ''}`, {
-    cause: error,
     context: { op: 'configure', key },
   });
 }
