@@ -181,6 +181,23 @@ describe("vz-helper's vsock", () => {
     expect(await text(socket)).toBe('again');
   });
 
+  test('a connection for which there is no thread is refused, and the guest goes on', async () => {
+    await using helper = await RawHelper.running(program);
+    const status = await readFile(`/proc/${helper.pid}/status`, 'utf8');
+    const used = Number(/VmSize:\s*(\d+) kB/.exec(status)?.[1]) * 1024;
+    // Each thread takes 8 MiB of address space.
+    await run('prlimit', ['--pid', String(helper.pid), `--as=${used + 64 * MEBIBYTE}`]);
+    const answers = await Promise.all(
+      Array.from({ length: 32 }, async () => {
+        const socket = helper.socket();
+        socket.write('CONNECT 7\n');
+        return String(await within('an answer', once(socket, 'data')));
+      }),
+    );
+    expect(answers).toContain('ERROR vz-helper 7 no thread for the connection\n');
+    expect(await helper.ok('hello', { protocol: 1 })).toMatchObject({ protocol: 1 });
+  });
+
   test('says what macOS says of a port where nobody listens', async () => {
     await expect(vsock(22)).rejects.toMatchObject({
       code: 'VSOCK_REFUSED',

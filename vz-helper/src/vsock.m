@@ -158,7 +158,14 @@ static void refuse(int client, NSError *error) {
   connection.isTooMany = others >= MaxConnections;
   connection.guest = _guest;
   connection.condition = KEPT([[NSCondition alloc] init]);
-  [NSThread detachNewThreadSelector:@selector(run) toTarget:connection withObject:nil];
+  @try {
+    [NSThread detachNewThreadSelector:@selector(run) toTarget:connection withObject:nil];
+  } @catch (NSException *exception) {
+    // One connection less is no reason to end a guest.
+    refuse(client, helperError(HelperErrorFailed, nil, @"no thread for the connection"));
+    close(client);
+    atomic_fetch_sub(&connections, 1);
+  }
 }
 
 - (void)run {
