@@ -5,7 +5,7 @@ import type { Config } from './config/schema.js';
 import { watchConfig } from './config/watch.js';
 import { systemClock } from './lib/clock.js';
 import { Emitter } from './lib/emitter.js';
-import { errorMessage } from './lib/errors.js';
+import { DroverError, errorMessage } from './lib/errors.js';
 import type { ServiceLog } from './lib/log.js';
 import { Mutex } from './lib/mutex.js';
 import type { Supervisor } from './supervisor.js';
@@ -83,7 +83,11 @@ async function reloadOnChange(
           log.warn({ keys: restart }, 'these keys take effect when drover is restarted');
       } catch (error) {
         supervisor.countReload('failed');
-        log.error({ reason: errorMessage(error) }, 'the new configuration is not usable; the old one stays');
+        const hint = error instanceof DroverError ? error.hint : undefined;
+        log.error(
+          { reason: errorMessage(error), hint },
+          'the new configuration is not usable; the old one stays',
+        );
       }
     });
   };

@@ -43,6 +43,15 @@ describeE2e('a configuration that changes', [], () => {
     expect((await drover.status()).maxGuests).toBe(2);
   });
 
+  test('but cannot be followed on this host leaves the old one in force, and says what to do', async () => {
+    await using drover = await startDrover();
+    await change(drover, { guest: { nix: '/nowhere' } });
+    expect(await drover.waitForLog('the new configuration is not usable; the old one stays')).toMatchObject({
+      reason: expect.stringContaining('/nowhere'),
+      hint: expect.stringContaining('guest.nix'),
+    });
+  });
+
   test('names a log file, which is opened anew on SIGHUP: a log rotator has renamed it', async () => {
     const dir = await mkdtemp('/tmp/rl-');
     const [stateDir, file, log] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'drover.log')];
