@@ -8,6 +8,7 @@ import { z } from 'zod';
 
 import { manifestSchema } from '../guest/agent.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
+import { formatVersion, MINIMUM_VERSION } from '../protocol/version.js';
 import type { ImageManifest } from './driver.js';
 
 export type Architecture = 'x86_64' | 'aarch64';
@@ -42,8 +43,12 @@ const schema = z.object({
   architecture: z.enum(['x86_64', 'aarch64']),
   kernel: fileSchema,
   initrd: fileSchema,
-  commandLine: z.string().regex(/^[^\n]*$/),
-  shell: z.string().startsWith('/').optional(),
+  commandLine: z.string().regex(/^[^\0\r\n]*$/),
+  // It stands in the guest's nix.conf.
+  shell: z
+    .string()
+    .regex(/^\/[\w.+/-]+$/)
+    .optional(),
   system: z.string().startsWith('/').optional(),
 });
 
@@ -60,6 +65,7 @@ const MAX_MANIFEST_BYTES = 1024 * 1024;
 export async function loadImage(path: string): Promise<GuestImage> {
   const json = parseJson(path, await readManifest(path));
   const [common, { kernel, initrd, shell, ...rest }] = check(path, json);
+  requireNix(path, common);
   const native = `${rest.architecture}-linux`;
   if (!common.systems.includes(native)) {
     throw unusable(path, `it is an image for ${rest.architecture}, but its systems lack ${native}`);
@@ -125,6 +131,20 @@ function check(path: string, json: unknown): [ImageManifest, z.output<typeof sch
     .flatMap(({ error }) => error?.issues ?? [])
     .map((issue) => `${issue.path.length === 0 ? 'the manifest' : issue.path.join('.')}: ${issue.message}`);
   throw unusable(path, [...new Set(problems)].join('; '));
+}
+
+/** What would else be found by the first build, if at all. */
+function requireNix(path: string, { nixVersion, protocol, systems }: ImageManifest): void {
+  const other = systems.find((system) => !/^[a-z0-9_]+-[a-z0-9_]+$/.test(system));
+  if (other !== undefined) throw unusable(path, `systems: ${other} is no Nix system such as aarch64-linux`);
+  if (!/^\d+\.\d+/.test(nixVersion))
+    throw unusable(path, `nixVersion: ${nixVersion} is no version such as 2.31.0`);
+  const { major, minor } = protocol;
+  if (major === MINIMUM_VERSION.major && minor >= MINIMUM_VERSION.minor) return;
+  throw unusable(
+    path,
+    `its Nix ${nixVersion} speaks worker protocol ${major}.${minor}, and Drover takes ${formatVersion(MINIMUM_VERSION)} or a later 1.x (Nix 2.4 or later)`,
+  );
 }
 
 async function checkFile(

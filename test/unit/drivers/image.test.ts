@@ -89,6 +89,25 @@ describe('the manifest of an image', () => {
       /its kernel .* is not an ordinary file/,
     ],
     ['a command line of two lines', { ...MANIFEST, commandLine: 'a\nb' }, /commandLine: /],
+    ['a command line with a return', { ...MANIFEST, commandLine: 'a\rb' }, /commandLine: /],
+    ['a shell that is settings for Nix', { ...MANIFEST, shell: '/bin/sh\nsandbox = false' }, /shell: /],
+    ['a shell with a space', { ...MANIFEST, shell: '/bin/my sh' }, /shell: /],
+    [
+      'what is no system',
+      { ...MANIFEST, systems: ['aarch64-linux', 'i686'] },
+      /systems: i686 is no Nix system/,
+    ],
+    ['what is no version', { ...MANIFEST, nixVersion: 'latest' }, /nixVersion: latest is no version/],
+    [
+      'a Nix that is too old',
+      { ...MANIFEST, nixVersion: '2.3.16', protocol: { major: 1, minor: 21, features: [] } },
+      /its Nix 2\.3\.16 speaks worker protocol 1\.21, and Drover takes 1\.32 or a later 1\.x \(Nix 2\.4 or later\)/,
+    ],
+    [
+      'a protocol that is not known',
+      { ...MANIFEST, protocol: { major: 2, minor: 40, features: [] } },
+      /speaks worker protocol 2\.40/,
+    ],
   ])('with %s cannot be used', async (_, manifest, why) => {
     await expect(load(manifest)).rejects.toEqual(unusable(why));
   });
