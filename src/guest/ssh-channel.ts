@@ -35,12 +35,14 @@ export class SshChannel {
   /** Settles, never rejects, when the connection has ended: why, for people. */
   readonly closed: Promise<string>;
   readonly #client: ssh2.Client;
+  readonly #stream: Duplex;
   readonly #clock: Clock;
   readonly #gone: Promise<never>;
   #close: (why: string) => void = () => undefined;
 
-  private constructor(client: ssh2.Client, clock: Clock) {
+  private constructor(client: ssh2.Client, stream: Duplex, clock: Clock) {
     this.#client = client;
+    this.#stream = stream;
     this.#clock = clock;
     this.closed = new Promise((resolve) => {
       this.#close = resolve;
@@ -51,7 +53,7 @@ export class SshChannel {
             : `its SSH connection failed: ${errorMessage(error)}`,
         );
         // A hung guest does not answer the end of the connection either.
-        client.destroy();
+        this.destroy();
       });
       client.once('close', () => {
         resolve('its SSH connection ended');
@@ -71,9 +73,9 @@ export class SshChannel {
     const { stream, hostKey, clientKey, signal, clock = systemClock } = options;
     signal.throwIfAborted();
     const client = new ssh2.Client();
-    const channel = new SshChannel(client, clock);
+    const channel = new SshChannel(client, stream, clock);
     const onAbort = (): void => {
-      client.destroy();
+      channel.destroy();
     };
     signal.addEventListener('abort', onAbort, { once: true });
     const ready = new Promise<void>((resolve) => client.once('ready', resolve));
@@ -95,7 +97,7 @@ export class SshChannel {
       await Promise.race([ready, channel.#gone]);
       return channel;
     } catch (error) {
-      client.destroy();
+      channel.destroy();
       signal.throwIfAborted();
       if (shown.isOther)
         throw new DroverError('GUEST_UNTRUSTED', 'what answers is not the guest: it has another host key');
@@ -164,6 +166,8 @@ export class SshChannel {
   /** Ends the connection at once. */
   destroy(): void {
     this.#client.destroy();
+    // The client leaves a stream open that the other side has ended, and would wait for it for good.
+    this.#stream.destroy();
   }
 
   /** @param use is given the channel before anything else of it is: what comes at once is not missed */

@@ -52,9 +52,9 @@ describe('the vz driver', () => {
   }
 
   /** A helper whose double is what these words say; see vz-helper/double/double.h. */
-  async function helper(words: string, guest = GUEST): Promise<string> {
+  async function helper(words: string, guest = GUEST, more = ''): Promise<string> {
     const file = join(dir, 'helper');
-    const settings = `DROVER_VZ_DOUBLE=${words} DROVER_VZ_DOUBLE_DIR=${dir} DROVER_VZ_DOUBLE_GUEST=${guest}`;
+    const settings = `DROVER_VZ_DOUBLE=${words} DROVER_VZ_DOUBLE_DIR=${dir} DROVER_VZ_DOUBLE_GUEST=${guest} ${more}`;
     await writeFile(file, `#!/bin/sh\nexport ${settings}\nexec ${program}\n`);
     await chmod(file, 0o755);
     return file;
@@ -163,6 +163,30 @@ describe('the vz driver', () => {
     await expect(booting).rejects.toMatchObject({
       code: 'BOOT_FAILED',
       message: expect.stringMatching(what),
+    });
+    expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+  });
+
+  test.each(['hello', 'set-clock'])('a guest whose %s never ends can be given up', async (verb) => {
+    const agent = join(dir, 'agent');
+    const begun = join(dir, 'begun');
+    const real = join(REPOSITORY, 'guest-config/drover-guest.sh');
+    await writeFile(
+      agent,
+      `[ "$1" = ${verb} ] || exec sh ${real} "$@"\ntouch ${begun}\nwhile [ -e ${begun} ]; do sleep 0.1; done\n`,
+    );
+    const driver = await VzDriver.create({
+      ...(await options()),
+      helper: await helper('', GUEST, `DROVER_TEST_AGENT=${agent}`),
+    });
+    const abort = new AbortController();
+    const booting = driver.boot({ id: 'g1', signal: abort.signal });
+    booting.catch(() => undefined);
+    await waitUntil(verb, () => existsSync(begun));
+    abort.abort(new Error('it was not ready after 7 s'));
+    await expect(within('the end of the boot', booting)).rejects.toMatchObject({
+      code: 'BOOT_FAILED',
+      message: expect.stringContaining('it was not ready after 7 s'),
     });
     expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
   });
