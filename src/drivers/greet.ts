@@ -1,11 +1,12 @@
 import { GuestAgent, type GuestHello } from '../guest/agent.js';
-import { DroverError } from '../lib/errors.js';
+import { DroverError, errorMessage } from '../lib/errors.js';
 import type { GuestDriver, RunningGuest } from './driver.js';
 
 /**
  * The first words with a guest: it must be the one that was booted, and gets the right time if it has a clock.
  * @param signal nobody waits for it any longer
- * @throws DroverError `BOOT_FAILED`, or why it did not answer, or the signal's reason; the guest has been killed then
+ * @throws DroverError `BOOT_FAILED`, with the signal's reason if that was it, or why it did not answer; the guest has been
+ * killed then
  */
 export async function greetGuest(
   guest: RunningGuest,
@@ -29,8 +30,9 @@ export async function greetGuest(
     throw new DroverError('BOOT_FAILED', 'the guest is of another image than it was booted from');
   } catch (error) {
     await guest.kill();
-    signal.throwIfAborted();
-    throw error;
+    if (!signal.aborted) throw error;
+    const why = errorMessage(signal.reason);
+    throw new DroverError('BOOT_FAILED', `${why}: drover-guest hello or set-clock has not ended in it`);
   } finally {
     signal.removeEventListener('abort', giveUp);
     off?.();
