@@ -185,7 +185,9 @@ export class Herd {
       if (guest.builds === 0) this.#backOff();
     }
     guest.markLost(
-      new DroverError('GUEST_LOST', `The guest ${guest.id} was lost: ${how}`, { context: { guest: guest.id } }),
+      new DroverError('GUEST_LOST', `The guest ${guest.id} was lost: ${how}`, {
+        context: { guest: guest.id },
+      }),
     );
     this.#noteEmpty();
     this.#options.onChange();
