@@ -74,6 +74,8 @@ async function reloadOnChange(
   const reload = (): void => {
     void mutex.run(async () => {
       try {
+        if (file !== undefined && !(await canBeReadAgain(file)))
+          throw new DroverError('CONFIG_UNREADABLE', `The configuration ${file} is not a file any more`);
         const changes = await supervisor.reload(await load());
         if (changes.length === 0) return;
         supervisor.countReload('ok');
@@ -102,7 +104,7 @@ async function reloadOnChange(
   };
 }
 
-/** A pipe, as of a shell's `<(…)`, is empty the second time, and an empty configuration is a usable one. */
+/** A pipe, as of a shell's `<(…)`, is empty the second time, or never ends; and an empty configuration is a usable one. */
 async function canBeReadAgain(file: string): Promise<boolean> {
   const found = await stat(file).catch(() => undefined);
   return found === undefined || found.isFile();

@@ -88,6 +88,16 @@ describeE2e('a configuration that changes', [], () => {
     expect((await waitUntil('the status', () => drover.status())).metrics).toBeNull();
   });
 
+  test('and is a pipe then is not waited for', async () => {
+    await using drover = await startDrover();
+    await rm(drover.configFile);
+    await execa('mkfifo', [drover.configFile]);
+    drover.signal('SIGHUP');
+    const line = await drover.waitForLog('the new configuration is not usable; the old one stays');
+    expect(line['reason']).toBe(`The configuration ${drover.configFile} is not a file any more`);
+    expect(await drover.stop()).toEqual({ exitCode: 0, signal: null });
+  });
+
   test('is the one that was read where it comes from a pipe, which tells it only once', async () => {
     const dir = await mkdtemp('/tmp/rl-');
     const [stateDir, file, log] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'drover.log')];
