@@ -52,8 +52,8 @@ type Write = (bytes: Uint8Array) => Promise<void>;
  * One BuildDerivation, from its request to the end of its response. Afterwards the session is bound to the guest that
  * built it; `results` knows how to do without that one.
  *
- * A guest that is lost before its result is replaced, twice at most, and the request sent again: everything that it
- * needs is the request itself and inputs from the host's store. That is not so where the client has uploaded paths into
+ * A guest that is lost before its result, or that others have filled, is replaced, twice at most, and the request sent
+ * again: everything that it needs is the request itself and inputs from the host's store. That is not so where the client has uploaded paths into
  * the guest; then the loss is an error.
  */
 export async function forwardBuild(
@@ -110,6 +110,7 @@ export async function forwardBuild(
       }
       if (bound || ++losses > MAX_REPLAYS) {
         finish('Lost');
+        if (errorCode(error) === 'GUEST_FULL') throw error;
         // Not `error`, which is only what the loss was noticed by.
         throw new DroverError('GUEST_LOST', loss, {
           hint: "Start the build again. If guests go on ending, Drover's log and their console logs may say why.",
@@ -117,7 +118,7 @@ export async function forwardBuild(
       }
       await backend.dropGuest('lost');
       context.progress.guest = null;
-      context.log.warn({ guest, loss }, 'the guest of a build was lost; building again');
+      context.log.warn({ guest, loss }, 'the guest of a build is lost or full; building again');
       events.emit({ type: 'build-replayed', guest });
       await announceReplay(
         client,
@@ -192,10 +193,13 @@ async function attemptIn(
   }
 }
 
-/** A build that found no room cannot know whose: it is told here. Others need not find out: the guest gets no more. */
+/**
+ * A build that found no room cannot know whose: it is told here.
+ * @throws DroverError `GUEST_FULL` where it may find more in another guest
+ */
 async function explainFailure(
   result: BuildResult,
-  { backend: { lease } }: BuildContext,
+  { backend: { bound, lease } }: BuildContext,
 ): Promise<BuildResult | undefined> {
   const stats = await lease?.guest.agent.stats().catch(() => undefined);
   const full =
@@ -204,6 +208,11 @@ async function explainFailure(
   if (full) lease?.retire('scratch');
   else if (!result.errorMessage.includes('No space left on device')) return undefined;
   const size = stats === undefined ? '' : ` (${humanBytes(stats.scratchTotalBytes)})`;
+  if (lease?.shared === true && !bound) {
+    throw new DroverError('GUEST_FULL', `The scratch of the guest ${lease.guest.id}${size} is full`, {
+      hint: "Raise guest.scratchSize in Drover's configuration.",
+    });
+  }
   return {
     ...result,
     errorMessage: `${result.errorMessage}\ndrover: the guest's scratch${size} is full; raise guest.scratchSize in Drover's configuration`,

@@ -15,10 +15,11 @@ const LOSS_CODES: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * How the guest of a session was lost, in words, if that is what `error` comes from.
+ * How the guest of a session was lost, or what makes it of no use, in words, if that is what `error` comes from.
  * @throws DroverError `SHUTTING_DOWN` if it was ended with all others, so that none can take its place
  */
 export async function howLost(error: unknown, backend: Backend, clock: Clock): Promise<string | undefined> {
+  if (errorCode(error) === 'GUEST_FULL') return errorMessage(error);
   const lost = backend.lease?.guest.lost;
   if (lost === undefined) return undefined;
   const hungUp = backend.guest?.channel.gone.aborted === true;

@@ -19,6 +19,8 @@ export interface LeasedGuest {
 /** One job slot of one guest. Disposing returns it; returning it twice does nothing. */
 export interface Lease extends AsyncDisposable {
   readonly guest: LeasedGuest;
+  /** Whether others have a lease of this guest, or have had one. */
+  readonly shared: boolean;
   /** The guest gets no more leases, and goes when its last one is returned. */
   retire(reason: RetireReason): void;
 }

@@ -190,6 +190,9 @@ export class Pool implements Leaser {
     let returned = false;
     this.#waiters.grant(waiterId, {
       guest: leased,
+      get shared() {
+        return guest.builds > 1;
+      },
       retire: (reason) => {
         this.#retire(guest, reason);
       },

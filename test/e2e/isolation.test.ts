@@ -142,4 +142,18 @@ describeE2e("a guest's scratch", [], () => {
     expect(stderr).toMatch(/drover: the guest's scratch \(.*\) is full; raise guest.scratchSize/);
     succeeded(await host.build(host.derivation('small', 'echo small > $out')));
   });
+
+  test('that others have filled makes a build start again in another guest', async () => {
+    await using drover = await startDrover({
+      config: { pool: { maxGuests: 1, jobsPerGuest: 1 }, guest: { scratchSize: '48MiB' } },
+    });
+    await using host = await nixHost({ drover });
+    const ofMegabytes = (name: string): string =>
+      host.derivation(name, 'dd if=/dev/zero of=$out bs=1M count=27');
+    succeeded(await host.build(ofMegabytes('first')));
+    const { stderr } = succeeded(await host.build(ofMegabytes('second')));
+    expect(stderr).toMatch(
+      /The scratch of the guest g1 \(.*\) is full; building again in another guest \(1 of 2\)/,
+    );
+  });
 });

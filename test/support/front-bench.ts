@@ -103,6 +103,7 @@ export class BenchLeaser implements Leaser {
     let returned = false;
     return {
       guest,
+      shared: false,
       retire: (reason) => this.retired.push({ guest: guest.id, reason }),
       [Symbol.asyncDispose]: () => {
         if (!returned) this.held -= 1;
