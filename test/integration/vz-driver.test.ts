@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { chmod, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
@@ -25,6 +25,7 @@ describe('the vz driver', () => {
   }, 120_000);
   beforeEach(async () => {
     dir = await mkdtemp('/tmp/vz-driver-');
+    await mkdir(join(dir, 'store'));
     const kernel = Buffer.alloc(0x300);
     kernel.write('ARMd', 0x38, 'latin1');
     await writeFile(join(dir, 'kernel'), kernel);
@@ -68,7 +69,7 @@ describe('the vz driver', () => {
     return {
       stateDir: join(dir, 's'),
       env: process.env,
-      storeDir: '/nix/store',
+      storeDir: join(dir, 'store'),
       maxJobs: 4,
       features: [],
       helper: await helper(words, guestProgram),
