@@ -35,7 +35,8 @@ in
           fi
 
           droverDirectory=${lib.escapeShellArg cfg.settings.stateDir}
-          if [ -d "$droverDirectory" ] && [ "$(stat -c '%u %a' "$droverDirectory")" != '0 700' ] && [ -n "$(ls -A "$droverDirectory")" ]; then
+          # find, since macOS's stat and GNU's take other options.
+          if [ -d "$droverDirectory" ] && [ -n "$(find -H "$droverDirectory" -prune ! \( -user 0 -perm 700 \))" ] && [ -n "$(ls -A "$droverDirectory")" ]; then
             printf >&2 '\e[1;31merror: Drover would close %s to others, and it has files of theirs, aborting activation\e[0m\n' "$droverDirectory"
             printf >&2 'Give Drover a directory of its own:\n'
             printf >&2 '\n'
