@@ -22,6 +22,8 @@ import { prepareVms } from './vms.js';
 
 /** This file is in its `dist/bench/bench`. */
 const PACKAGE_DIR = fileURLToPath(new URL('../../..', import.meta.url));
+/** Where `npm run bench` has put a modern Nix. */
+const MODERN_NIX = join(PACKAGE_DIR, '.cache/nix-forky/bin');
 const RESULTS_DIR = join(PACKAGE_DIR, 'bench/results');
 
 function facts(options: Options): Record<string, unknown> {
@@ -135,7 +137,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   let options;
   try {
-    options = readOptions(argv);
+    options = readOptions(argv, MODERN_NIX);
   } catch (error) {
     process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
     return 2;

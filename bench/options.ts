@@ -1,5 +1,5 @@
-import { execFileSync } from 'node:child_process';
-import { dirname } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import type { Architecture } from '../src/drivers/image.js';
@@ -48,7 +48,7 @@ export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rou
   --quick           2 rounds, smaller inputs and outputs: shows that it works, not how fast
   --rounds N        how often each is measured; medians are shown (5)
   --boots N         cold starts in a row of the scenario boots (10)
-  --nix DIR         the Nix programs to use on all ends (default: those on PATH)
+  --nix DIR         the Nix programs to use on all ends (default: a modern Nix, got into .cache; Debian's own: /usr/bin)
   --only SCENARIO   ${SCENARIOS.join(', ')}
   --input-mb N, --output-mb N, --leaves N
                     other sizes than the driver's own (namespace: 300, 1000, 100; qemu: 30, 100, 20)
@@ -56,8 +56,11 @@ export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rou
   --node-arg ARG    for the node that runs the supervisors, such as --node-arg=--cpu-prof
 `;
 
-/** @throws Error whose message is for the user */
-export function readOptions(argv: readonly string[]): Options {
+/**
+ * @param usualNix directory of Nix programs, where argv names no other
+ * @throws Error whose message is for the user
+ */
+export function readOptions(argv: readonly string[], usualNix: string): Options {
   const { values } = parseArgs({
     args: [...argv],
     options: {
@@ -94,7 +97,7 @@ export function readOptions(argv: readonly string[]): Options {
     architecture,
     rounds: atLeastOne('--rounds', values.rounds, quick ? 2 : 5),
     boots: atLeastOne('--boots', values.boots, quick ? 2 : 10),
-    nix: values.nix ?? nixOnPath(),
+    nix: nixPrograms(values.nix ?? usualNix),
     only: SCENARIOS.filter((name) => only.includes(name)),
     inputBytes: megabytes('input-mb', sizes.input),
     growthBytes: [(sizes.growth[0] * MB) / divisor, (sizes.growth[1] * MB) / divisor],
@@ -122,10 +125,7 @@ export function hostArchitecture(): Architecture {
   return process.arch === 'arm64' ? 'aarch64' : 'x86_64';
 }
 
-function nixOnPath(): string {
-  try {
-    return dirname(execFileSync('sh', ['-c', 'command -v nix-store'], { encoding: 'utf8' }).trim());
-  } catch {
-    throw new Error('nix-store is not on PATH; name its directory with --nix');
-  }
+function nixPrograms(dir: string): string {
+  if (existsSync(join(dir, 'nix-store'))) return resolve(dir);
+  throw new Error(`--nix ${dir}: there is no nix-store in this directory`);
 }

@@ -45,6 +45,7 @@ case $what in
   bench)
     need_root "the benchmark"
     sh scripts/setup.sh run demo bench
+    scripts/get-nix.sh forky "$PWD/.cache/nix-forky"
     case "$*" in
       *--driver*qemu*)
         sh scripts/setup.sh vms

@@ -14,7 +14,7 @@ for what in "$@"; do
     test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static cpio xz-utils zstd e2fsprogs jq kmod shellcheck systemd clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
     vms) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf cpio xz-utils zstd" ;;
     check) packages="$packages shellcheck" ;;
-    bench) packages="$packages openssh-client openssh-server" ;;
+    bench) packages="$packages patchelf openssh-client openssh-server" ;;
     *) echo "setup.sh: unknown: $what" >&2; exit 2 ;;
   esac
 done

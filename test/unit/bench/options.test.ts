@@ -1,15 +1,25 @@
-import { expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterAll, expect, test } from '@jest/globals';
 
 import { bootVerdicts, verdicts } from '../../../bench/bars.js';
 import { hostArchitecture, readOptions, SCENARIOS } from '../../../bench/options.js';
 import { renderBoots } from '../../../bench/report.js';
 import { Samples } from '../../../bench/samples.js';
 
-const nix = ['--nix', '/nix/bin'];
+const nix = mkdtempSync(join(tmpdir(), 'drover-nix-'));
+writeFileSync(join(nix, 'nix-store'), '');
+afterAll(() => {
+  rmSync(nix, { recursive: true });
+});
+const read = (argv: readonly string[]) => readOptions(argv, nix);
 const foreign = hostArchitecture() === 'x86_64' ? 'aarch64' : 'x86_64';
 
 test('without options, guests are namespaces, and everything is measured', () => {
-  expect(readOptions(nix)).toMatchObject({
+  expect(read([])).toMatchObject({
+    nix,
     driver: 'namespace',
     architecture: hostArchitecture(),
     only: SCENARIOS,
@@ -22,7 +32,7 @@ test('without options, guests are namespaces, and everything is measured', () =>
 });
 
 test('VMs may be emulated, and are given less to do', () => {
-  expect(readOptions([...nix, '--driver', 'qemu', '--architecture', foreign])).toMatchObject({
+  expect(read(['--driver', 'qemu', '--architecture', foreign])).toMatchObject({
     driver: 'qemu',
     architecture: foreign,
     inputBytes: 30e6,
@@ -35,7 +45,7 @@ test('VMs may be emulated, and are given less to do', () => {
 test('sizes can be chosen, and --quick keeps them', () => {
   const sizes = ['--input-mb', '7', '--output-mb', '8', '--leaves', '9'];
   for (const more of [[], ['--quick'], ['--driver', 'qemu']]) {
-    expect(readOptions([...nix, ...sizes, ...more])).toMatchObject({
+    expect(read([...sizes, ...more])).toMatchObject({
       inputBytes: 7e6,
       outputBytes: 8e6,
       leaves: 9,
@@ -46,7 +56,7 @@ test('sizes can be chosen, and --quick keeps them', () => {
 test.each(['namespace', 'qemu'])(
   'all sizes of %s are whole numbers of bytes, also with --quick',
   (driver) => {
-    const { inputBytes, outputBytes, growthBytes } = readOptions([...nix, '--quick', '--driver', driver]);
+    const { inputBytes, outputBytes, growthBytes } = read(['--quick', '--driver', driver]);
     for (const size of [inputBytes, outputBytes, ...growthBytes]) expect(Number.isInteger(size)).toBe(true);
   },
 );
@@ -58,9 +68,10 @@ test.each([
   [['--only', 'cold,boot'], '--only: there is no boot; there are'],
   [['--boots', '0'], '--boots: expected a whole number of at least 1, not 0'],
   [['--rounds', '2.5'], '--rounds: expected a whole number of at least 1, not 2.5'],
+  [['--nix', '/nowhere'], '--nix /nowhere: there is no nix-store in this directory'],
   [['--input-mb', 'ten'], '--input-mb: expected a whole number of at least 1, not ten'],
 ])('%j is refused', (argv, message) => {
-  expect(() => readOptions([...nix, ...argv])).toThrow(message);
+  expect(() => read([...argv])).toThrow(message);
 });
 
 test('of a hundred cold starts one may fail, and its reason is shown', () => {
