@@ -20,6 +20,7 @@ in
     HostKeyAlias drover
     UserKnownHostsFile ${cfg.settings.stateDir}/ssh/known_hosts
     StrictHostKeyChecking yes
+    ControlPath ~/.ssh/drover-%p
 ''
 + lib.optionalString (
   cfg.ssh.identityFile != null

@@ -39,7 +39,11 @@ export function machinesLine(door: 'socket' | 'ssh', facts: MachineFacts): strin
   return [`ssh-ng://${SSH_ALIAS}`, ...common(identity ?? '-'), hostKey].join(' ');
 }
 
-/** A `Host` block for ssh_config that knows the door's address and its key, with no other file. */
+/**
+ * A `Host` block for ssh_config that knows the door's address and its key, with no other file. A connection that its user keeps
+ * open (`ssh -fNM drover`) is used. None is kept by itself (ControlMaster): Nix asks beside ssh whether there is one, and
+ * takes the first bytes for something else if that has just changed.
+ */
 export function sshConfig({ ssh, identity }: MachineFacts): string {
   if (ssh === undefined) return '';
   return [
@@ -51,6 +55,7 @@ export function sshConfig({ ssh, identity }: MachineFacts): string {
     `  HostKeyAlias ${SSH_ALIAS}`,
     `  KnownHostsCommand /bin/echo ${SSH_ALIAS} ${ssh.publicKey}`,
     '  StrictHostKeyChecking yes',
+    '  ControlPath ~/.ssh/drover-%p',
     '',
   ].join('\n');
 }

@@ -24,9 +24,12 @@ const CIPHERS: ssh2.CipherAlgorithm[] = ['aes128-gcm@openssh.com', 'aes256-gcm@o
 const COMPRESSION: ssh2.CompressionAlgorithm[] = ['none'];
 /** Connections that may be open and unauthenticated at the same time. */
 const MAX_UNAUTHENTICATED = 64;
-/** A client that says nothing is asked for a sign of life this often, in milliseconds; so many times in vain, and it is gone. */
-const KEEPALIVE_INTERVAL_MS = 30_000;
-const MAX_KEEPALIVES_UNANSWERED = 3;
+/**
+ * A client that says nothing is asked for a sign of life this often, in milliseconds; so many times in vain, and it is gone.
+ * OpenSSH with a shared connection (ControlPath) tells that a client of its has left only when something comes.
+ */
+const KEEPALIVE_INTERVAL_MS = 5_000;
+const MAX_KEEPALIVES_UNANSWERED = 18;
 /** The status with which a shell says that it knows no such command. */
 const EXIT_NO_SUCH_COMMAND = 127;
 

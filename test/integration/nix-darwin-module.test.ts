@@ -231,6 +231,7 @@ describe("how a Mac's Nix is told of Drover", () => {
         '  HostKeyAlias drover',
         '  UserKnownHostsFile /Volumes/fast/drover/ssh/known_hosts',
         '  StrictHostKeyChecking yes',
+        '  ControlPath ~/.ssh/drover-%p',
         '  IdentityFile /etc/nix/drover',
         '  IdentitiesOnly yes',
         '',
