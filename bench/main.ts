@@ -41,6 +41,8 @@ function facts(options: Options): Record<string, unknown> {
 
 /** The largest input is made smaller where there is no room for two of it, on the disk and in the page cache. */
 async function fit(options: Options): Promise<Options> {
+  // Nobody may have used Nix here yet.
+  await mkdir('/nix/store', { recursive: true });
   const { bavail, bsize } = await statfs('/nix/store');
   const room = Math.floor(Math.min((bavail * bsize) / 8, freemem() / 2) / 1e6) * 1e6;
   const [small, large] = options.growthBytes;
