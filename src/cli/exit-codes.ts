@@ -1,4 +1,4 @@
-import { errorCode } from '../lib/errors.js';
+import { DroverError, errorCode } from '../lib/errors.js';
 
 /** Exit statuses, after sysexits.h where it has a word for it. */
 export const EXIT = {
@@ -37,5 +37,10 @@ const EXIT_OF_CODE: Readonly<Record<string, number>> = {
 
 /** The exit status that tells a script what went wrong. */
 export function exitCodeOf(error: unknown): number {
+  if (error instanceof DroverError && error.code === 'SUPERVISOR_FAILED') {
+    const { status } = error.context;
+    // A supervisor that was to be started here says why it ended.
+    if (typeof status === 'number' && status !== EXIT.ok) return status;
+  }
   return EXIT_OF_CODE[errorCode(error) ?? ''] ?? EXIT.failure;
 }

@@ -149,9 +149,15 @@ class DemoRun {
           if (line.includes('"drover is ready"')) resolve();
         },
       );
-      serve.ended.then(async () => {
+      serve.ended.then(async (status) => {
         reject(
-          new DroverError('PROGRAM_FAILED', `drover serve did not start:\n${await tailOf(serve.logFile)}`),
+          new DroverError(
+            'SUPERVISOR_FAILED',
+            `drover serve did not start:\n${await tailOf(serve.logFile)}`,
+            {
+              context: { status },
+            },
+          ),
         );
       }, reject);
     });
