@@ -45,7 +45,7 @@ export interface Options {
 export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rounds N] [--nix DIR] [--only SCENARIO,...]
   --driver DRIVER   ${DRIVERS.join(' or ')}: what guests are, and what the classic builder runs in (namespace)
   --architecture A  x86_64 or aarch64, for VMs (the host's)
-  --quick           2 rounds, smaller inputs and outputs: shows that it works, not how fast
+  --quick           2 rounds, smaller inputs and outputs: shows that it works, not how fast, and holds nothing to a bar
   --rounds N        how often each is measured; medians are shown (5)
   --boots N         cold starts in a row of the scenario boots (10)
   --nix DIR         the Nix programs to use on all ends (default: a modern Nix, got into .cache; Debian's own: /usr/bin)

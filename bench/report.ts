@@ -30,7 +30,7 @@ function cell(samples: Samples, measure: Measure, contender: ContenderName): str
 export function renderBoots({ starts, failures }: Boots): string {
   const row = (name: string, values: readonly number[]): string[] => {
     const sorted = [...values].sort((a, b) => a - b);
-    const at = (part: number): number | undefined => sorted[Math.floor(part * (sorted.length - 1))];
+    const at = (part: number): number | undefined => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)];
     return [
       name,
       ...[at(0), medianOf(sorted), at(0.9), at(1)].map((value) =>

@@ -85,6 +85,8 @@ test('of a hundred cold starts one may fail, and its reason is shown', () => {
   expect(bootVerdicts(boots(99, 1), { driver: 'namespace' }).map(({ met }) => met)).toEqual([true, false]);
   expect(bootVerdicts(boots(0, 3), { driver: 'qemu' }).map(({ met }) => met)).toEqual([false, undefined]);
   const text = renderBoots(boots(99, 1));
+  const two = { starts: [100, 200].map((firstLogMs) => ({ ...start, firstLogMs })), failures: [] };
+  expect(renderBoots(two)).toMatch(/to the first log line +100 ms +150 ms +200 ms +200 ms/);
   expect(text).toMatch(/^cold starts: 99, failed: 1 /);
   expect(text).toMatch(/client to lease +50 ms +50 ms/);
   // Guests without a console tell less.
