@@ -133,7 +133,7 @@ describeE2e('the demo', ['demo packages'], () => {
 
     expect(stdout).not.toContain('getting');
     expect(stderr).toContain('drover serve did not start:\ndrover: ');
-    expect(exitCode).toBe(69);
+    expect(exitCode).toBe(78);
     expect(await readdir(temporary)).toEqual(['drover.yaml']);
   });
 
