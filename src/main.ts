@@ -11,7 +11,7 @@ import { EXIT } from './cli/exit-codes.js';
 import { runCli } from './cli/index.js';
 import type { Config } from './config/schema.js';
 import { connectProgram } from './doors/socket-door.js';
-import type { GuestDriver } from './drivers/driver.js';
+import type { GuestDriver } from './guest/driver.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
 import { firstThatWorks, type DriverCandidate } from './drivers/registry.js';
 import { hostStore } from './host-store/host-store.js';

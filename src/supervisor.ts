@@ -9,7 +9,7 @@ import { controlSocket } from './control/client.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor } from './doors/socket-door.js';
-import type { GuestDriver } from './drivers/driver.js';
+import type { GuestDriver } from './guest/driver.js';
 import { Front } from './front/front.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';

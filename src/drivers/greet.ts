@@ -1,6 +1,6 @@
 import { GuestAgent, type GuestHello } from '../guest/agent.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
-import type { GuestDriver, RunningGuest } from './driver.js';
+import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 
 /**
  * The first words with a guest: it must be the one that was booted, and gets the right time if it has a clock.

@@ -1,5 +1,5 @@
 import { DroverError, errorMessage } from '../lib/errors.js';
-import type { GuestDriver } from './driver.js';
+import type { GuestDriver } from '../guest/driver.js';
 
 /** A driver that may work here. */
 export interface DriverCandidate {

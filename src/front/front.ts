@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import type { ImageManifest } from '../drivers/driver.js';
+import type { ImageManifest } from '../guest/driver.js';
 import type { CaseHackDetector } from '../guest/case-hack.js';
 import type { HostStore } from '../host-store/host-store.js';
 import type { Clock } from '../lib/clock.js';

@@ -1,4 +1,4 @@
-import type { ImageManifest } from '../drivers/driver.js';
+import type { ImageManifest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';

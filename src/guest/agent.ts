@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-import type { ExecResult, ImageManifest, RunningGuest } from '../drivers/driver.js';
+import type { ExecResult, ImageManifest, RunningGuest } from './driver.js';
 import { DroverError } from '../lib/errors.js';
 
 /** Exit status of `register` when paths are not there. */

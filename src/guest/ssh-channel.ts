@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import ssh2 from 'ssh2';
 
-import type { ExecResult } from '../drivers/driver.js';
+import type { ExecResult } from './driver.js';
 import { systemClock, type CancelTimer, type Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 

@@ -1,4 +1,4 @@
-import type { GuestDriver, RunningGuest } from '../drivers/driver.js';
+import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import { GuestAgent } from '../guest/agent.js';
 import { IdleConnections } from '../guest/idle-connections.js';
 import { GuestStore } from '../guest/provision.js';

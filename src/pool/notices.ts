@@ -1,4 +1,4 @@
-import type { RunningGuest } from '../drivers/driver.js';
+import type { RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';

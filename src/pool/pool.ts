@@ -1,4 +1,4 @@
-import type { GuestDriver } from '../drivers/driver.js';
+import type { GuestDriver } from '../guest/driver.js';
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';

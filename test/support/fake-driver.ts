@@ -7,7 +7,7 @@ import type {
   GuestNotice,
   ImageManifest,
   RunningGuest,
-} from '../../src/drivers/driver.js';
+} from '../../src/guest/driver.js';
 import { Emitter } from '../../src/lib/emitter.js';
 import { DroverError } from '../../src/lib/errors.js';
 

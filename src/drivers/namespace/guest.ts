@@ -6,7 +6,7 @@ import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import { connectUnixSocket } from '../../lib/unix-socket.js';
-import type { ExecResult, RunningGuest } from '../driver.js';
+import type { ExecResult, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
 import type { HostPrograms } from './programs.js';
 

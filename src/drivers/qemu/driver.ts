@@ -8,7 +8,7 @@ import { DroverError } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
-import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { guestFiles } from '../guest-files.js';
 import { makeGuestKeys } from '../guest-keys.js';

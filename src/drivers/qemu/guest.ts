@@ -8,7 +8,7 @@ import type { Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
 import { lastWords } from '../console-logs.js';
-import type { ExecResult, RunningGuest } from '../driver.js';
+import type { ExecResult, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
 import type { GuestKeys } from '../guest-keys.js';
 import { guestMachineArguments } from './arguments.js';

@@ -7,7 +7,7 @@ import { fileTail } from '../../lib/file-tail.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { findProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
-import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../driver.js';
+import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { guestFiles } from '../guest-files.js';
 import { makeGuestKeys } from '../guest-keys.js';

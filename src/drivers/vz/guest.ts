@@ -6,7 +6,7 @@ import { Emitter } from '../../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { fileTail } from '../../lib/file-tail.js';
 import { lastWords } from '../console-logs.js';
-import type { ExecResult, GuestNotice, RunningGuest } from '../driver.js';
+import type { ExecResult, GuestNotice, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
 import type { GuestKeys } from '../guest-keys.js';
 import type { HelperConfiguration, HelperEvent } from './helper-protocol.js';

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 
-import type { ExecResult, ImageManifest, RunningGuest } from '../../../src/drivers/driver.js';
+import type { ExecResult, ImageManifest, RunningGuest } from '../../../src/guest/driver.js';
 import { greetGuest } from '../../../src/drivers/greet.js';
 
 const manifest: ImageManifest = {

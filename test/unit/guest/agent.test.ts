@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { GuestAgent } from '../../../src/guest/agent.js';
-import type { ExecResult } from '../../../src/drivers/driver.js';
+import type { ExecResult } from '../../../src/guest/driver.js';
 
 function agentThat(answer: Partial<ExecResult>): { agent: GuestAgent; asked: (readonly string[])[] } {
   const asked: (readonly string[])[] = [];
