@@ -1,9 +1,9 @@
 import { lookUpInputs, type Inputs } from '../guest/provision.js';
 import type { CaseHackDetector } from '../guest/case-hack.js';
 import { queryClosure } from '../guest/closure.js';
-import type { HostClient } from '../host-store/host-client.js';
+import type { HostConnection } from '../host-store/host-connection.js';
 import type { HostStore } from '../host-store/host-store.js';
-import type { WorkerClient } from '../host-store/worker-client.js';
+import type { WorkerClient } from '../daemon/worker-client.js';
 import type { Emitter } from '../lib/emitter.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -47,7 +47,7 @@ type Bond = 'upload' | 'result';
  */
 export class Backend implements AsyncDisposable {
   readonly #options: BackendOptions;
-  #host: Promise<HostClient> | undefined;
+  #host: Promise<HostConnection> | undefined;
   #held: HeldLease | undefined;
   #guest: WorkerClient | undefined;
   /** Another connection to the same guest. */
@@ -69,7 +69,7 @@ export class Backend implements AsyncDisposable {
   };
 
   /** The host's store, connected on first use, since a handshake needs none; and again if its daemon has ended. */
-  async host(): Promise<HostClient> {
+  async host(): Promise<HostConnection> {
     const connecting = (this.#host ??= this.#connectHost());
     const host = await connecting;
     if (!host.gone.aborted || this.#options.gone.aborted) return host;
@@ -77,7 +77,7 @@ export class Backend implements AsyncDisposable {
     return await this.host();
   }
 
-  async #connectHost(): Promise<HostClient> {
+  async #connectHost(): Promise<HostConnection> {
     return await unlessAborted(this.#options.gone, this.#options.host.connect(), (late) => {
       void late[Symbol.asyncDispose]();
     });

@@ -5,7 +5,7 @@ import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { humanBytes } from '../lib/human.js';
 import { isSuccess, type BuildResult } from '../protocol/build-result.js';
-import type { Channel } from '../protocol/channel.js';
+import type { Channel } from '../daemon/channel.js';
 import type { BuildDerivation } from '../protocol/operations.js';
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../protocol/responses.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../protocol/stderr.js';

@@ -1,4 +1,4 @@
-import type { Channel } from '../protocol/channel.js';
+import type { Channel } from '../daemon/channel.js';
 import { encodeFrame, encodeFrameEnd } from '../protocol/framed.js';
 import { decodeNarFromPath, Op } from '../protocol/operations.js';
 import { decodeAddToStoreResponse } from '../protocol/responses.js';
@@ -26,7 +26,7 @@ import {
 } from './relay.js';
 import { forwardedRequest } from './requests.js';
 import type { Results } from './results.js';
-import { FramedInput } from './upload.js';
+import { FramedInput } from './framed-input.js';
 
 /** What the guest needs in order to answer for this session. */
 export interface ForwardContext {

@@ -8,7 +8,7 @@ import { Emitter } from '../lib/emitter.js';
 import { errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
-import { Channel } from '../protocol/channel.js';
+import { Channel } from '../daemon/channel.js';
 import type { BuildSnapshot, DoorName, FrontEvent } from './events.js';
 import { Session } from './session.js';
 

@@ -1,7 +1,7 @@
-import { WorkerClient } from '../host-store/worker-client.js';
+import { WorkerClient } from '../daemon/worker-client.js';
 import { DroverError } from '../lib/errors.js';
 import type { Lease } from '../pool/lease.js';
-import type { Channel } from '../protocol/channel.js';
+import type { Channel } from '../daemon/channel.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
 import { unlessAborted } from './abortable.js';
 

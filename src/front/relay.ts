@@ -1,5 +1,5 @@
 import { DroverError } from '../lib/errors.js';
-import type { Channel } from '../protocol/channel.js';
+import type { Channel } from '../daemon/channel.js';
 import { decodeStderrFrame, encodeStderrFrame } from '../protocol/stderr.js';
 import type { Conversation } from '../protocol/wire.js';
 import { WireWriter } from '../protocol/wire-writer.js';

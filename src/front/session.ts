@@ -2,7 +2,7 @@ import type { ImageManifest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
-import type { Channel } from '../protocol/channel.js';
+import type { Channel } from '../daemon/channel.js';
 import { serverHandshake } from '../protocol/handshake.js';
 import {
   decodeAddTempRoot,

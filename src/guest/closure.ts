@@ -1,4 +1,4 @@
-import type { HostClient } from '../host-store/host-client.js';
+import type { HostConnection } from '../host-store/host-connection.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 
@@ -9,7 +9,7 @@ export type PathInfos = ReadonlyMap<StorePath, PathInfo>;
  * What the host's store knows about `roots` and everything they refer to. Each path is first pinned against the host's
  * garbage collector, for as long as `host` stays connected. Roots that are not valid there are left out.
  */
-export async function queryClosure(host: HostClient, roots: Iterable<StorePath>): Promise<PathInfos> {
+export async function queryClosure(host: HostConnection, roots: Iterable<StorePath>): Promise<PathInfos> {
   const infos = new Map<StorePath, PathInfo>();
   const seen = new Set<StorePath>(roots);
   for (let level = [...seen]; level.length > 0;) {

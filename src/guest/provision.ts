@@ -1,7 +1,7 @@
 import { lstat } from 'node:fs/promises';
 
-import type { HostClient } from '../host-store/host-client.js';
-import type { WorkerClient } from '../host-store/worker-client.js';
+import type { HostConnection } from '../host-store/host-connection.js';
+import type { WorkerClient } from '../daemon/worker-client.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { Mutex } from '../lib/mutex.js';
@@ -44,7 +44,7 @@ export class GuestConflictError extends DroverError {
 
 /** Looks up what a session needs. Needs no guest, so it can go on while one boots. */
 export async function lookUpInputs(
-  host: HostClient,
+  host: HostConnection,
   roots: Iterable<StorePath>,
   caseHack: CaseHackDetector,
 ): Promise<Inputs> {
@@ -108,7 +108,7 @@ export class GuestStore {
    */
   async provision(
     inputs: Inputs,
-    host: HostClient,
+    host: HostConnection,
     guest: WorkerClient,
     { onConflict = 'throw', signal }: ProvisionOptions = {},
   ): Promise<Provisioned> {
@@ -174,7 +174,7 @@ export class GuestStore {
   async #share(
     missing: ReadonlyMap<StorePath, PathInfo>,
     copy: ReadonlySet<StorePath>,
-    host: HostClient,
+    host: HostConnection,
     guest: WorkerClient,
   ): Promise<ReadonlySet<StorePath>> {
     let batch: ValidPathInfo[] = [];
@@ -204,7 +204,7 @@ export class GuestStore {
     return await registerBatch();
   }
 
-  async #copy(info: ValidPathInfo, host: HostClient, guest: WorkerClient): Promise<void> {
+  async #copy(info: ValidPathInfo, host: HostConnection, guest: WorkerClient): Promise<void> {
     try {
       await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info.narSize));
     } catch (cause) {

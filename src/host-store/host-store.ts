@@ -5,9 +5,9 @@ import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import { spawnStream } from '../lib/process.js';
 import { connectUnixSocket } from '../lib/unix-socket.js';
 import { LATEST_VERSION } from '../protocol/version.js';
-import type { HostClient } from './host-client.js';
-import { SharedConnections } from './shared-client.js';
-import { WorkerClient } from './worker-client.js';
+import type { HostConnection } from './host-connection.js';
+import { SharedConnections } from './shared-connections.js';
+import { WorkerClient } from '../daemon/worker-client.js';
 
 /** A daemon that has not answered the handshake by then does not work, in milliseconds. */
 const HANDSHAKE_TIMEOUT_MS = 30_000;
@@ -20,7 +20,7 @@ export interface HostStore {
    * A connection for one session. It never says of a path that it is valid only because it once was.
    * @throws DroverError `HOST_STORE_UNAVAILABLE`
    */
-  connect(): Promise<HostClient>;
+  connect(): Promise<HostConnection>;
   /** Ends what is kept ready for later sessions: it would keep the process from ending. */
   close(): void;
 }

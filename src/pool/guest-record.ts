@@ -1,6 +1,6 @@
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import { GuestAgent } from '../guest/agent.js';
-import { IdleConnections } from '../guest/idle-connections.js';
+import { IdleConnections } from '../daemon/idle-connections.js';
 import { GuestStore } from '../guest/provision.js';
 import type { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';

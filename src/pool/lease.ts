@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import type { GuestAgent } from '../guest/agent.js';
-import type { IdleConnections } from '../guest/idle-connections.js';
+import type { IdleConnections } from '../daemon/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
 import type { RetireReason } from './plan.js';
 

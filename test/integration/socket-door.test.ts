@@ -11,7 +11,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { connectProgram, openSocketDoor } from '../../src/doors/socket-door.js';
-import { WorkerClient } from '../../src/host-store/worker-client.js';
+import { WorkerClient } from '../../src/daemon/worker-client.js';
 import { REPOSITORY } from '../support/drover.js';
 import { FrontBench } from '../support/front-bench.js';
 import { VERSION } from '../support/scripted-daemon.js';

@@ -8,7 +8,7 @@ import { Duplex } from 'node:stream';
 import { describe, expect, test } from '@jest/globals';
 
 import { loadHostKey } from '../../src/doors/host-key.js';
-import { WorkerClient } from '../../src/host-store/worker-client.js';
+import { WorkerClient } from '../../src/daemon/worker-client.js';
 import { pathInfo, storePath, VERSION } from '../support/scripted-daemon.js';
 import { SshBench } from '../support/ssh.js';
 import { waitUntil, within } from '../support/wait.js';

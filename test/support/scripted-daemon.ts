@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import { Channel } from '../../src/protocol/channel.js';
+import { Channel } from '../../src/daemon/channel.js';
 import { FrameParser } from '../../src/protocol/framed.js';
 import { serverHandshake } from '../../src/protocol/handshake.js';
 import * as operations from '../../src/protocol/operations.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { DroverError } from '../../lib/errors.js';
 import { run, spawnStream } from '../../lib/process.js';
-import { Channel } from '../../protocol/channel.js';
+import { Channel } from '../../daemon/channel.js';
 import { CLIENT_MAGIC, decodeServerGreeting } from '../../protocol/handshake-info.js';
 import {
   atLeast,

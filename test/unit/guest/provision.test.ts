@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 
 import { CaseHackDetector } from '../../../src/guest/case-hack.js';
 import { lookUpInputs, type Inputs } from '../../../src/guest/provision.js';
-import { WorkerClient } from '../../../src/host-store/worker-client.js';
+import { WorkerClient } from '../../../src/daemon/worker-client.js';
 import { errorCode } from '../../../src/lib/errors.js';
 import { encodeErrorFrame } from '../../../src/protocol/stderr.js';
 import { decodeNarFromPath, Op } from '../../../src/protocol/operations.js';

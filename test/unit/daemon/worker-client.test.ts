@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 
-import { WorkerClient } from '../../../src/host-store/worker-client.js';
+import { WorkerClient } from '../../../src/daemon/worker-client.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
 import { pathInfo, ScriptedDaemon, storePath, VERSION } from '../../support/scripted-daemon.js';
 

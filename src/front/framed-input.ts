@@ -1,4 +1,4 @@
-import type { Channel } from '../protocol/channel.js';
+import type { Channel } from '../daemon/channel.js';
 import { ByteQueue } from '../protocol/byte-queue.js';
 import { Feeder } from '../protocol/feeder.js';
 import { encodeFrame, encodeFrameEnd, FrameParser } from '../protocol/framed.js';

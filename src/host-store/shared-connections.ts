@@ -1,8 +1,8 @@
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
-import type { HostClient } from './host-client.js';
-import type { WorkerClient } from './worker-client.js';
+import type { HostConnection } from './host-connection.js';
+import type { WorkerClient } from '../daemon/worker-client.js';
 
 /** A connection is given to sessions that begin within this time, in milliseconds: so its pins end soon after theirs. */
 const SHARE_MS = 10_000;
@@ -44,7 +44,7 @@ export class SharedConnections {
     this.#clock = clock;
   }
 
-  async use(): Promise<HostClient> {
+  async use(): Promise<HostConnection> {
     const shared = this.#take();
     shared.users += 1;
     shared.cancelEnd();
@@ -86,7 +86,7 @@ export class SharedConnections {
     return this.#current;
   }
 
-  #handle(client: WorkerClient, shared: Shared): HostClient {
+  #handle(client: WorkerClient, shared: Shared): HostConnection {
     const connect = this.#connect;
     const { pinned, infos } = shared;
     let released = false;

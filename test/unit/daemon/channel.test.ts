@@ -9,7 +9,7 @@ import { describe, expect, test } from '@jest/globals';
 
 import { errorCode } from '../../../src/lib/errors.js';
 import { connectUnixSocket } from '../../../src/lib/unix-socket.js';
-import { Channel } from '../../../src/protocol/channel.js';
+import { Channel } from '../../../src/daemon/channel.js';
 import { string } from '../../../src/protocol/wire.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { connectedPair } from '../../support/connected-pair.js';

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import { DroverError } from '../lib/errors.js';
 import { Mutex } from '../lib/mutex.js';
-import { Channel } from '../protocol/channel.js';
+import { Channel } from './channel.js';
 import { encodeFrame, encodeFrameEnd } from '../protocol/framed.js';
 import { clientHandshake, type ClientHandshake } from '../protocol/handshake.js';
 import {

@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 
-import { SharedConnections } from '../../../src/host-store/shared-client.js';
-import type { WorkerClient } from '../../../src/host-store/worker-client.js';
+import { SharedConnections } from '../../../src/host-store/shared-connections.js';
+import type { WorkerClient } from '../../../src/daemon/worker-client.js';
 import type { PathInfo } from '../../../src/protocol/path-info.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
 import { FakeClock, settled } from '../../support/fake-clock.js';

@@ -1,7 +1,7 @@
-import type { WorkerClient } from './worker-client.js';
+import type { WorkerClient } from '../daemon/worker-client.js';
 
 /** What a session asks of the host's store. Disposing ends the pins, unless a session that overlaps still needs them. */
-export interface HostClient
+export interface HostConnection
   extends
     Pick<
       WorkerClient,

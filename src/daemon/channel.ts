@@ -3,10 +3,10 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from '../lib/clock.js';
 import { DroverError } from '../lib/errors.js';
 import { reusesItsBuffer } from '../lib/unix-socket.js';
-import { ByteQueue } from './byte-queue.js';
-import { Feeder } from './feeder.js';
-import { ProtocolError } from './protocol-error.js';
-import type { Conversation } from './wire.js';
+import { ByteQueue } from '../protocol/byte-queue.js';
+import { Feeder } from '../protocol/feeder.js';
+import { ProtocolError } from '../protocol/protocol-error.js';
+import type { Conversation } from '../protocol/wire.js';
 
 /** Bytes that may wait to be decoded before the stream is paused. */
 const HIGH_WATER_BYTES = 256 * 1024;

@@ -1,4 +1,4 @@
-import type { WorkerClient } from '../host-store/worker-client.js';
+import type { WorkerClient } from './worker-client.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
 
 /**
