@@ -1,7 +1,7 @@
 # Drover for nix-darwin: `services.drover`. The flake's darwinModules.default is this, with a package and a guest image.
 {
   imports = [
-    ../host-module
+    ../nix/module
     ./options.nix
     ./assertions.nix
     ./launchd.nix

@@ -8,7 +8,7 @@
 }:
 let
   cfg = config.services.drover;
-  machine = import ../host-module/machine.nix { inherit cfg lib; };
+  machine = import ../nix/module/machine.nix { inherit cfg lib; };
   isRegistered = cfg.enable && cfg.door != null;
 
   hasDeterminate = options ? determinateNix.buildMachines;
@@ -27,7 +27,7 @@ in
         environment.etc."nix/machines".text = "${machine.line}\n";
       })
       (lib.mkIf (cfg.enable && cfg.ssh.enable) {
-        environment.etc."ssh/ssh_config.d/100-drover.conf".text = import ../host-module/ssh-config.nix {
+        environment.etc."ssh/ssh_config.d/100-drover.conf".text = import ../nix/module/ssh-config.nix {
           inherit cfg lib;
         };
       })

@@ -12,8 +12,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source-path=SCRIPTDIR source=private-apt.sh disable=SC1091
-. "$here/private-apt.sh"
+# shellcheck source-path=SCRIPTDIR source=../scripts/lib/private-apt.sh disable=SC1091
+. "$here/../scripts/lib/private-apt.sh"
 
 if [ $# -ne 1 ]; then
   echo "usage: $0 CACHEDIR" >&2

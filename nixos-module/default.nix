@@ -1,7 +1,7 @@
 # Drover for NixOS: `services.drover`. The flake's nixosModules.default is this, with a package.
 {
   imports = [
-    ../host-module
+    ../nix/module
     ./options.nix
     ./service.nix
     ./nix.nix

@@ -2,7 +2,7 @@
 { config, lib, ... }:
 let
   cfg = config.services.drover;
-  machine = import ../host-module/machine.nix { inherit cfg lib; };
+  machine = import ../nix/module/machine.nix { inherit cfg lib; };
 in
 {
   config = lib.mkMerge [
@@ -12,7 +12,7 @@ in
       nix.settings.builders-use-substitutes = lib.mkDefault true;
     })
     (lib.mkIf (cfg.enable && cfg.ssh.enable) {
-      programs.ssh.extraConfig = import ../host-module/ssh-config.nix { inherit cfg lib; };
+      programs.ssh.extraConfig = import ../nix/module/ssh-config.nix { inherit cfg lib; };
     })
   ];
 }

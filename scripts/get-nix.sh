@@ -7,8 +7,8 @@
 # this again. Exits at once where PREFIX already holds that suite's Nix.
 set -euo pipefail
 
-# shellcheck source-path=SCRIPTDIR source=../demo/private-apt.sh disable=SC1091
-. "$(dirname "$0")/../demo/private-apt.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/private-apt.sh disable=SC1091
+. "$(dirname "$0")/lib/private-apt.sh"
 
 if [ $# -ne 2 ]; then
   echo "usage: $0 SUITE PREFIX    for example: $0 forky ~/.cache/nix-forky" >&2

@@ -7,8 +7,8 @@
 # moved: remove it and run this again. Exits at once where PREFIX already holds them.
 set -euo pipefail
 
-# shellcheck source-path=SCRIPTDIR source=../demo/private-apt.sh disable=SC1091
-. "$(dirname "$0")/../demo/private-apt.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/private-apt.sh disable=SC1091
+. "$(dirname "$0")/lib/private-apt.sh"
 
 if [ $# -ne 1 ]; then
   echo "usage: $0 PREFIX    for example: $0 ~/.cache/qemu" >&2

@@ -40,7 +40,7 @@ case $what in
     node_modules/.bin/eslint .
     node_modules/.bin/tsc -p tsconfig.json
     node_modules/.bin/knip
-    shellcheck scripts/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh vz-helper/*.sh .ci/run
+    shellcheck scripts/*.sh scripts/lib/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh vz-helper/*.sh .ci/run
     ;;
   bench)
     need_root "the benchmark"

@@ -12,8 +12,8 @@ set -euo pipefail
 umask 022 # modes are part of the image, and QEMU may be another user
 
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source-path=SCRIPTDIR source=../../demo/private-apt.sh disable=SC1091
-. "$here/../../demo/private-apt.sh"
+# shellcheck source-path=SCRIPTDIR source=../../scripts/lib/private-apt.sh disable=SC1091
+. "$here/../../scripts/lib/private-apt.sh"
 
 suite=trixie
 if [ $# -ne 2 ]; then

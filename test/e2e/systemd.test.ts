@@ -28,8 +28,11 @@ interface Host {
 /** Hosts of both kinds, each with the programs that are here. */
 const HOSTS: readonly (readonly [string, () => Promise<Host>])[] = [
   [
-    'contrib/drover.service',
-    async () => ({ unit: await readFile(join(REPOSITORY, 'contrib/drover.service'), 'utf8'), tmpfiles: '' }),
+    'packaging/drover.service',
+    async () => ({
+      unit: await readFile(join(REPOSITORY, 'packaging/drover.service'), 'utf8'),
+      tmpfiles: '',
+    }),
   ],
   [
     'the service of the NixOS module',

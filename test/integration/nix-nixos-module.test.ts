@@ -66,9 +66,9 @@ describe('services.drover on NixOS', () => {
     expect(full.unit).toBe(plain.unit);
   });
 
-  test('may do as little as contrib/drover.service', async () => {
+  test('may do as little as packaging/drover.service', async () => {
     const ours = parseUnit(plain.unit);
-    const theirs = parseUnit(await readFile(join(REPOSITORY, 'contrib/drover.service'), 'utf8'));
+    const theirs = parseUnit(await readFile(join(REPOSITORY, 'packaging/drover.service'), 'utf8'));
     const different = [...new Set([...ours.keys(), ...theirs.keys()])].filter(
       (key) => ours.get(key)?.join(' ') !== theirs.get(key)?.join(' '),
     );
@@ -199,10 +199,10 @@ describeWith('services.drover on NixOS, in a modern Nix', ['modern Nix'], () => 
 });
 
 describeWith('systemd', ['systemd'], () => {
-  test.each(['the module', 'contrib'])("finds no fault with %s's unit", async (whose) => {
+  test.each(['the module', 'packaging'])("finds no fault with %s's unit", async (whose) => {
     const text =
-      whose === 'contrib'
-        ? await readFile(join(REPOSITORY, 'contrib/drover.service'), 'utf8')
+      whose === 'packaging'
+        ? await readFile(join(REPOSITORY, 'packaging/drover.service'), 'utf8')
         : (await nixos('{ }')).unit;
     const directory = await mkdtemp(join(tmpdir(), 'drover-unit-'));
     try {

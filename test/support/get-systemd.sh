@@ -4,8 +4,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source-path=SCRIPTDIR source=../../demo/private-apt.sh disable=SC1091
-. "$here/../../demo/private-apt.sh"
+# shellcheck source-path=SCRIPTDIR source=../../scripts/lib/private-apt.sh disable=SC1091
+. "$here/../../scripts/lib/private-apt.sh"
 
 directory=$(realpath -m "${1:?usage: $0 DIRECTORY}")
 stamp=$(sha256sum < "$0")

@@ -8,6 +8,7 @@ let
     types
     ;
   inherit (import ../types.nix { inherit lib; }) word;
+  inherit (import ../machine.nix { inherit cfg lib; }) queuedJobs;
   cfg = config.services.drover;
 in
 {
@@ -46,7 +47,7 @@ in
       default = cfg.settings.pool.maxGuests * cfg.settings.pool.jobsPerGuest;
       defaultText = literalExpression "config.services.drover.maxGuests * config.services.drover.jobsPerGuest";
       description = ''
-        How many builds guests have room for. Nix is told of ${toString (import ../queued-jobs.nix)} more: when all jobs
+        How many builds guests have room for. Nix is told of ${toString queuedJobs} more: when all jobs
         of a machine are taken, it does not wait for one to end, but looks again every five seconds, and guests would
         stand idle in between. Builds beyond those that there is room for wait in Drover, in order.
       '';

@@ -1,6 +1,9 @@
 # How Nix on this host is told of Drover: what `drover machines` prints, as it would be in nix.buildMachines.
 { cfg, lib }:
 let
+  # Jobs advertised beyond those that guests have room for; as in src/cli/commands/machines.ts.
+  queuedJobs = 128;
+
   inherit (cfg.settings) doors;
   # The script that the supervisor makes beside its socket.
   connect = "${dirOf doors.socket.path}/connect";
@@ -19,7 +22,7 @@ let
   entry = {
     protocol = "ssh-ng";
     sshKey = null;
-    maxJobs = cfg.maxJobs + import ./queued-jobs.nix;
+    maxJobs = cfg.maxJobs + queuedJobs;
     supportedFeatures = lib.subtractLists cfg.mandatoryFeatures cfg.settings.features;
     inherit (cfg) speedFactor mandatoryFeatures;
     inherit (cfg.settings) systems;
@@ -27,6 +30,8 @@ let
   // (if cfg.door == "ssh" then bySsh else bySocket);
 in
 {
+  inherit queuedJobs;
+
   # For nix.buildMachines.
   inherit entry;
 
