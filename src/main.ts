@@ -17,8 +17,9 @@ import { firstThatWorks, type DriverCandidate } from './drivers/registry.js';
 import { hostStore } from './host-store/host-store.js';
 import { errorCode, errorMessage } from './lib/errors.js';
 import { openLog } from './lib/log.js';
+import { StateDir } from './lib/state-dir.js';
 import { serveUntilSignal } from './serve.js';
-import { hostKeyFile, Supervisor } from './supervisor.js';
+import { Supervisor } from './supervisor.js';
 
 /** Drover's own directory: this file is in its `dist`. */
 const PACKAGE_DIR = fileURLToPath(new URL('..', import.meta.url));
@@ -148,7 +149,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   systems,
   hostKey: async ({ stateDir }) => {
     const { readHostKey } = await import('./doors/host-key.js');
-    return (await readHostKey(hostKeyFile(stateDir)))?.publicKey;
+    return (await readHostKey(new StateDir(stateDir).sshHostKey))?.publicKey;
   },
   connectProgram: ({ doors }) => connectProgram(doors.socket.path),
   hostName: hostname(),

@@ -1,11 +1,9 @@
 import { rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 
 import { SSH_ALIAS } from './cli/machines.js';
 import { diffConfig, type ConfigChange } from './config/diff.js';
 import type { Config } from './config/schema.js';
 import type { DroverEvent, Status } from './control/api.js';
-import { controlSocket } from './control/client.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor } from './doors/socket-door.js';
@@ -19,6 +17,7 @@ import { DroverError, errorCode } from './lib/errors.js';
 import { clearStaleSocket } from './lib/listen.js';
 import type { Log } from './lib/log.js';
 import { makeOwnDir } from './lib/private-dir.js';
+import { StateDir } from './lib/state-dir.js';
 import { collectMetrics } from './metrics/collect.js';
 import { serveMetrics } from './metrics/http.js';
 import { Pool } from './pool/pool.js';
@@ -37,22 +36,8 @@ export interface SupervisorParts {
 /** How long nobody must have wanted anything before garbage is collected, in milliseconds. */
 const REST_MS = 2_000;
 
-/** See docs/architecture.md; a disk of its own also has lost+found. */
-const STATE_DIR_ENTRIES =
-  'accelerator.json control.sock doors drover.pid guests images logs lost+found ssh'.split(' ');
-
 const HINT_STATE_DIR =
   'Run drover as the user whose directory it is, or choose another stateDir in the configuration.';
-
-/** Where the ssh door's host key is kept. */
-export function hostKeyFile(stateDir: string): string {
-  return join(stateDir, 'ssh/host_ed25519_key');
-}
-
-/** What ssh needs to know of it, for ssh_config on this machine: it can be written before there is a key. */
-function knownHostsFile(stateDir: string): string {
-  return join(stateDir, 'ssh/known_hosts');
-}
 
 /** Everything that `drover serve` runs, put together. */
 export class Supervisor {
@@ -127,9 +112,10 @@ export class Supervisor {
 
   static async #start(parts: SupervisorParts): Promise<Supervisor> {
     const { config, log, host } = parts;
-    await makeOwnDir(config.stateDir, STATE_DIR_ENTRIES, HINT_STATE_DIR);
+    const stateDir = new StateDir(config.stateDir);
+    await makeOwnDir(stateDir.path, stateDir.entries, HINT_STATE_DIR);
     // Another supervisor with this state directory is found before anything of its is touched.
-    await clearStaleSocket(controlSocket(config.stateDir));
+    await clearStaleSocket(stateDir.controlSocket);
     const driver = await parts.createDriver(config);
     requireSystems(config, driver);
     const supervisor = new Supervisor(parts, driver);
@@ -153,12 +139,12 @@ export class Supervisor {
   async #open(): Promise<void> {
     const config = this.#config;
     const { connectProgram, log } = this.#parts;
-    const control = await serveControl(controlSocket(config.stateDir), {
+    const { controlSocket, pidFile, sshHostKey, sshKnownHosts } = new StateDir(config.stateDir);
+    const control = await serveControl(controlSocket, {
       status: () => this.status(),
       onEvent: (listener) => this.onEvent(listener),
     });
     this.#closers.push(() => control.close());
-    const pidFile = join(config.stateDir, 'drover.pid');
     this.#closers.push(() => rm(pidFile, { force: true }));
     await writeFile(pidFile, `${process.pid}\n`, { mode: 0o600 });
     // Only now is it sure that no other supervisor has guests in this state directory.
@@ -181,8 +167,8 @@ export class Supervisor {
       // Only here, since the ssh library takes 15 MB of memory.
       const { loadHostKey, writeKnownHosts } = await import('./doors/host-key.js');
       const { openSshDoor } = await import('./doors/ssh-door.js');
-      const hostKey = await loadHostKey(hostKeyFile(config.stateDir));
-      await writeKnownHosts(knownHostsFile(config.stateDir), SSH_ALIAS, hostKey);
+      const hostKey = await loadHostKey(sshHostKey);
+      await writeKnownHosts(sshKnownHosts, SSH_ALIAS, hostKey);
       const ssh = await openSshDoor(this.#front, { ...listen, authorizedKeys, hostKey, log });
       this.#sshPort = ssh.port;
       this.#closers.push(() => ssh.close());

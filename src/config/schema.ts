@@ -1,7 +1,8 @@
-import { isAbsolute, join } from 'node:path';
+import { isAbsolute } from 'node:path';
 
 import type { z } from 'zod';
 
+import { StateDir } from '../lib/state-dir.js';
 import {
   absolutePath,
   authorizedKey,
@@ -196,12 +197,8 @@ export function configSchema(defaultStateDir: string): z.ZodType<Config> {
     .transform(resolve);
 }
 
-function socketIn(stateDir: string): string {
-  return join(stateDir, 'doors/nix.sock');
-}
-
 function derivedSocketProblem(stateDir: string): string | undefined {
-  return socketPathProblem(socketIn(stateDir), 'choose a shorter stateDir');
+  return socketPathProblem(new StateDir(stateDir).socketDoor, 'choose a shorter stateDir');
 }
 
 function hasSocketPath(value: Record<string, unknown>): boolean {
@@ -223,7 +220,10 @@ function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
       maxAgeMs: maxAge,
     },
     guest: { ...guestRest, memoryBytes: memory, scratchSizeBytes: scratchSize, nix, image },
-    doors: { socket: { path: raw.doors.socket.path ?? socketIn(raw.stateDir) }, ssh: raw.doors.ssh },
+    doors: {
+      socket: { path: raw.doors.socket.path ?? new StateDir(raw.stateDir).socketDoor },
+      ssh: raw.doors.ssh,
+    },
     log: { level: raw.log.level, file: raw.log.file },
   };
 }

@@ -1,16 +1,12 @@
 import { request, type IncomingMessage } from 'node:http';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 import { DroverError, errorCode } from '../lib/errors.js';
+import { StateDir } from '../lib/state-dir.js';
 import { EVENTS_PATH, STATUS_PATH, type DroverEvent, type Status } from './api.js';
 
 /** A supervisor answers within milliseconds; one that is stopped, or hangs, does not. */
 const ANSWER_TIMEOUT_MS = 10_000;
-
-export function controlSocket(stateDir: string): string {
-  return join(stateDir, 'control.sock');
-}
 
 /** @throws DroverError `NOT_RUNNING`, `NOT_PERMITTED` */
 export async function fetchStatus(stateDir: string, timeoutMs = ANSWER_TIMEOUT_MS): Promise<Status> {
@@ -38,7 +34,7 @@ export async function followEvents(stateDir: string): Promise<AsyncGenerator<Dro
 }
 
 async function get(stateDir: string, path: string, timeoutMs: number): Promise<IncomingMessage> {
-  const socketPath = controlSocket(stateDir);
+  const { controlSocket: socketPath, pidFile } = new StateDir(stateDir);
   return await new Promise((resolve, reject) => {
     const call = request({ socketPath, path, agent: false }, (response) => {
       clearTimeout(timer);
@@ -48,7 +44,7 @@ async function get(stateDir: string, path: string, timeoutMs: number): Promise<I
       const seconds = timeoutMs / 1000;
       reject(
         new DroverError('NOT_RUNNING', `The drover at ${socketPath} has not answered within ${seconds} s`, {
-          hint: `It is stopped, or hangs: its pid is in ${join(stateDir, 'drover.pid')}.`,
+          hint: `It is stopped, or hangs: its pid is in ${pidFile}.`,
         }),
       );
       call.destroy();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { ConsoleLog } from '../lib/console-log.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 import { listDirectory, makePrivateDir } from '../lib/private-dir.js';
+import type { StateDir } from '../lib/state-dir.js';
 
 /** Logs that are kept of guests that failed. */
 const KEPT_LOGS = 20;
@@ -14,8 +15,8 @@ export class ConsoleLogs {
   /** Ids begin anew with each supervisor; names of logs do not. */
   readonly #startedAt = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
 
-  constructor(stateDir: string) {
-    this.#directory = join(stateDir, 'logs');
+  constructor({ logs }: StateDir) {
+    this.#directory = logs;
   }
 
   path(id: string): string {

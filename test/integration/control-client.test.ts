@@ -4,7 +4,8 @@ import { createServer } from 'node:net';
 
 import { expect, test } from '@jest/globals';
 
-import { controlSocket, fetchStatus } from '../../src/control/client.js';
+import { fetchStatus } from '../../src/control/client.js';
+import { StateDir } from '../../src/lib/state-dir.js';
 
 test('a supervisor that does not answer is told from one that is not there', async () => {
   const stateDir = await mkdtemp('/tmp/control-');
@@ -14,7 +15,7 @@ test('a supervisor that does not answer is told from one that is not there', asy
       message: expect.stringContaining(`No drover answers at ${stateDir}/control.sock`),
     });
 
-    const silent = createServer().listen(controlSocket(stateDir));
+    const silent = createServer().listen(new StateDir(stateDir).controlSocket);
     await once(silent, 'listening');
     await expect(fetchStatus(stateDir, 100)).rejects.toMatchObject({
       code: 'NOT_RUNNING',

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
+import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { requireProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import { guestNixConf } from '../nix-conf.js';
@@ -51,6 +52,7 @@ export class NamespaceDriver implements GuestDriver {
   readonly #image: NamespaceImage;
   readonly #nixConf: string;
   readonly #logs: ConsoleLogs;
+  readonly #stateDir: StateDir;
 
   private constructor(
     options: NamespaceDriverOptions,
@@ -60,7 +62,8 @@ export class NamespaceDriver implements GuestDriver {
     manifest: ImageManifest,
   ) {
     this.#options = options;
-    this.#logs = new ConsoleLogs(options.stateDir);
+    this.#stateDir = new StateDir(options.stateDir);
+    this.#logs = new ConsoleLogs(this.#stateDir);
     this.#programs = programs;
     this.#image = image;
     this.#nixConf = nixConf;
@@ -87,7 +90,7 @@ export class NamespaceDriver implements GuestDriver {
         ),
       );
     const facts = await probeNix(nix, env);
-    const image = await makeImage(join(options.stateDir, 'images'), {
+    const image = await makeImage(new StateDir(options.stateDir).images, {
       programs,
       nix,
       scripts: options.scripts,
@@ -118,7 +121,7 @@ export class NamespaceDriver implements GuestDriver {
   }
 
   async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
-    const dir = join(this.#options.stateDir, 'guests', id);
+    const dir = this.#stateDir.guest(id);
     const { scratchSizeBytes, network } = this.#options.guest;
     let consoleLog: ConsoleLog | undefined;
     try {
@@ -129,7 +132,7 @@ export class NamespaceDriver implements GuestDriver {
           id,
           programs: this.#programs,
           image: this.#image.root,
-          dir,
+          dir: dir.path,
           storeDir: this.#options.storeDir,
           stage1: join(this.#options.scripts, 'namespace-stage1.sh'),
           scratchSizeBytes,
@@ -150,12 +153,12 @@ export class NamespaceDriver implements GuestDriver {
     }
   }
 
-  async #prepare(dir: string): Promise<void> {
-    await makePrivateDir(join(dir, 'etc/nix'));
-    await makePrivateDir(join(dir, 'etc/drover'));
-    await mkdir(join(dir, 'root'));
-    await writeFile(join(dir, 'etc/nix/nix.conf'), this.#nixConf, { mode: 0o644 });
-    await writeFile(join(dir, 'etc/drover/manifest.json'), `${JSON.stringify(this.manifest)}\n`, {
+  async #prepare({ etc, root }: GuestDir): Promise<void> {
+    await makePrivateDir(join(etc, 'nix'));
+    await makePrivateDir(join(etc, 'drover'));
+    await mkdir(root);
+    await writeFile(join(etc, 'nix/nix.conf'), this.#nixConf, { mode: 0o644 });
+    await writeFile(join(etc, 'drover/manifest.json'), `${JSON.stringify(this.manifest)}\n`, {
       mode: 0o644,
     });
   }
@@ -166,12 +169,11 @@ export class NamespaceDriver implements GuestDriver {
    */
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
-    const guests = join(this.#options.stateDir, 'guests');
+    const { guests, images } = this.#stateDir;
     for (const id of await listDirectory(guests)) {
-      await removeGuestDir(join(guests, id));
+      await removeGuestDir(this.#stateDir.guest(id));
       found.push(`removed the directory of guest ${id}`);
     }
-    const images = join(this.#options.stateDir, 'images');
     for (const image of await listDirectory(images)) {
       if (join(images, image) === this.#image.root) continue;
       await rm(join(images, image), { recursive: true, force: true });
@@ -205,8 +207,8 @@ export async function checkHost(filesystems?: string): Promise<void> {
 }
 
 /** Never recursive on `root`: whatever were mounted there must not be deleted. */
-async function removeGuestDir(dir: string): Promise<void> {
-  await rm(join(dir, 'etc'), { recursive: true, force: true });
-  await rmdir(join(dir, 'root')).catch(() => undefined);
-  await rmdir(dir).catch(() => undefined);
+async function removeGuestDir({ path, etc, root }: GuestDir): Promise<void> {
+  await rm(etc, { recursive: true, force: true });
+  await rmdir(root).catch(() => undefined);
+  await rmdir(path).catch(() => undefined);
 }

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
-import { join } from 'node:path';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
+import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
@@ -18,7 +18,7 @@ import { makeScratchDisk, requireSpace } from '../scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
 import { configDisk as configDiskOf } from './config-disk.js';
-import { QemuGuest, virtiofsdSocket } from './guest.js';
+import { QemuGuest } from './guest.js';
 import { requireReadable } from './machine.js';
 import { findQemuPrograms, type QemuPrograms } from './programs.js';
 import { endLeftOver } from './reap.js';
@@ -61,6 +61,7 @@ export class QemuDriver implements GuestDriver {
   readonly #accelerator: Accelerator;
   readonly #nixConf: string;
   readonly #logs: ConsoleLogs;
+  readonly #stateDir: StateDir;
 
   private constructor(
     options: QemuDriverOptions,
@@ -69,7 +70,8 @@ export class QemuDriver implements GuestDriver {
     { accelerator, warning }: PickedAccelerator,
   ) {
     this.#options = options;
-    this.#logs = new ConsoleLogs(options.stateDir);
+    this.#stateDir = new StateDir(options.stateDir);
+    this.#logs = new ConsoleLogs(this.#stateDir);
     this.#image = image;
     this.#programs = programs;
     this.#accelerator = accelerator;
@@ -95,7 +97,8 @@ export class QemuDriver implements GuestDriver {
    * @throws DroverError `IMAGE_UNUSABLE`, `REQUIREMENT_MISSING`, `CONFIG_INVALID`, `NO_SPACE`
    */
   static async create(options: QemuDriverOptions): Promise<QemuDriver> {
-    const { guest, env, stateDir } = options;
+    const { guest, env } = options;
+    const stateDir = new StateDir(options.stateDir);
     if (guest.image === undefined) {
       throw new DroverError('CONFIG_INVALID', 'The qemu driver needs an image: guest.image is not set', {
         hint: "Set guest.image to the path of an image's manifest.json; guest-config/debian/build.sh makes one.",
@@ -119,19 +122,19 @@ export class QemuDriver implements GuestDriver {
         { hint: 'Lower guest.memory.' },
       );
     }
-    const longest = virtiofsdSocket(join(stateDir, 'guests/g999999'));
+    const longest = stateDir.guest('g999999').virtiofsd;
     if (Buffer.byteLength(longest) > MAX_SOCKET_PATH_BYTES) {
       throw new DroverError('CONFIG_INVALID', `stateDir is too long: ${longest} cannot be a socket's path`, {
-        hint: `Choose one with at most ${MAX_SOCKET_PATH_BYTES - (longest.length - stateDir.length)} bytes.`,
+        hint: `Choose one with at most ${MAX_SOCKET_PATH_BYTES - (longest.length - stateDir.path.length)} bytes.`,
       });
     }
-    await makePrivateDir(stateDir);
-    await requireSpace(stateDir, guest.scratchSizeBytes);
+    await makePrivateDir(stateDir.path);
+    await requireSpace(stateDir.path, guest.scratchSizeBytes);
     const picked = await pickAccelerator({
       programs,
       image,
       wanted: guest.accelerator,
-      memoryFile: join(stateDir, 'accelerator.json'),
+      memoryFile: stateDir.accelerator,
     });
     return new QemuDriver(options, image, programs, picked);
   }
@@ -145,12 +148,11 @@ export class QemuDriver implements GuestDriver {
   }
 
   async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
-    const { stateDir, guest } = this.#options;
-    const dir = this.#guestDir(id);
+    const dir = this.#stateDir.guest(id);
     let consoleLog: ConsoleLog | undefined;
     try {
-      await requireSpace(stateDir, guest.scratchSizeBytes);
-      await makePrivateDir(dir);
+      await requireSpace(this.#stateDir.path, this.#options.guest.scratchSizeBytes);
+      await makePrivateDir(dir.path);
       const log = (consoleLog = await this.#logs.open(id));
       const running = await this.#start(id, dir, log, signal);
       void running.exited.then(async () => {
@@ -160,15 +162,14 @@ export class QemuDriver implements GuestDriver {
       if (running.maxOpenFiles !== undefined) this.#warnOnce(fewFiles(running.maxOpenFiles));
       return running;
     } catch (cause) {
-      await rm(dir, { recursive: true, force: true });
+      await rm(dir.path, { recursive: true, force: true });
       throw bootFailed(id, cause, this.consoleLog(id), consoleLog?.tail() ?? '');
     }
   }
 
-  async #start(id: string, dir: string, consoleLog: ConsoleLog, signal: AbortSignal): Promise<QemuGuest> {
+  async #start(id: string, dir: GuestDir, consoleLog: ConsoleLog, signal: AbortSignal): Promise<QemuGuest> {
     const { guest, storeDir } = this.#options;
     const keys = makeGuestKeys();
-    const [configDisk, scratchDisk] = [join(dir, 'config.tar'), join(dir, 'scratch')];
     const files = guestFiles({
       facts: {
         name: id,
@@ -180,8 +181,8 @@ export class QemuDriver implements GuestDriver {
       manifest: this.manifest,
       keys,
     });
-    await writeFile(configDisk, configDiskOf(files), { mode: 0o600 });
-    await makeScratchDisk(scratchDisk, guest.scratchSizeBytes);
+    await writeFile(dir.configDisk, configDiskOf(files), { mode: 0o600 });
+    await makeScratchDisk(dir.scratch, guest.scratchSizeBytes);
     const running = await QemuGuest.start(
       {
         id,
@@ -196,28 +197,25 @@ export class QemuDriver implements GuestDriver {
         },
         network: guest.network,
         dir,
-        configDisk,
-        scratchDisk,
         storeDir,
         keys,
         consoleLog,
-        cleanUp: () => rm(dir, { recursive: true, force: true }),
+        cleanUp: () => rm(dir.path, { recursive: true, force: true }),
       },
       signal,
     );
-    await writeFile(join(dir, 'pid'), `${running.pid ?? ''}\n`, { mode: 0o600 });
+    await writeFile(dir.pidFile, `${running.pid ?? ''}\n`, { mode: 0o600 });
     return running;
   }
 
   /** Guests die with their supervisor where the kernel can be told so; where it cannot, their pid is in their directory. */
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
-    const { stateDir } = this.#options;
-    for (const id of await listDirectory(join(stateDir, 'guests'))) {
-      const dir = this.#guestDir(id);
-      const pid = Number(await readFile(join(dir, 'pid'), 'utf8').catch(() => ''));
-      if (await endLeftOver(pid, dir)) found.push(`ended the QEMU of guest ${id} (pid ${pid})`);
-      await rm(dir, { recursive: true, force: true });
+    for (const id of await listDirectory(this.#stateDir.guests)) {
+      const { path, pidFile } = this.#stateDir.guest(id);
+      const pid = Number(await readFile(pidFile, 'utf8').catch(() => ''));
+      if (await endLeftOver(pid, path)) found.push(`ended the QEMU of guest ${id} (pid ${pid})`);
+      await rm(path, { recursive: true, force: true });
       found.push(`removed the directory of guest ${id}`);
     }
     await this.#logs.prune();
@@ -226,9 +224,5 @@ export class QemuDriver implements GuestDriver {
 
   #warnOnce(warning: string): void {
     if (!this.#warnings.includes(warning)) this.#warnings.push(warning);
-  }
-
-  #guestDir(id: string): string {
-    return join(this.#options.stateDir, 'guests', id);
   }
 }

@@ -1,5 +1,4 @@
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -7,6 +6,7 @@ import { SshChannel } from '../../guest/ssh-channel.js';
 import type { Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
+import type { GuestDir } from '../../lib/state-dir.js';
 import { lastWords } from '../console-logs.js';
 import type { ExecResult, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
@@ -36,11 +36,8 @@ export interface QemuGuestSpec {
   readonly programs: QemuPrograms;
   readonly machine: BareMachine;
   readonly network: 'host' | 'none';
-  /** The guest's own directory. */
-  readonly dir: string;
-  /** Files, whose names are gone once QEMU has them. */
-  readonly configDisk: string;
-  readonly scratchDisk: string;
+  /** The names of the disks in it are gone once QEMU has them. */
+  readonly dir: GuestDir;
   /** The host's store; shared if there is a virtiofsd. */
   readonly storeDir: string;
   readonly keys: GuestKeys;
@@ -224,36 +221,30 @@ async function startSharing(spec: QemuGuestSpec, signal: AbortSignal): Promise<S
   const { virtiofsd, setpriv } = spec.programs;
   if (virtiofsd === undefined) return undefined;
   const { dir, storeDir, consoleLog } = spec;
-  const socket = virtiofsdSocket(dir);
   return await startVirtiofsd({
     program: virtiofsd,
     setpriv,
-    socket,
+    socket: dir.virtiofsd,
     directory: storeDir,
     consoleLog,
     signal,
   });
 }
 
-/** In the guest's directory; it is there for some milliseconds, until the one connection is made. */
-export function virtiofsdSocket(dir: string): string {
-  return join(dir, 'virtiofsd.sock');
-}
-
 async function startQemu(spec: QemuGuestSpec, store: SharedStore | undefined): Promise<Started> {
-  const { programs, machine, network, dir, configDisk, scratchDisk, number } = spec;
+  const { programs, machine, network, dir, number } = spec;
   await using inherited = new Inheritance();
   const descriptors = {
     store: store === undefined ? undefined : inherited.socket(store.connection),
-    configDisk: await inherited.file(configDisk, 'r'),
-    scratchDisk: await inherited.file(scratchDisk, 'r+'),
+    configDisk: await inherited.file(dir.configDisk, 'r'),
+    scratchDisk: await inherited.file(dir.scratch, 'r+'),
     sshPort: inherited.pipe(),
     monitor: inherited.pipe(),
   };
   const bare = await inheritMachine(inherited, programs, machine);
   // They are gone with QEMU, then, whatever happens to this process: the keys, and what the scratch disk has taken.
-  await Promise.all([rm(configDisk), rm(scratchDisk)]);
-  const args = guestMachineArguments({ ...bare, ...descriptors, name: dir, network });
+  await Promise.all([rm(dir.configDisk), rm(dir.scratch)]);
+  const args = guestMachineArguments({ ...bare, ...descriptors, name: dir.path, network });
   const qemu = inherited.start(programs, args, number);
   return {
     qemu,

@@ -1,6 +1,5 @@
-import { join } from 'node:path';
-
 import { MAX_CONSOLE_LOG_BYTES } from '../../lib/console-log.js';
+import type { GuestDir } from '../../lib/state-dir.js';
 import type { GuestImage } from '../image.js';
 import type { HelperConfiguration } from './helper-protocol.js';
 import type { RosettaPlan } from './rosetta.js';
@@ -12,8 +11,7 @@ export interface ConfigurationSpec {
   readonly image: Pick<GuestImage, 'kernel' | 'initrd' | 'commandLine'>;
   readonly cores: number;
   readonly memoryBytes: number;
-  /** The guest's own directory; see `guestPaths`. */
-  readonly dir: string;
+  readonly dir: GuestDir;
   readonly storeDir: string;
   readonly consoleLog: string;
   readonly rosetta: RosettaPlan['use'];
@@ -22,15 +20,10 @@ export interface ConfigurationSpec {
   readonly nested: boolean;
 }
 
-/** What is in a guest's directory. */
-export function guestPaths(dir: string): { scratch: string; files: string; vsock: string } {
-  return { scratch: join(dir, 'scratch'), files: join(dir, 'drover'), vsock: join(dir, 'vsock.sock') };
-}
-
 /** A guest as the image contract has it (docs/images.md), in vz-helper's words. */
 export function guestConfiguration(spec: ConfigurationSpec): HelperConfiguration {
   const { kernel, initrd, commandLine } = spec.image;
-  const { scratch, files, vsock } = guestPaths(spec.dir);
+  const { scratch, files, vsock } = spec.dir;
   return {
     kernel,
     initrd,

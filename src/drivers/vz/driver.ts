@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { DroverError } from '../../lib/errors.js';
 import { fileTail } from '../../lib/file-tail.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
+import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { findProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
@@ -14,7 +15,7 @@ import { makeGuestKeys } from '../guest-keys.js';
 import { loadImage, type GuestImage } from '../image.js';
 import { guestNixConf } from '../nix-conf.js';
 import { makeScratchDisk, requireSpace } from '../scratch-disk.js';
-import { guestConfiguration, guestPaths } from './configuration.js';
+import { guestConfiguration } from './configuration.js';
 import { VzGuest } from './guest.js';
 import { MAX_VSOCK_CONNECTIONS } from './helper-vsock.js';
 import { helperConfigurationSchema, type HelperConfiguration, type HelperFacts } from './helper-protocol.js';
@@ -63,12 +64,14 @@ export class VzDriver implements GuestDriver {
   readonly #ground: Ground;
   readonly #nixConf: string;
   readonly #logs: ConsoleLogs;
+  readonly #stateDir: StateDir;
   readonly #slots = new Slots();
 
   private constructor(options: VzDriverOptions, ground: Ground) {
     this.#options = options;
     this.#ground = ground;
-    this.#logs = new ConsoleLogs(options.stateDir);
+    this.#stateDir = new StateDir(options.stateDir);
+    this.#logs = new ConsoleLogs(this.#stateDir);
     const { guest, maxJobs, features } = options;
     const { image, rosetta } = ground;
     const { nixVersion, protocol } = image;
@@ -122,9 +125,9 @@ export class VzDriver implements GuestDriver {
   async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
     const { stateDir, guest, helper: program } = this.#options;
     const slot = this.#slots.take();
-    const dir = this.#guestDir(id);
+    const dir = this.#stateDir.guest(id);
     const cleanUp = async (): Promise<void> => {
-      await rm(dir, { recursive: true, force: true });
+      await rm(dir.path, { recursive: true, force: true });
       this.#slots.release(slot);
     };
     try {
@@ -148,10 +151,13 @@ export class VzDriver implements GuestDriver {
     }
   }
 
-  async #writeFiles(id: string, dir: string, keys: ReturnType<typeof makeGuestKeys>): Promise<void> {
+  async #writeFiles(
+    id: string,
+    { path, files, scratch }: GuestDir,
+    keys: ReturnType<typeof makeGuestKeys>,
+  ): Promise<void> {
     const { network, scratchSizeBytes } = this.#options.guest;
-    const { scratch, files } = guestPaths(dir);
-    await makePrivateDir(dir);
+    await makePrivateDir(path);
     await mkdir(files, { mode: 0o700 });
     const rosetta = this.#ground.rosetta.use;
     const facts = { name: id, scratchBytes: scratchSizeBytes, network, share: 'virtiofs', rosetta } as const;
@@ -173,7 +179,7 @@ export class VzDriver implements GuestDriver {
       image,
       cores,
       memoryBytes: guest.memoryBytes,
-      dir: this.#guestDir(id),
+      dir: this.#stateDir.guest(id),
       storeDir,
       consoleLog: this.consoleLog(id),
       rosetta: rosetta.use,
@@ -214,16 +220,12 @@ export class VzDriver implements GuestDriver {
   /** Guests end with their supervisor, since their helpers do, so only their directories are ever left. */
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
-    for (const id of await listDirectory(join(this.#options.stateDir, 'guests'))) {
-      await rm(this.#guestDir(id), { recursive: true, force: true });
+    for (const id of await listDirectory(this.#stateDir.guests)) {
+      await rm(this.#stateDir.guest(id).path, { recursive: true, force: true });
       found.push(`removed the directory of guest ${id}`);
     }
     await this.#logs.prune();
     return found;
-  }
-
-  #guestDir(id: string): string {
-    return join(this.#options.stateDir, 'guests', id);
   }
 }
 
