@@ -16,7 +16,6 @@ const mayImport = {
   metrics: ['pool', 'front'],
   control: ['pool', 'front', 'metrics'],
   cli: ['control', 'config'],
-  demo: ['control', 'config'],
 };
 const folders = Object.keys(mayImport);
 

@@ -19,7 +19,7 @@ case $what in
   demo)
     need_root "the demo"
     sh scripts/setup.sh run demo
-    exec node dist/main.js demo "$@"
+    exec node dist/demo/demo/main.js "$@"
     ;;
   test)
     if [ "$(id -u)" = 0 ]; then

@@ -75,3 +75,4 @@ newest=$(find src connect tsconfig.json tsconfig.build.json scripts/build.sh -ty
 if ! [ -x dist/drover-connect ] || [ -n "$newest" ]; then
   sh scripts/build.sh
 fi
+case " $* " in *" demo "*) node_modules/.bin/tsc -p demo/tsconfig.json ;; esac

@@ -105,18 +105,7 @@ async function serve(config: Config, file: string | undefined, load: () => Promi
   return await serveUntilSignal(start, { config, file, load, log: serviceLog });
 }
 
-const print = (text: string): void => {
-  process.stdout.write(text);
-};
-
-/** Set by a command that has something to clean up before it ends. */
-let onOutputLost: (() => void) | undefined;
-
 process.stdout.on('error', (error) => {
-  if (onOutputLost !== undefined) {
-    onOutputLost();
-    return;
-  }
   // Whoever read it has read enough, as `head` does.
   if (errorCode(error) === 'EPIPE') process.exit(EXIT.ok);
   process.stderr.write(`drover: The output cannot be written: ${errorMessage(error)}\n`);
@@ -129,23 +118,9 @@ process.exitCode = await runCli(process.argv.slice(2), {
   env,
   uid: process.getuid?.() ?? -1,
   home: homedir(),
-  print,
+  print: (text) => process.stdout.write(text),
   printError: (text) => process.stderr.write(text),
   serve,
-  demo: async (options) => {
-    const { demo } = await import('./demo/demo.js');
-    await demo({
-      ...options,
-      env,
-      packageDir: PACKAGE_DIR,
-      command: [process.execPath, fileURLToPath(import.meta.url)],
-      print,
-      outputLost: new Promise((resolve) => {
-        onOutputLost = resolve;
-      }),
-    });
-    return EXIT.ok;
-  },
   systems,
   hostKey: async ({ stateDir }) => {
     const { readHostKey } = await import('./doors/host-key.js');

@@ -22,12 +22,6 @@ export interface CliContext extends MachineSources {
    * @returns the exit status
    */
   serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number>;
-  /** @returns the exit status */
-  demo(options: {
-    readonly cache: string | undefined;
-    readonly small: boolean;
-    readonly config: string | undefined;
-  }): Promise<number>;
 }
 
 /** Runs one command. @returns the exit status; every failure has been told */
@@ -108,13 +102,5 @@ function buildProgram(context: CliContext, setExitCode: (code: number) => void):
         );
       },
     );
-  command('demo', 'build a graph of real packages in guests that appear and disappear')
-    .option('--cache <dir>', 'where the packages are kept that the demo downloads')
-    .option('--small', 'only the smaller half of the graph')
-    .action(async (options: { config?: string; cache?: string; small?: true }) => {
-      await load(options);
-      const { config, cache, small } = options;
-      setExitCode(await context.demo({ config, cache, small: small === true }));
-    });
   return program;
 }

@@ -3,14 +3,27 @@ import { mkdir, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promis
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
-import { MAIN, runDrover } from '../support/drover.js';
+import { REPOSITORY } from '../support/drover.js';
 import { processes } from '../support/guests.js';
 import { DEMO_CACHE, describeE2e } from '../support/requirements.js';
 import { waitUntil, within } from '../support/wait.js';
 
+const DEMO = join(REPOSITORY, 'dist/demo/demo/main.js');
+
 /** Fetching nothing, and building until something is seen of it. */
 const DEADLINE_MS = 60_000;
+
+/** Runs the demo to its end. */
+async function runDemo(args: readonly string[], env: Readonly<Record<string, string>>) {
+  const { exitCode, stdout, stderr } = await execa(process.execPath, [DEMO, ...args], {
+    env,
+    reject: false,
+    timeout: DEADLINE_MS,
+  });
+  return { exitCode, stdout, stderr };
+}
 
 /** A demo that runs, with a directory for temporary files of its own. */
 class Demo {
@@ -19,7 +32,7 @@ class Demo {
   readonly ended: Promise<number | NodeJS.Signals | null>;
 
   constructor(cache: string, env: NodeJS.ProcessEnv) {
-    const args = [MAIN, 'demo', '--small', '--cache', cache];
+    const args = [DEMO, '--small', '--cache', cache];
     // A process group of its own, as a shell makes for each command: Ctrl-C reaches all of it.
     this.child = spawn(process.execPath, args, { env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr])
@@ -127,9 +140,7 @@ describeE2e('the demo', ['demo packages'], () => {
     const file = join(temporary, 'drover.yaml');
     await writeFile(file, 'driver: qemu\n');
 
-    const { exitCode, stdout, stderr } = await runDrover(['demo', '--config', file], {
-      env: { TMPDIR: temporary },
-    });
+    const { exitCode, stdout, stderr } = await runDemo(['--config', file], { TMPDIR: temporary });
 
     expect(stdout).not.toContain('getting');
     expect(stderr).toContain('drover serve did not start:\ndrover: ');
@@ -145,7 +156,7 @@ describeE2e('the demo', ['demo packages'], () => {
     const directory = join(temporary, name);
     if (name !== 'missing') await mkdir(directory);
 
-    const { exitCode, stderr } = await runDrover(['demo'], { env: { TMPDIR: directory } });
+    const { exitCode, stderr } = await runDemo([], { TMPDIR: directory });
 
     expect(stderr).toContain(`The demo cannot use the directory ${directory} for its temporary files: `);
     expect(stderr).toContain('Set TMPDIR to another one');

@@ -1,7 +1,7 @@
 import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { readChecks, runCheck } from '../../src/demo/checks.js';
+import { readChecks, runCheck } from '../../demo/checks.js';
 import { REPOSITORY } from './drover.js';
 import { succeeded, type NixHost } from './nix.js';
 import { DEMO_CACHE } from './requirements.js';

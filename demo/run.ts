@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { parse, stringify } from 'yaml';
 import { z } from 'zod';
 
-import { fetchStatus, followEvents } from '../control/client.js';
-import { DroverError } from '../lib/errors.js';
-import { humanBytes } from '../lib/human.js';
+import { fetchStatus, followEvents } from '../src/control/client.js';
+import { DroverError } from '../src/lib/errors.js';
+import { humanBytes } from '../src/lib/human.js';
 import { readChecks, runCheck } from './checks.js';
 import { makeDemoDirectory, plainEnv } from './directory.js';
 import { Narrator } from './narrator.js';

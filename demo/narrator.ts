@@ -1,5 +1,5 @@
-import { humanBytes } from '../lib/human.js';
-import type { DroverEvent } from '../control/api.js';
+import { humanBytes } from '../src/lib/human.js';
+import type { DroverEvent } from '../src/control/api.js';
 
 /** Tells what happens, with the seconds since it began to tell. */
 export class Narrator {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { z } from 'zod';
 
-import { DroverError } from '../lib/errors.js';
+import { DroverError } from '../src/lib/errors.js';
 
 /** The format is described in demo/checks.json itself. */
 const checksSchema = z.object({

@@ -3,7 +3,7 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 
-import { DroverError } from '../lib/errors.js';
+import { DroverError } from '../src/lib/errors.js';
 
 /** A program that the demo has started. Its standard error goes to a file. */
 export interface Running {

@@ -2,8 +2,8 @@ import { mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { configSchema } from '../config/schema.js';
-import { DroverError, errorMessage } from '../lib/errors.js';
+import { configSchema } from '../src/config/schema.js';
+import { DroverError, errorMessage } from '../src/lib/errors.js';
 
 /**
  * Makes the directory that holds everything of a demo.
