@@ -3,6 +3,7 @@ import { createServer, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 
 import type { Front } from '../front/front.js';
+import type { ClientIdentity } from '../front/identity.js';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
 import { requirePrivateDir } from '../lib/private-dir.js';
 
@@ -36,10 +37,18 @@ export async function openSocketDoor(
   );
   await clearStaleSocket(path);
   const sockets = new Set<Socket>();
+  // Only this user, and root, can connect.
+  const uid = process.getuid?.() ?? 0;
+  const identity: ClientIdentity = {
+    door: 'socket',
+    domain: `uid:${uid}`,
+    name: `uid ${uid}`,
+    trusted: true,
+  };
   const server = createServer({ highWaterMark: WRITE_AHEAD_BYTES }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    void front.serve(socket, 'socket');
+    void front.serve(socket, identity);
   });
   await listen(server, path);
   await chmod(path, 0o600);

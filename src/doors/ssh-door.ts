@@ -1,9 +1,10 @@
-import { timingSafeEqual } from 'node:crypto';
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 
 import ssh2, { type AuthContext, type Connection, type ParsedKey, type ServerChannel } from 'ssh2';
 
 import type { Front } from '../front/front.js';
+import type { ClientIdentity } from '../front/identity.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 import { closeServer, listen } from '../lib/listen.js';
 import type { Log } from '../lib/log.js';
@@ -114,9 +115,15 @@ function parseAuthorizedKey(line: string): ParsedKey {
 }
 
 function serveConnection(connection: Connection, keys: readonly ParsedKey[], front: Front, log: Log): void {
+  let identity: ClientIdentity | undefined;
   connection.on('authentication', (context) => {
-    if (isAuthorized(context, keys)) context.accept();
-    else context.reject(['publickey']);
+    const key = authorizedKey(context, keys);
+    if (key === undefined) {
+      context.reject(['publickey']);
+      return;
+    }
+    identity = identityOf(key);
+    context.accept();
   });
   connection.once('ready', () => {
     log.debug('ssh client authenticated');
@@ -128,7 +135,7 @@ function serveConnection(connection: Connection, keys: readonly ParsedKey[], fro
     const session = accept();
     session.on('exec', (acceptExec, _reject, { command }) => {
       const channel = acceptExec();
-      if (isNixDaemon(command)) serveChannel(channel, front);
+      if (isNixDaemon(command) && identity !== undefined) serveChannel(channel, front, identity);
       else refuse(channel, `drover: only \`nix-daemon --stdio\` can be run here${adviceFor(command)}\n`);
     });
     session.on('shell', (acceptShell) => {
@@ -140,19 +147,25 @@ function serveConnection(connection: Connection, keys: readonly ParsedKey[], fro
   });
 }
 
-function isAuthorized(context: AuthContext, keys: readonly ParsedKey[]): boolean {
-  if (context.method !== 'publickey') return false;
+/** The listed key that the client offers or, where it signs, has proved to hold. */
+function authorizedKey(context: AuthContext, keys: readonly ParsedKey[]): ParsedKey | undefined {
+  if (context.method !== 'publickey') return undefined;
   const offered = context.key.data;
   const key = keys.find((candidate) => {
     const known = candidate.getPublicSSH();
     return known.length === offered.length && timingSafeEqual(known, offered);
   });
-  if (key === undefined) return false;
+  if (key === undefined) return undefined;
   // Without a signature the client only asks whether the key would do.
-  if (context.signature === undefined || context.blob === undefined) return true;
+  if (context.signature === undefined || context.blob === undefined) return key;
   // Contrary to its type it may also return an error.
   const verified: unknown = key.verify(context.blob, context.signature, context.hashAlgo);
-  return verified === true;
+  return verified === true ? key : undefined;
+}
+
+function identityOf(key: ParsedKey): ClientIdentity {
+  const fingerprint = `SHA256:${createHash('sha256').update(key.getPublicSSH()).digest('base64').replace(/=+$/, '')}`;
+  return { door: 'ssh', domain: `key:${fingerprint}`, name: key.comment || fingerprint, trusted: true };
 }
 
 /** Some versions of Nix quote each word. */
@@ -164,8 +177,8 @@ function adviceFor(command: string): string {
   return command.includes('nix-store --serve') ? '; use ssh-ng:// instead of ssh://' : '';
 }
 
-function serveChannel(channel: ServerChannel, front: Front): void {
-  void front.serve(channel, 'ssh', () => {
+function serveChannel(channel: ServerChannel, front: Front, identity: ClientIdentity): void {
+  void front.serve(channel, identity, () => {
     // Before the end: afterwards ssh2 sends no status.
     channel.exit(0);
     channel.end();

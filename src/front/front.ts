@@ -9,7 +9,8 @@ import { errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
 import { Channel } from '../daemon/channel.js';
-import type { BuildSnapshot, DoorName, FrontEvent } from './events.js';
+import type { BuildSnapshot, FrontEvent } from './events.js';
+import type { ClientIdentity } from './identity.js';
 import { Session } from './session.js';
 
 /** How long `farewell` waits for clients to be told, in milliseconds. */
@@ -72,15 +73,16 @@ export class Front {
    * Serves one connection until it ends. Never rejects: a session's failure is its own.
    * @param end ends the stream, where that takes more than its `end`
    */
-  async serve(stream: Duplex, door: DoorName, end?: () => void): Promise<void> {
+  async serve(stream: Duplex, identity: ClientIdentity, end?: () => void): Promise<void> {
+    const { door, name } = identity;
     const id = ++this.#count;
-    const log = this.#options.log.child({ session: id, door });
+    const log = this.#options.log.child({ session: id, door, client: name });
     const channel = new Channel(stream, {
       peer: 'The client',
       stall: { clock: this.#options.clock, timeoutMs: STALL_TIMEOUT_MS },
       end,
     });
-    const session = new Session(channel, { ...this.#options, id, door, log, events: this.events });
+    const session = new Session(channel, { ...this.#options, id, identity, log, events: this.events });
     this.#sessions.set(session, channel);
     this.events.emit({ type: 'session-opened', door });
     const failure = await session.run();

@@ -27,8 +27,9 @@ import { intersectVersions, LATEST_VERSION, type ProtocolVersion } from '../prot
 import type { Conversation } from '../protocol/wire.js';
 import { Backend, type BackendOptions } from './backend.js';
 import { forwardBuild, type BuildProgress } from './build.js';
-import type { BuildSnapshot, DoorName } from './events.js';
+import type { BuildSnapshot } from './events.js';
 import { forwardNar, forwardRequest, forwardUpload, forwardUploads, type ForwardContext } from './forward.js';
+import type { ClientIdentity } from './identity.js';
 import { capture } from './relay.js';
 import { Results } from './results.js';
 import { refusal, requireServed } from './served.js';
@@ -37,7 +38,7 @@ const LAST = encodeStderrFrame({ kind: 'last' });
 
 export interface SessionOptions extends Omit<BackendOptions, 'version' | 'gone'> {
   readonly id: number;
-  readonly door: DoorName;
+  readonly identity: ClientIdentity;
   readonly manifest: ImageManifest;
   /** Nix systems that are built here now. */
   readonly systems: () => readonly string[];
@@ -77,11 +78,11 @@ export class Session {
   /** The build that goes on, if one does. */
   get build(): BuildSnapshot | undefined {
     if (this.#build === undefined) return undefined;
-    const { id, door, clock } = this.#options;
+    const { id, identity, clock } = this.#options;
     const { startedAt, derivation, system, guest, phase } = this.#build;
     return {
       session: id,
-      door,
+      door: identity.door,
       derivation,
       system,
       guest,

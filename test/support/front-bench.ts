@@ -4,6 +4,7 @@ import { pino } from 'pino';
 
 import type { FrontEvent } from '../../src/front/events.js';
 import { Front } from '../../src/front/front.js';
+import type { ClientIdentity } from '../../src/front/identity.js';
 import { GuestAgent } from '../../src/guest/agent.js';
 import { CaseHackDetector } from '../../src/guest/case-hack.js';
 import { IdleConnections } from '../../src/daemon/idle-connections.js';
@@ -18,6 +19,9 @@ import { LATEST_VERSION } from '../../src/protocol/version.js';
 import { connectedPair } from './connected-pair.js';
 import { FakeClock } from './fake-clock.js';
 import { ScriptedDaemon, VERSION } from './scripted-daemon.js';
+
+/** A trusted client of the socket door. */
+export const HOST_CLIENT: ClientIdentity = { door: 'socket', domain: 'uid:0', name: 'uid 0', trusted: true };
 
 export const SILENT = pino({ level: 'silent' });
 
@@ -155,7 +159,7 @@ export class FrontBench {
   /** A raw connection; `served` settles when its session has ended. */
   open(): { stream: Duplex; served: Promise<void> } {
     const [client, server] = connectedPair();
-    return { stream: client, served: this.front.serve(server, 'socket') };
+    return { stream: client, served: this.front.serve(server, HOST_CLIENT) };
   }
 
   /** A connection past its handshake. */

@@ -1,0 +1,19 @@
+import type { DoorName } from './events.js';
+
+/** The client of a session, as its door has authenticated it. */
+export interface ClientIdentity {
+  readonly door: DoorName;
+  /**
+   * Trust domain: `uid:<number>` at the socket door, `key:<SHA256 fingerprint>` at the ssh door. Nothing that a client
+   * leaves in a guest or on a connection reaches a client of another domain.
+   */
+  readonly domain: string;
+  /** For logs and `drover status`; neither unique nor secret. */
+  readonly name: string;
+  /** A trusted client has every power of a trusted Nix user: through its settings it is root on this host. */
+  readonly trusted: boolean;
+  /** Maximum number of builds that run or wait at the same time; undefined: unlimited. */
+  readonly maxBuilds?: number | undefined;
+  /** Maximum number of open sessions; undefined: the door's default. */
+  readonly maxSessions?: number | undefined;
+}
