@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 
-import type { Architecture } from '../src/drivers/image.js';
+import type { Architecture } from '../src/drivers/vm/image.js';
 
 const MB = 1_000_000;
 const ARCHITECTURES: readonly Architecture[] = ['x86_64', 'aarch64'];

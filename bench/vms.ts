@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pickAccelerator } from '../src/drivers/qemu/accelerator.js';
 import type { Accelerator } from '../src/drivers/qemu/arguments.js';
 import { findQemuPrograms, type QemuPrograms } from '../src/drivers/qemu/programs.js';
-import { loadImage, type Architecture, type GuestImage } from '../src/drivers/image.js';
+import { loadImage, type Architecture, type GuestImage } from '../src/drivers/vm/image.js';
 
 /** The kind of VM that all contenders run in. */
 export interface VmKind {

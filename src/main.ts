@@ -87,7 +87,7 @@ async function systems(config: Config): Promise<readonly string[]> {
   }
   const inVms = driver === 'qemu' || (driver === 'auto' && process.getuid?.() !== 0);
   if (!inVms || guest.image === undefined) return await namespaceSystems();
-  const { loadImage } = await import('./drivers/image.js');
+  const { loadImage } = await import('./drivers/vm/image.js');
   return (await loadImage(guest.image)).systems;
 }
 

@@ -3,13 +3,13 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 
-import { makeGuestKeys } from '../../src/drivers/guest-keys.js';
-import { guestFiles } from '../../src/drivers/guest-files.js';
+import { makeGuestKeys } from '../../src/drivers/vm/guest-keys.js';
+import { guestFiles } from '../../src/drivers/vm/guest-files.js';
 import { guestNixConf } from '../../src/drivers/nix-conf.js';
 import { guestMachineArguments } from '../../src/drivers/qemu/arguments.js';
 import { configDisk } from '../../src/drivers/qemu/config-disk.js';
 import { Inheritance, inheritMachine, pipeOf } from '../../src/drivers/qemu/machine.js';
-import { makeScratchDisk } from '../../src/drivers/scratch-disk.js';
+import { makeScratchDisk } from '../../src/drivers/vm/scratch-disk.js';
 import { SshChannel } from '../../src/guest/ssh-channel.js';
 import type { Child } from '../../src/lib/child.js';
 import type { Host } from '../host.js';

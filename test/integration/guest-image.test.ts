@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { probeNix } from '../../src/drivers/namespace/nix-probe.js';
-import { loadImage } from '../../src/drivers/image.js';
+import { loadImage } from '../../src/drivers/vm/image.js';
 import { formatRegistration } from '../../src/guest/registration.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { NIX_DIRS } from '../support/nix.js';

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 
 import type { Child } from '../../lib/child.js';
-import type { GuestImage } from '../image.js';
+import type { GuestImage } from '../vm/image.js';
 import { bareMachineArguments, type Accelerator } from './arguments.js';
 import { Inheritance, inheritMachine, type BareMachine } from './machine.js';
 import type { QemuPrograms } from './programs.js';

@@ -1,4 +1,4 @@
-import type { Architecture } from '../image.js';
+import type { Architecture } from '../vm/image.js';
 
 export type Accelerator = 'kvm' | 'hvf' | 'tcg';
 

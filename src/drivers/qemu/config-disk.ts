@@ -1,4 +1,4 @@
-import type { GuestFile } from '../guest-files.js';
+import type { GuestFile } from '../vm/guest-files.js';
 
 const BLOCK_BYTES = 512;
 

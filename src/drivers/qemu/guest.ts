@@ -10,7 +10,7 @@ import type { GuestDir } from '../../lib/state-dir.js';
 import { lastWords } from '../console-logs.js';
 import type { ExecResult, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
-import type { GuestKeys } from '../guest-keys.js';
+import type { GuestKeys } from '../vm/guest-keys.js';
 import { guestMachineArguments } from './arguments.js';
 import { Inheritance, inheritMachine, pipeOf, type BareMachine } from './machine.js';
 import type { QemuPrograms } from './programs.js';

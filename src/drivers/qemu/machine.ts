@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 
 import { startChild, type Child } from '../../lib/child.js';
 import { DroverError } from '../../lib/errors.js';
-import type { Architecture } from '../image.js';
+import type { Architecture } from '../vm/image.js';
 import type { Accelerator, MachineSpec } from './arguments.js';
 import { setprivForQemu, type QemuPrograms } from './programs.js';
 

@@ -1,4 +1,4 @@
-import type { Architecture } from '../image.js';
+import type { Architecture } from '../vm/image.js';
 
 /** `exit(42)`, as a kernel says it about its first process. */
 export const PROBE_EXIT = 'exitcode=0x00002a00';

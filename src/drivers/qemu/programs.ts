@@ -1,7 +1,7 @@
 import { DroverError } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 import { findProgram, requireProgram } from '../../lib/programs.js';
-import type { Architecture } from '../image.js';
+import type { Architecture } from '../vm/image.js';
 import { qemuProgram } from './arguments.js';
 import { findVirtiofsd } from './virtiofsd.js';
 

@@ -1,6 +1,6 @@
 import { MAX_CONSOLE_LOG_BYTES } from '../../lib/console-log.js';
 import type { GuestDir } from '../../lib/state-dir.js';
-import type { GuestImage } from '../image.js';
+import type { GuestImage } from '../vm/image.js';
 import type { HelperConfiguration } from './helper-protocol.js';
 import type { RosettaPlan } from './rosetta.js';
 

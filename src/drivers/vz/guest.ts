@@ -8,7 +8,7 @@ import { fileTail } from '../../lib/file-tail.js';
 import { lastWords } from '../console-logs.js';
 import type { ExecResult, GuestNotice, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
-import type { GuestKeys } from '../guest-keys.js';
+import type { GuestKeys } from '../vm/guest-keys.js';
 import type { HelperConfiguration, HelperEvent } from './helper-protocol.js';
 import { startHelper, type VzHelper } from './helper.js';
 import { connectVsock } from './helper-vsock.js';

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
-import type { GuestImage } from '../image.js';
+import type { GuestImage } from '../vm/image.js';
 import { HELPER_ERROR_DOMAIN, helperErrorCodes, type HelperFacts } from './helper-protocol.js';
 import { startHelper } from './helper.js';
 

@@ -1,4 +1,4 @@
-import type { GuestImage } from '../image.js';
+import type { GuestImage } from '../vm/image.js';
 import type { HelperFacts } from './helper-protocol.js';
 
 /** Systems that guests on Apple silicon build by Rosetta only. */

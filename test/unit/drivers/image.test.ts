@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
-import { loadImage, requireNoShare } from '../../../src/drivers/image.js';
+import { loadImage, requireNoShare } from '../../../src/drivers/vm/image.js';
 
 const KERNEL = Buffer.alloc(0x300);
 KERNEL.write('ARMd', 0x38, 'latin1');

@@ -6,10 +6,10 @@ import { pipeline } from 'node:stream/promises';
 
 import { z } from 'zod';
 
-import { manifestSchema } from '../guest/agent.js';
-import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
-import { formatVersion, MINIMUM_VERSION } from '../protocol/version.js';
-import type { ImageManifest } from '../guest/driver.js';
+import { manifestSchema } from '../../guest/agent.js';
+import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
+import { formatVersion, MINIMUM_VERSION } from '../../protocol/version.js';
+import type { ImageManifest } from '../../guest/driver.js';
 
 export type Architecture = 'x86_64' | 'aarch64';
 

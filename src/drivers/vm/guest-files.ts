@@ -1,4 +1,4 @@
-import type { ImageManifest } from '../guest/driver.js';
+import type { ImageManifest } from '../../guest/driver.js';
 import type { GuestKeys } from './guest-keys.js';
 
 /** A file that tells a guest who it is. */

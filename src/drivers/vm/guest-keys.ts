@@ -1,4 +1,4 @@
-import { makeSshKeyPair, type SshKeyPair } from '../lib/ssh-key.js';
+import { makeSshKeyPair, type SshKeyPair } from '../../lib/ssh-key.js';
 
 /** The two key pairs of one guest: nobody else ever has them. */
 export interface GuestKeys {

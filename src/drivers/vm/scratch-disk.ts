@@ -1,7 +1,7 @@
 import { open, statfs } from 'node:fs/promises';
 
-import { DroverError } from '../lib/errors.js';
-import { humanBytes } from '../lib/human.js';
+import { DroverError } from '../../lib/errors.js';
+import { humanBytes } from '../../lib/human.js';
 
 /** A sparse file: it takes room only as far as a guest writes to it. */
 export async function makeScratchDisk(path: string, bytes: number): Promise<void> {
