@@ -118,6 +118,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   env,
   uid: process.getuid?.() ?? -1,
   home: homedir(),
+  defaultConfigFile: '/etc/drover/drover.yaml',
   print: (text) => process.stdout.write(text),
   printError: (text) => process.stderr.write(text),
   serve,

@@ -1,6 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises';
 
-import { SSH_ALIAS } from './cli/machines.js';
+import { SSH_ALIAS } from './cli/machine-formats.js';
 import { diffConfig, type ConfigChange } from './config/diff.js';
 import type { Config } from './config/schema.js';
 import type { DroverEvent, Status } from './control/api.js';

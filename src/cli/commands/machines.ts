@@ -1,22 +1,13 @@
 import { resolve } from 'node:path';
 
+import { Option, type Command } from 'commander';
+
 import type { Config, ListenAddress } from '../../config/schema.js';
 import type { Status } from '../../control/api.js';
 import { fetchStatus } from '../../control/client.js';
 import { DroverError, errorCode } from '../../lib/errors.js';
-import { formatMachine, type MachineFacts, type MachineFormat } from '../machines.js';
-
-/** What only the composition root can find out without a running supervisor. */
-export interface MachineSources {
-  /** Systems that guests on this host can build. */
-  systems(config: Config): Promise<readonly string[]>;
-  /** The ssh door's public host key, if it was made already. */
-  hostKey(config: Config): Promise<string | undefined>;
-  connectProgram(config: Config): string;
-  /** Of this machine. */
-  readonly hostName: string;
-  readonly cwd: string;
-}
+import { readConfig, type AddCommand, type MachineSources } from '../context.js';
+import { formatMachine, MACHINE_FORMATS, type MachineFacts, type MachineFormat } from '../machine-formats.js';
 
 /**
  * Jobs that Nix is told of beyond those that guests have room for. When a machine's jobs are all taken, Nix does not
@@ -30,6 +21,25 @@ export interface MachinesOptions {
   readonly format: MachineFormat;
   readonly identity: string | undefined;
 }
+
+export const addMachines: AddCommand = (program, context) => {
+  program
+    .command('machines')
+    .description("print what to paste into Nix's or ssh's configuration")
+    .addOption(
+      new Option('--door <door>', 'how Nix reaches Drover').choices(['socket', 'ssh']).default('socket'),
+    )
+    .addOption(
+      new Option('--format <format>', 'for /etc/nix/machines, nix.conf or ssh_config')
+        .choices(MACHINE_FORMATS)
+        .default('machines'),
+    )
+    .option('--identity <file>', "private key of the ssh door's client")
+    .action(async (options: Omit<MachinesOptions, 'identity'> & { identity?: string }, command: Command) => {
+      const config = await readConfig(command, context);
+      context.print(await machines(config, { ...options, identity: options.identity }, context));
+    });
+};
 
 /** What to paste into Nix's or ssh's configuration. */
 export async function machines(

@@ -3,7 +3,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { DroverError } from '../../lib/errors.js';
-import { fileTail } from '../../lib/file-tail.js';
+import { fileTail } from '../../lib/console-log.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { findProgram } from '../../lib/programs.js';

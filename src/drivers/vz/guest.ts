@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import { Emitter } from '../../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
-import { fileTail } from '../../lib/file-tail.js';
+import { fileTail } from '../../lib/console-log.js';
 import { lastWords } from '../console-logs.js';
 import type { ExecResult, GuestNotice, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 
-import { machines, type MachinesOptions, type MachineSources } from '../../../src/cli/commands/machines.js';
+import { machines, type MachinesOptions } from '../../../src/cli/commands/machines.js';
+import type { MachineSources } from '../../../src/cli/context.js';
 import { parseConfig } from '../../../src/config/load.js';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g';
