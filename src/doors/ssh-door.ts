@@ -134,15 +134,18 @@ function serveConnection(connection: Connection, keys: readonly ParsedKey[], fro
   connection.on('session', (accept) => {
     const session = accept();
     session.on('exec', (acceptExec, _reject, { command }) => {
-      const channel = acceptExec();
+      const channel = opened(acceptExec());
       if (isNixDaemon(command) && identity !== undefined) serveChannel(channel, front, identity);
       else refuse(channel, `drover: only \`nix-daemon --stdio\` can be run here${adviceFor(command)}\n`);
     });
     session.on('shell', (acceptShell) => {
-      refuse(acceptShell(), 'drover: there is no shell here; point Nix at this host as an ssh-ng:// store\n');
+      refuse(
+        opened(acceptShell()),
+        'drover: there is no shell here; point Nix at this host as an ssh-ng:// store\n',
+      );
     });
     session.on('subsystem', (acceptSubsystem) => {
-      refuse(acceptSubsystem(), 'drover: there are no subsystems here\n');
+      refuse(opened(acceptSubsystem()), 'drover: there are no subsystems here\n');
     });
   });
 }
@@ -166,6 +169,15 @@ function authorizedKey(context: AuthContext, keys: readonly ParsedKey[]): Parsed
 function identityOf(key: ParsedKey): ClientIdentity {
   const fingerprint = `SHA256:${createHash('sha256').update(key.getPublicSSH()).digest('base64').replace(/=+$/, '')}`;
   return { door: 'ssh', domain: `key:${fingerprint}`, name: key.comment || fingerprint, trusted: true };
+}
+
+/**
+ * The channel of a request that was just accepted. Contrary to its type, ssh2 returns none where the channel has a program
+ * already, or is closing. ssh2 catches the error and ends the connection.
+ */
+function opened(channel: ServerChannel | undefined): ServerChannel {
+  if (channel !== undefined) return channel;
+  throw new DroverError('SSH_PROTOCOL', 'The client started a second program on a channel that has one');
 }
 
 /** Some versions of Nix quote each word. */

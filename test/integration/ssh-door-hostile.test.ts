@@ -1,0 +1,59 @@
+import { once } from 'node:events';
+import { join } from 'node:path';
+
+import { describe, expect, test } from '@jest/globals';
+
+import { openSession, sshClient } from '../support/raw-ssh.js';
+import { SshBench } from '../support/ssh.js';
+import { waitUntil, within } from '../support/wait.js';
+
+const NIX = 'nix-daemon --stdio';
+
+describe('the ssh door, attacked by a client with a listed key', () => {
+  test.each([
+    [
+      'exec',
+      [
+        ['exec', NIX],
+        ['exec', NIX],
+      ],
+    ],
+    [
+      'shell',
+      [
+        ['exec', NIX],
+        ['shell', ''],
+      ],
+    ],
+    [
+      'subsystem',
+      [
+        ['exec', NIX],
+        ['subsystem', 'sftp'],
+      ],
+    ],
+    [
+      'exec after a shell',
+      [
+        ['shell', ''],
+        ['exec', NIX],
+      ],
+    ],
+    [
+      'exec after a refused exec',
+      [
+        ['exec', 'id'],
+        ['exec', NIX],
+      ],
+    ],
+  ] as const)('survives a second request on one channel: %s', async (_, requests) => {
+    await using bench = await SshBench.start();
+    const client = await sshClient(bench.door.port, join(bench.dir, 'listed'));
+    const closed = once(client, 'close');
+    openSession(client, 0, requests);
+    await within('the client to be cut off', closed);
+    await waitUntil('the end of its sessions', () => bench.bench.front.sessions === 0);
+    const next = await bench.ssh([...bench.args(), 'true']);
+    expect(next.exitCode).toBe(127);
+  });
+});
