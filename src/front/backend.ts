@@ -272,7 +272,9 @@ export class Backend implements AsyncDisposable {
 
   async #takeLease(avoid: ReadonlySet<string>): Promise<HeldLease> {
     const { leaser, gone } = this.#options;
-    const lease = await leaser.lease({ avoid: new Set(avoid), signal: gone });
+    const lease = await leaser.lease({ domain: 'uid:0', avoid: new Set(avoid), signal: gone });
+    if (gone.aborted) await lease[Symbol.asyncDispose]();
+    gone.throwIfAborted();
     return new HeldLease(lease, gone, () => this.#serving);
   }
 

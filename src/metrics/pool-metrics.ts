@@ -1,6 +1,6 @@
 import type { Emitter } from '../lib/emitter.js';
 import type { PoolEvent, PoolSnapshot } from '../pool/events.js';
-import type { RetireReason } from '../pool/plan.js';
+import type { RetireReason } from '../pool/view.js';
 import { GUEST_STATES, isAlive } from '../pool/state.js';
 import type { Instruments } from './instruments.js';
 import { namesOf } from './labels.js';

@@ -1,4 +1,4 @@
-import type { GuestView, PoolPolicy, Step, WaiterView } from './plan.js';
+import type { GuestView, PoolPolicy, Step, WaiterView } from './view.js';
 
 export interface Assignment {
   readonly grants: readonly Step[];

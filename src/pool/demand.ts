@@ -1,5 +1,5 @@
 import { isUp, roomOfFresh } from './assign.js';
-import type { GuestView, PoolPolicy, Snapshot, WaiterView } from './plan.js';
+import type { GuestView, PoolPolicy, Snapshot, WaiterView } from './view.js';
 import { isAlive } from './state.js';
 
 export interface Demand {

@@ -1,5 +1,5 @@
 import type { GuestState } from './state.js';
-import type { RetireReason } from './plan.js';
+import type { RetireReason } from './view.js';
 
 /** What the pool tells observers, after it has happened. Durations in milliseconds. */
 export type PoolEvent =

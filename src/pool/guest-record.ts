@@ -6,7 +6,7 @@ import type { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { GuestSnapshot } from './events.js';
 import type { LeasedGuest } from './lease.js';
-import type { GuestView, RetireReason } from './plan.js';
+import type { GuestView, RetireReason } from './view.js';
 import type { GuestState } from './state.js';
 
 /** One guest in the pool's books. Only the pool writes to it. */

@@ -6,7 +6,7 @@ import type { PoolEvent } from './events.js';
 import { GuestRecord } from './guest-record.js';
 import { bootGuest, killGuest, stopGuest } from './lifecycle.js';
 import { followNotices } from './notices.js';
-import type { RetireReason } from './plan.js';
+import type { RetireReason } from './view.js';
 import { transition, type GuestEvent } from './state.js';
 
 /** How long guests are booted only for waiters that have no other after boots have failed, in milliseconds. */
@@ -21,7 +21,7 @@ export interface HerdOptions {
   /** A guest has booted or is gone. */
   readonly onChange: () => void;
   /** A boot has failed, and its retry too. */
-  readonly onGiveUp: (error: unknown) => void;
+  readonly onGiveUp: (error: Error) => void;
 }
 
 /**
@@ -82,7 +82,8 @@ export class Herd {
         this.#onBooted(guest, running);
       },
       (error: unknown) => {
-        this.#onBootFailed(guest, error);
+        // `bootGuest` rejects with nothing else.
+        this.#onBootFailed(guest, error as DroverError);
       },
     );
   }
@@ -149,7 +150,7 @@ export class Herd {
     onChange();
   }
 
-  #onBootFailed(guest: GuestRecord, error: unknown): void {
+  #onBootFailed(guest: GuestRecord, error: DroverError): void {
     const { clock, emit, onChange, onGiveUp } = this.#options;
     this.#guests.delete(guest.id);
     if (guest.state === 'draining') {

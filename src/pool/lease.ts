@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { GuestAgent } from '../guest/agent.js';
 import type { IdleConnections } from '../daemon/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
-import type { RetireReason } from './plan.js';
+import type { RetireReason } from './view.js';
 
 /** The part of a guest that the holder of a lease sees. */
 export interface LeasedGuest {
@@ -19,26 +19,29 @@ export interface LeasedGuest {
 /** One job slot of one guest. Disposing returns it; returning it twice does nothing. */
 export interface Lease extends AsyncDisposable {
   readonly guest: LeasedGuest;
-  /** Whether others have a lease of this guest, or have had one. */
+  /** Whether other sessions have, or have had, a lease of this guest. */
   readonly shared: boolean;
-  /** The guest gets no more leases, and goes when its last one is returned. */
+  /** The guest gets no more leases, and stops when its last one is returned. */
   retire(reason: RetireReason): void;
 }
 
 export interface LeaseRequest {
-  /** Guests that are of no use: they hold something that contradicts the host. */
+  /** Trust domain of the session. See `ClientIdentity`. */
+  readonly domain: string;
+  /** Guests that the session cannot use, because they hold something that contradicts the host. */
   readonly avoid?: ReadonlySet<string>;
   /**
-   * The session is gone: stop waiting. `lease` then rejects with the signal's reason. A lease that is granted in the
-   * same moment is returned: whoever awaits `lease` directly never holds one unawares.
+   * Aborts when the session is gone. While the request waits, `lease` then rejects with the signal's reason. A lease that
+   * has been granted belongs to the session, even if the signal aborts before the session's next line runs: look at the
+   * signal again and return the lease.
    */
   readonly signal: AbortSignal;
 }
 
-/** What a session needs of the pool. */
+/** The pool as a session sees it. */
 export interface Leaser {
   /**
-   * Waits for a job slot, booting a guest if it must. Served in the order of asking.
+   * Waits for a job slot, booting a guest if necessary. Sessions are served in the order of asking.
    * @throws DroverError `BOOT_FAILED` when guests do not boot, `SHUTTING_DOWN`
    */
   lease(request: LeaseRequest): Promise<Lease>;

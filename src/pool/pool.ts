@@ -8,7 +8,8 @@ import type { PoolEvent, PoolSnapshot } from './events.js';
 import type { GuestRecord } from './guest-record.js';
 import { Herd } from './herd.js';
 import type { Lease, Leaser, LeaseRequest } from './lease.js';
-import { plan, type PoolPolicy, type RetireReason, type Step } from './plan.js';
+import { plan } from './plan.js';
+import type { PoolPolicy, RetireReason, Step } from './view.js';
 import { isScratchFull } from './scratch.js';
 import { isAlive } from './state.js';
 import { WaitQueue } from './wait-queue.js';
@@ -75,13 +76,12 @@ export class Pool implements Leaser {
     this.#settle();
   }
 
-  /** Not `async`: see `WaitQueue.add`. */
-  lease(request: LeaseRequest): Promise<Lease> {
-    if (request.signal.aborted) return Promise.reject(request.signal.reason as Error);
-    if (this.#shuttingDown) return Promise.reject(shuttingDown());
+  async lease(request: LeaseRequest): Promise<Lease> {
+    request.signal.throwIfAborted();
+    if (this.#shuttingDown) throw shuttingDown();
     const lease = this.#waiters.add(request);
     this.#settle();
-    return lease;
+    return await lease;
   }
 
   snapshot(): PoolSnapshot {

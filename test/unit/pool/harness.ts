@@ -2,7 +2,7 @@ import { errorCode, errorMessage } from '../../../src/lib/errors.js';
 import { createLog } from '../../../src/lib/log.js';
 import type { PoolEvent } from '../../../src/pool/events.js';
 import type { Lease } from '../../../src/pool/lease.js';
-import type { RetireReason } from '../../../src/pool/plan.js';
+import type { RetireReason } from '../../../src/pool/view.js';
 import { Pool, type PoolOptions } from '../../../src/pool/pool.js';
 import { FakeClock, settled } from '../../support/fake-clock.js';
 import { FakeDriver } from '../../support/fake-driver.js';
@@ -17,7 +17,7 @@ export const DEFAULT_OPTIONS: PoolOptions = {
   bootTimeoutMs: 30_000,
 };
 
-/** One who asked for a lease. */
+/** A session that asks for a lease, and returns it if its client has left meanwhile. */
 export class Session {
   readonly controller = new AbortController();
   readonly promise: Promise<Lease>;
@@ -25,11 +25,19 @@ export class Session {
   error: unknown;
 
   constructor(pool: Pool, avoid: readonly string[]) {
-    this.promise = pool.lease({ avoid: new Set(avoid), signal: this.controller.signal });
+    this.promise = this.#ask(pool, new Set(avoid));
     this.promise.then(
       (lease) => (this.lease = lease),
       (error: unknown) => (this.error = error),
     );
+  }
+
+  async #ask(pool: Pool, avoid: ReadonlySet<string>): Promise<Lease> {
+    const { signal } = this.controller;
+    const lease = await pool.lease({ domain: 'uid:0', avoid, signal });
+    if (signal.aborted) await lease[Symbol.asyncDispose]();
+    signal.throwIfAborted();
+    return lease;
   }
 
   /** `waiting`, the guest, or the error. */
@@ -68,7 +76,7 @@ export class Harness {
 
   session(name: string): Session {
     const session = this.sessions.get(name);
-    if (session === undefined) throw new Error(`Nobody called ${name} has asked for a lease`);
+    if (session === undefined) throw new Error(`Session ${name} has not asked for a lease`);
     return session;
   }
 

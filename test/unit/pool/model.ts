@@ -7,7 +7,7 @@ import type {
   Snapshot,
   Step,
   WaiterView,
-} from '../../../src/pool/plan.js';
+} from '../../../src/pool/view.js';
 import type { GuestState } from '../../../src/pool/state.js';
 
 /** A guest as tests write it down: what they do not say is that of a fresh one. */

@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 
-import { plan, type GuestView, type PoolPolicy, type Snapshot, type Step } from '../../../src/pool/plan.js';
+import { plan } from '../../../src/pool/plan.js';
+import type { GuestView, PoolPolicy, Snapshot, Step } from '../../../src/pool/view.js';
 import { isAlive } from '../../../src/pool/state.js';
 import { apply, guest, situation, snapshot, waiter } from './model.js';
 

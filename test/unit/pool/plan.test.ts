@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 
-import { plan, type GuestView, type PoolPolicy, type Snapshot, type Step } from '../../../src/pool/plan.js';
+import { plan } from '../../../src/pool/plan.js';
+import type { GuestView, PoolPolicy, Snapshot, Step } from '../../../src/pool/view.js';
 import { guest, snapshot, waiter } from './model.js';
 
 const POLICY: PoolPolicy = {
