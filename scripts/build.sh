@@ -1,13 +1,18 @@
 #!/bin/sh
-# Builds Drover into dist/: the TypeScript, and drover-connect, which Nix starts for each connection.
+# build.sh [--if-changed]: builds Drover into dist/: the TypeScript, and drover-connect, which Nix starts for each connection.
+# With --if-changed it exits at once where dist/ is newer than its sources.
 set -eu
 cd "$(dirname "$0")/.."
+if [ "${1:-}" = --if-changed ] && [ -x dist/drover-connect ]; then
+  changed=$(find src connect tsconfig.json tsconfig.build.json scripts/build.sh -type f -newer dist/drover-connect)
+  [ -n "$changed" ] || exit 0
+fi
 cc=${CC:-cc}
 if ! command -v "$cc" > /dev/null; then
   echo "drover: a C compiler is needed to build drover-connect (on Debian: apt-get install gcc libc6-dev)" >&2
   exit 1
 fi
-# Built beside, and put in place at the end: what runs from dist is there all the time.
+# Built in a directory of its own and moved into place, so that programs that run from dist always find it complete.
 new=dist.new
 rm -rf "$new" dist.old
 node_modules/.bin/tsc -p tsconfig.build.json --outDir "$new"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# run.sh demo | test | check | bench [ARG...]: what the npm scripts of these names do, from a fresh clone on.
+# run.sh demo | test | test:fast | check | bench [ARG...]: the npm scripts of these names. Each starts from a fresh clone.
 set -eu
 cd "$(dirname "$0")/.."
-what=${1:?usage: run.sh demo | test | check | bench}
+task=${1:?usage: run.sh demo | test | test:fast | check | bench}
 shift
 
 need_root() {
@@ -15,24 +15,28 @@ jest() {
   node --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js "$@"
 }
 
-case $what in
+case $task in
   demo)
     need_root "the demo"
     sh scripts/setup.sh run demo
     exec node dist/demo/demo/main.js "$@"
     ;;
   test)
-    if [ "$(id -u)" = 0 ]; then
-      sh scripts/setup.sh run demo test
-      bash scripts/test-inputs.sh
-      sh vz-helper/check.sh
-      jest "$@"
-    else
-      echo "drover: as a user who is not root, the tests with real guests (e2e) are left out: they make mounts and namespaces." >&2
-      sh scripts/setup.sh run test
-      sh vz-helper/check.sh
-      jest --selectProjects unit integration "$@"
-    fi
+    [ "$(id -u)" = 0 ] || echo "drover: only root can make guests: the tests in test/e2e are left out." >&2
+    # Only what the chosen tests need is installed and fetched.
+    sh scripts/setup.sh npm
+    needs=$(jest --listTests "$@" | node scripts/test-needs.mjs)
+    # shellcheck disable=SC2086 # a list of words
+    sh scripts/setup.sh npm $needs
+    # shellcheck disable=SC2086
+    bash scripts/test-inputs.sh $needs
+    jest "$@"
+    ;;
+  test:fast)
+    # Installs nothing but npm packages: tests that need more are skipped, and say so.
+    sh scripts/setup.sh npm
+    if command -v "${CC:-cc}" > /dev/null; then sh scripts/build.sh --if-changed; fi
+    CI='' jest "$@" --selectProjects unit integration
     ;;
   check)
     sh scripts/setup.sh check
@@ -59,7 +63,7 @@ case $what in
     exec node dist/bench/bench/main.js "$@"
     ;;
   *)
-    echo "usage: run.sh demo | test | check | bench" >&2
+    echo "usage: run.sh demo | test | test:fast | check | bench" >&2
     exit 2
     ;;
 esac

@@ -1,21 +1,39 @@
 #!/bin/sh
-# setup.sh WHAT...: installs what is missing, and says so. WHAT: run, demo, test, check, bench, vms.
+# setup.sh [WORD...]: installs what is missing, and says so. WORD: npm, run, demo, check, bench, vms, or a requirement of tests
+# (test/support/requirements.ts). The npm packages are always installed; Drover is built unless nothing asked for needs it.
 #
-# Debian packages need root; without it, what is missing is listed and the exit status is 77.
+# Debian packages need root; without it, the missing ones are listed and the exit status is 77.
 set -eu
 cd "$(dirname "$0")/.."
 
-# For the npm packages (ssh2 compiles its cryptography) and drover-connect.
-packages="gcc g++ make python3 libc6-dev"
-for what in "$@"; do
-  case $what in
-    run) packages="$packages nix-bin busybox-static util-linux" ;;
-    demo) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev" ;;
-    test) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf openssh-client openssh-server procps prometheus qemu-user-static cpio xz-utils zstd e2fsprogs jq kmod shellcheck systemd clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
-    vms) packages="$packages ca-certificates debian-archive-keyring curl dpkg-dev patchelf cpio xz-utils zstd" ;;
+# ssh2 compiles its cryptography, and drover-connect is a C program.
+compiler="gcc g++ make python3 libc6-dev"
+# scripts/lib/private-apt.sh
+archive="ca-certificates debian-archive-keyring curl dpkg-dev patchelf"
+packages=
+is_built=
+for word in "$@"; do
+  case $word in
+    npm | root) ;;
+    dist) is_built=1 packages="$packages $compiler" ;;
+    run) is_built=1 packages="$packages $compiler nix-bin busybox-static util-linux" ;;
+    demo) is_built=1 packages="$packages $archive" ;;
+    bench) is_built=1 packages="$packages patchelf openssh-client openssh-server" ;;
     check) packages="$packages shellcheck" ;;
-    bench) packages="$packages patchelf openssh-client openssh-server" ;;
-    *) echo "setup.sh: unknown: $what" >&2; exit 2 ;;
+    vms) packages="$packages $archive cpio xz-utils zstd qemu-user-static" ;;
+    nix) packages="$packages nix-bin busybox-static util-linux" ;;
+    modern-nix | demo-packages) packages="$packages $archive" ;;
+    nixos-units) packages="$packages $archive kmod xz-utils" ;;
+    emulation) packages="$packages qemu-user-static" ;;
+    systemd) packages="$packages systemd procps" ;;
+    ssh) packages="$packages openssh-client" ;;
+    sshd) packages="$packages openssh-server" ;;
+    e2fsprogs | jq | procps | prometheus) packages="$packages $word" ;;
+    vz-helper) packages="$packages make clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
+    *)
+      echo "setup.sh: unknown: $word" >&2
+      exit 2
+      ;;
   esac
 done
 
@@ -25,7 +43,7 @@ if [ "$node_major" -lt 20 ]; then
   exit 69
 fi
 
-# In a subshell: a command that is there in some other way, such as through Nix, will do as well.
+# Looks for the commands first: one that was installed in another way, such as through Nix, will do.
 is_there() {
   case $1 in
     gcc | g++ | make | python3 | curl | jq | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
@@ -40,6 +58,7 @@ is_there() {
 
 missing=
 for package in $packages; do
+  case " $missing " in *" $package "*) continue ;; esac
   is_there "$package" || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
@@ -64,15 +83,11 @@ if [ -n "$missing" ]; then
   rm -f "$log"
 fi
 
-# node_modules/.package-lock.json is written last by npm, so it tells what was installed, and whether all of it was.
+# npm writes node_modules/.package-lock.json last, so its age tells whether the whole lock file was installed.
 if [ -z "$(find node_modules/.package-lock.json -newer package-lock.json 2> /dev/null)" ]; then
   echo "drover: installing npm packages" >&2
   npm ci --no-audit --no-fund >&2
   touch node_modules/.package-lock.json
 fi
-case " $* " in *" test "*) sh scripts/get-darwin-headers.sh .cache/darwin-headers ;; esac
-newest=$(find src connect tsconfig.json tsconfig.build.json scripts/build.sh -type f -newer dist/drover-connect 2> /dev/null | head -n 1 || true)
-if ! [ -x dist/drover-connect ] || [ -n "$newest" ]; then
-  sh scripts/build.sh
-fi
-case " $* " in *" demo "*) node_modules/.bin/tsc -p demo/tsconfig.json ;; esac
+[ -z "$is_built" ] || sh scripts/build.sh --if-changed
+case " $* " in *" demo "* | *" demo-packages "*) node_modules/.bin/tsc -p demo/tsconfig.json ;; esac

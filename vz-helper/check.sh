@@ -19,7 +19,7 @@ flock 9
 if [ -e "$out/done" ] && [ -z "$(find . -newer "$out/done" -type f)" ]; then exit 0; fi
 rm -f "$out/done"
 if [ ! -e "$headers/libSystem.tbd" ]; then
-  echo "check.sh: Darwin's headers are not in $headers: run scripts/setup.sh test" >&2
+  echo "check.sh: Darwin's headers are not in $headers: run npm test" >&2
   exit 69
 fi
 

@@ -14,7 +14,7 @@ const combinations = VERSIONS.flatMap((host) =>
   VERSIONS.flatMap((guest) => DOORS.map((door) => ({ host, guest, door }))),
 );
 
-describeE2e('a build', ['modern Nix'], () => {
+describeE2e('a build', ['modern-nix'], () => {
   test.each(combinations)(
     'with $host Nix on the host, $guest Nix in the guest, through the $door door',
     async ({ host: version, guest, door }) => {

@@ -39,7 +39,7 @@ async function expectIdleAndUsable(drover: Drover, host: NixHost): Promise<void>
   succeeded(await host.build(host.derivation('next', 'echo next > $out')));
 }
 
-describeE2e('a client that goes in the middle of a build', ['modern Nix'], () => {
+describeE2e('a client that goes in the middle of a build', ['modern-nix'], () => {
   test.each(CASES)(
     '$how: the build ends, and its slot is free again ($version Nix, $door door)',
     async ({ version, door, end }) => {

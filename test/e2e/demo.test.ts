@@ -57,7 +57,7 @@ class Demo {
   }
 }
 
-describeE2e('the demo', ['demo packages'], () => {
+describeE2e('the demo', ['demo-packages'], () => {
   let temporary: string;
   let demo: Demo | undefined;
 

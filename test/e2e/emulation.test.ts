@@ -12,7 +12,7 @@ import { describeE2e } from '../support/requirements.js';
 const BINFMT = '/proc/sys/fs/binfmt_misc';
 const HANDLER = `${BINFMT}/qemu-aarch64`;
 
-describeE2e('a derivation for another machine', ['modern Nix', 'emulation'], () => {
+describeE2e('a derivation for another machine', ['modern-nix', 'emulation'], () => {
   /** What to undo, the last first. */
   const undo: (() => Promise<unknown>)[] = [];
 

@@ -12,7 +12,7 @@ const SCRIPTS = [
   ['refers to what it may not', 'echo $forbidden > $out'],
 ] as const;
 
-describeE2e('a build that fails', ['modern Nix'], () => {
+describeE2e('a build that fails', ['modern-nix'], () => {
   test.each(['debian', 'modern'] as const)(
     'ends for the client as with any other remote builder (%s Nix)',
     async (version) => {

@@ -27,7 +27,7 @@ function mostGuests(log: EventLog): number {
   return Math.max(0, ...events.map((_, index) => guestsAfter(events.slice(0, index + 1))));
 }
 
-describeE2e('a graph of real packages', ['demo packages'], () => {
+describeE2e('a graph of real packages', ['demo-packages'], () => {
   test.each([
     { attribute: 'smaller', builds: 7, checks: 7 },
     { attribute: 'all', builds: 12, checks: 20 },

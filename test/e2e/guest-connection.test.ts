@@ -23,7 +23,7 @@ const START = `
   exec /usr/sbin/sshd -i -e -f "$1"
 `;
 
-describeE2e('the connection to a guest', [], () => {
+describeE2e('the connection to a guest', ['sshd'], () => {
   const host = makeSshKeyPair();
   const client = makeSshKeyPair();
   let dir: string;

@@ -9,7 +9,7 @@ import { describeE2e } from '../support/requirements.js';
 
 const AUTHENTICATED = 'ssh client authenticated';
 
-describeE2e('an ssh connection that its user keeps open', ['modern Nix'], () => {
+describeE2e('an ssh connection that its user keeps open', ['modern-nix'], () => {
   test.each(['debian', 'modern'] as const)('is used by all builds (%s Nix)', async (version) => {
     await using drover = await startDrover();
     await using host = await nixHost({ version, door: 'ssh', drover });

@@ -61,7 +61,7 @@ const CASES = [
   },
 ] as const;
 
-describeE2e('a guest that is lost in the middle of a build', ['modern Nix'], () => {
+describeE2e('a guest that is lost in the middle of a build', ['modern-nix'], () => {
   test.each(CASES)(
     'is replaced when the $what is killed ($version Nix, $door door)',
     async ({ kill, version, door, said }) => {

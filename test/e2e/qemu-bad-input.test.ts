@@ -12,7 +12,7 @@ import { nixHost } from '../support/nix.js';
 import { describeE2e, QEMU_DIR } from '../support/requirements.js';
 import { manifestOf, startVmDrover, VM_CONFIG, VM_DEADLINE_MS } from '../support/vms.js';
 
-describeE2e('what is wrong with VMs is said once, with a hint', ['VMs'], () => {
+describeE2e('what is wrong with VMs is said once, with a hint', ['vms'], () => {
   let dir = '';
   beforeEach(async () => {
     dir = await mkdtemp('/tmp/bad-');

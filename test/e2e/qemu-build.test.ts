@@ -7,7 +7,7 @@ import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
 
-describeE2e('a build in a VM', ['VMs', 'modern Nix'], () => {
+describeE2e('a build in a VM', ['vms', 'modern-nix'], () => {
   test.each([
     { architecture: 'x86_64', door: 'socket', version: 'debian' },
     { architecture: 'x86_64', door: 'ssh', version: 'modern' },

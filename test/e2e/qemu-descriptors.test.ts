@@ -11,7 +11,7 @@ import { openDescriptors, processesOf, startVmDrover, VM_DEADLINE_MS } from '../
 /** Some 600 of them virtiofsd keeps for itself. */
 const MAX_OPEN_FILES = 2_000;
 
-describeE2e("a host's store on a file system without file handles", ['VMs'], () => {
+describeE2e("a host's store on a file system without file handles", ['vms'], () => {
   let dir: string;
   let drover: Drover;
   let host: NixHost;

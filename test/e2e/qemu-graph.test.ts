@@ -9,7 +9,7 @@ import { startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
 /** Compilers that are emulated on a machine that does other things as well, in milliseconds. */
 const DEADLINE_MS = 900_000;
 
-describeE2e('a graph of real packages in a VM', ['VMs', 'demo packages'], () => {
+describeE2e('a graph of real packages in a VM', ['vms', 'demo-packages'], () => {
   test(
     'from no guest to one and back to none, with nothing copied',
     async () => {

@@ -16,7 +16,7 @@ const NOBODY = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
 /** Two images at once, downloads included, in milliseconds. */
 const IMAGES_DEADLINE_MS = 180_000;
 
-describeE2e('the image of Debian packages', ['VMs'], () => {
+describeE2e('the image of Debian packages', ['vms'], () => {
   let dir: string;
   beforeEach(async () => {
     dir = await mkdtemp('/tmp/im-');

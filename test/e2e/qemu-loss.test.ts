@@ -12,7 +12,7 @@ import { waitUntil } from '../support/wait.js';
 /** The longest that a guest may hang before that is noticed, and a little time to see it, in milliseconds. */
 const HANG_DEADLINE_MS = 15_000 + 3_000;
 
-describeE2e('a VM that is lost in the middle of a build', ['VMs'], () => {
+describeE2e('a VM that is lost in the middle of a build', ['vms'], () => {
   let drover: Drover;
   let host: NixHost;
 
@@ -107,7 +107,7 @@ describeE2e('a VM that is lost in the middle of a build', ['VMs'], () => {
   );
 });
 
-describeE2e('a supervisor with a VM', ['VMs'], () => {
+describeE2e('a supervisor with a VM', ['vms'], () => {
   test(
     'killed in the middle of a build: nothing is left but a directory, and the next start removes it',
     async () => {

@@ -18,7 +18,7 @@ const READ_DEADLINE_MS = 400_000;
 /** Descriptors that a virtiofsd may have open when its guest has looked at any number of files. */
 const MAX_DESCRIPTORS = 1_000;
 
-describeE2e("the host's store in a VM", ['VMs'], () => {
+describeE2e("the host's store in a VM", ['vms'], () => {
   let drover: Drover;
   let host: NixHost;
 

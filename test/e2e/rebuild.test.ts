@@ -8,7 +8,7 @@ import { NIX_DIRS, nixHost, succeeded } from '../support/nix.js';
 import { plainRemoteHost } from '../support/plain-remote.js';
 import { describeE2e } from '../support/requirements.js';
 
-describeE2e('a derivation that has been built', ['modern Nix'], () => {
+describeE2e('a derivation that has been built', ['modern-nix'], () => {
   test('needs no guest the second time', async () => {
     await using drover = await startDrover();
     await using host = await nixHost({ drover });

@@ -10,7 +10,7 @@ const DOORS = ['socket', 'ssh'] as const;
 const VERSIONS: readonly NixVersion[] = ['debian', 'modern'];
 const combinations = VERSIONS.flatMap((version) => DOORS.map((door) => ({ version, door })));
 
-describeE2e('the doors as a store', ['modern Nix'], () => {
+describeE2e('the doors as a store', ['modern-nix'], () => {
   const drovers = new Map<NixVersion, Drover>();
   beforeAll(async () => {
     for (const version of VERSIONS) drovers.set(version, await startDrover({ nix: NIX_DIRS[version] }));

@@ -19,7 +19,7 @@ const SET_CLOCK_DEADLINE_MS = 30_000;
 const SCRIPT = 'echo "it has begun"; sleep 2; read -r line < $input; echo "$line" > $out';
 
 /** The driver and vz-helper as they ship; below them the double of Apple's framework, whose guests are namespaces. */
-describeE2e('builds on a Mac that is doubled', ['modern Nix', 'demo packages'], () => {
+describeE2e('builds on a Mac that is doubled', ['modern-nix', 'demo-packages', 'sshd'], () => {
   let mac: DoubledMac;
   beforeAll(async () => {
     mac = await DoubledMac.create();

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
 import { parseConfig } from '../../src/config/load.js';
 import { darwin } from '../support/host-modules.js';
+import { describeWith } from '../support/requirements.js';
 import { ScriptWorld, type ScriptResult } from '../support/scripts.js';
 
 // Beside a directory that every machine has: readlink looks for it.
@@ -79,7 +80,7 @@ const callsOf = async (action: () => Promise<ScriptResult>): Promise<string[]> =
 const ofPrograms = (calls: readonly string[], ...programs: readonly string[]): string[] =>
   calls.filter((call) => programs.includes(call.split(' ')[0] ?? ''));
 
-describe('bootstrap.sh', () => {
+describeWith('bootstrap.sh', ['nix'], () => {
   test('builds the image with the linux-builder, and registers Drover', async () => {
     const { exitCode, stdout, stderr } = await run();
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });

@@ -1,7 +1,7 @@
 import { mkdir, readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { probeNix } from '../../src/drivers/namespace/nix-probe.js';
@@ -22,7 +22,7 @@ afterEach(async () => {
   await world.remove();
 });
 
-describe('nix-protocol.sh', () => {
+describeWith('nix-protocol.sh', ['nix'], () => {
   const ask = async (daemon: string) => await world.run('nix/nix-protocol.sh', [daemon]);
   const expectTheSameAsTheSupervisor = async (directory: string): Promise<void> => {
     const { protocol } = await probeNix(directory, process.env);
@@ -36,7 +36,7 @@ describe('nix-protocol.sh', () => {
     await expectTheSameAsTheSupervisor(NIX_DIRS.debian);
   });
 
-  describeWith('of a modern Nix', ['modern Nix'], () => {
+  describeWith('of a modern Nix', ['nix', 'modern-nix'], () => {
     test('it finds the same, too', async () => {
       await expectTheSameAsTheSupervisor(NIX_DIRS.modern);
     });
@@ -65,7 +65,7 @@ describe('nix-protocol.sh', () => {
   });
 });
 
-describe('guest-image.sh', () => {
+describeWith('guest-image.sh', ['nix', 'jq'], () => {
   const KERNEL = Buffer.alloc(0x300);
   KERNEL.write('ARMd', 0x38, 'latin1');
 
@@ -128,7 +128,7 @@ describe('guest-image.sh', () => {
   });
 });
 
-describe('guest-registration.sh', () => {
+describeWith('guest-registration.sh', ['nix'], () => {
   const path = (name: string): StorePath => `${world.dir}/store/${'0'.repeat(32)}-${name}` as StorePath;
   const make = async (paths: Readonly<Record<string, readonly string[]>>) => {
     const infos = Object.entries(paths).map(([name, references]) =>

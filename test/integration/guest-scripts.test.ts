@@ -10,6 +10,7 @@ import { configDisk } from '../../src/drivers/qemu/config-disk.js';
 import { formatRegistration } from '../../src/guest/registration.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { REPOSITORY } from '../support/drover.js';
+import { describeWith } from '../support/requirements.js';
 import { pathInfo } from '../support/scripted-daemon.js';
 import { ScriptWorld } from '../support/scripts.js';
 import { waitUntil } from '../support/wait.js';
@@ -123,7 +124,7 @@ describe('ssh-port.sh', () => {
   });
 });
 
-describe('format-scratch.sh', () => {
+describeWith('format-scratch.sh', ['e2fsprogs'], () => {
   const MEBIBYTE = 1024 ** 2;
   const makeDisk = async (bytes: number): Promise<string> => {
     const disk = await world.write('disk', '');
@@ -269,7 +270,7 @@ describe('rosettad.sh', () => {
   });
 });
 
-describe('load-registration.sh', () => {
+describeWith('load-registration.sh', ['nix'], () => {
   test('makes the paths of the file valid that the command line names', async () => {
     const path = (name: string): StorePath => `${world.dir}/store/${'0'.repeat(32)}-${name}` as StorePath;
     await world.write(

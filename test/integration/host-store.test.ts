@@ -3,12 +3,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { hostStore } from '../../src/host-store/host-store.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { FakeClock, settled } from '../support/fake-clock.js';
+import { describeWith } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
 
 let dir = '';
@@ -33,7 +34,7 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-describe("the host's store", () => {
+describeWith("the host's store", ['nix', 'procps'], () => {
   test('is a nix-daemon child where no daemon listens, which ends with its connection', async () => {
     const store = hostStore(env);
     const client = await store.connect();

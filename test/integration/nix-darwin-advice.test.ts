@@ -2,14 +2,15 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { darwin } from '../support/host-modules.js';
+import { describeWith } from '../support/requirements.js';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEaKvjLndRKpfZtYZ7Zb+nUULxaRE54cdxfBspGKKkrN me@example';
 
-describe('what does not fit together is refused, with advice', () => {
+describeWith('what does not fit together is refused, with advice', ['nix'], () => {
   const d = (text: string): string => `{ services.drover = { ${text} }; }`;
   test.each([
     ['more warm guests than guests', d('warmGuests = 3;'), /warmGuests is 3, more than the 2 of.*maxGuests/s],
@@ -144,7 +145,7 @@ describe('what does not fit together is refused, with advice', () => {
   });
 });
 
-describe('what is looked at when a Mac activates its system', () => {
+describeWith('what is looked at when a Mac activates its system', ['nix'], () => {
   let directory: string;
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), 'drover-activation-'));

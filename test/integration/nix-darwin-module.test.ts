@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
 
 import { defaultConfig } from '../../src/config/load.js';
 import { REPOSITORY, runDrover } from '../support/drover.js';
@@ -26,7 +26,7 @@ const EVERYTHING = `{ services.drover = {
   door = "ssh";
 }; }`;
 
-describe('services.drover on nix-darwin', () => {
+describeWith('services.drover on nix-darwin', ['nix'], () => {
   let plain: DarwinSystem;
   let full: DarwinSystem;
   beforeAll(async () => {
@@ -191,7 +191,7 @@ describe('services.drover on nix-darwin', () => {
   });
 });
 
-describe("how a Mac's Nix is told of Drover", () => {
+describeWith("how a Mac's Nix is told of Drover", ['nix', 'dist'], () => {
   test('as `drover machines` does', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'drover-machines-'));
     try {
@@ -267,7 +267,7 @@ describe("how a Mac's Nix is told of Drover", () => {
   });
 });
 
-describeWith('services.drover on nix-darwin, in a modern Nix', ['modern Nix'], () => {
+describeWith('services.drover on nix-darwin, in a modern Nix', ['nix', 'modern-nix'], () => {
   test('is the same', async () => {
     for (const configuration of ['{ }', EVERYTHING]) {
       expect(await darwin(configuration, { version: 'modern' })).toEqual(await darwin(configuration));

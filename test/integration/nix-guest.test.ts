@@ -2,10 +2,11 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { evaluate } from '../support/nix-eval.js';
+import { describeWith } from '../support/requirements.js';
 
 /** What a guest's configuration comes to: see test/nix/guest.nix. */
 interface Guest {
@@ -44,7 +45,7 @@ function directives(text: string | undefined): Record<string, string> {
   return Object.fromEntries(lines.map((line) => line.split(/=(.*)/s).slice(0, 2) as [string, string]));
 }
 
-describe('a guest', () => {
+describeWith('a guest', ['nix'], () => {
   let plain: Guest;
   beforeAll(async () => {
     plain = await guest();
@@ -207,7 +208,7 @@ describe('a guest', () => {
   });
 });
 
-describe("a user's own modules", () => {
+describeWith("a user's own modules", ['nix'], () => {
   test('extend it', async () => {
     const { image, nixConf, services } = await guest(`configuration = {
       drover.guest.systems = [ "riscv64-linux" ];
@@ -245,7 +246,7 @@ describe("a user's own modules", () => {
   });
 });
 
-describe('the units of a guest', () => {
+describeWith('the units of a guest', ['nix', 'systemd'], () => {
   let directory: string;
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), 'drover-units-'));

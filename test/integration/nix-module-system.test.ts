@@ -1,6 +1,7 @@
-import { describe, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 
 import { evaluate } from '../support/nix-eval.js';
+import { describeWith } from '../support/requirements.js';
 
 /** The configuration that these modules make, with an option set `o` that `options` declares. */
 async function config(options: string, modules: string, more = ''): Promise<unknown> {
@@ -15,7 +16,7 @@ const A = 'a = mkOption { type = types.listOf types.str; default = [ "default" ]
 const N = 'n = mkOption { type = types.ints.positive; default = 1; };';
 const S = 's = mkOption { type = types.attrsOf types.int; default = { }; };';
 
-describe("the tests' module system merges", () => {
+describeWith("the tests' module system merges", ['nix'], () => {
   test.each([
     [
       'lists, in order',
@@ -73,7 +74,7 @@ describe("the tests' module system merges", () => {
   });
 });
 
-describe("the tests' module system refuses", () => {
+describeWith("the tests' module system refuses", ['nix'], () => {
   test.each([
     [
       'a value of another type',

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { defaultConfig } from '../../src/config/load.js';
@@ -39,7 +39,7 @@ function parseUnit(text: string): ReadonlyMap<string, readonly string[]> {
   return new Map([...values].map(([key, all]) => [key, all.join(' ').split(' ').sort()]));
 }
 
-describe('services.drover on NixOS', () => {
+describeWith('services.drover on NixOS', ['nix', 'dist'], () => {
   let plain: NixosSystem;
   let full: NixosSystem;
   beforeAll(async () => {
@@ -190,7 +190,7 @@ describe('services.drover on NixOS', () => {
   });
 });
 
-describeWith('services.drover on NixOS, in a modern Nix', ['modern Nix'], () => {
+describeWith('services.drover on NixOS, in a modern Nix', ['nix', 'modern-nix'], () => {
   test('is the same', async () => {
     for (const configuration of ['{ }', EVERYTHING]) {
       expect(await nixos(configuration, { version: 'modern' })).toEqual(await nixos(configuration));
@@ -198,7 +198,7 @@ describeWith('services.drover on NixOS, in a modern Nix', ['modern Nix'], () => 
   });
 });
 
-describeWith('systemd', ['systemd'], () => {
+describeWith('systemd', ['nix', 'systemd'], () => {
   test.each(['the module', 'packaging'])("finds no fault with %s's unit", async (whose) => {
     const text =
       whose === 'packaging'

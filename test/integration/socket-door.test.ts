@@ -7,13 +7,14 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { Duplex, Readable } from 'node:stream';
 
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { connectProgram, openSocketDoor } from '../../src/doors/socket-door.js';
 import { WorkerClient } from '../../src/daemon/worker-client.js';
 import { REPOSITORY } from '../support/drover.js';
 import { FrontBench } from '../support/front-bench.js';
+import { describeWith } from '../support/requirements.js';
 import { VERSION } from '../support/scripted-daemon.js';
 import { within } from '../support/wait.js';
 
@@ -33,7 +34,7 @@ async function listening(server: Server, path: string): Promise<Server> {
   return server;
 }
 
-describe('the socket door', () => {
+describeWith('the socket door', ['dist'], () => {
   test('is for its owner alone', async () => {
     const path = join(dir, 'd/nix.sock');
     const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
@@ -105,7 +106,7 @@ describe('the socket door', () => {
   });
 });
 
-describe('drover-connect', () => {
+describeWith('drover-connect', ['dist'], () => {
   test('tells by its status and in words what is wrong', async () => {
     const usage = await execa('drover-connect', ['--stdio'], {
       reject: false,

@@ -5,10 +5,11 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 
-import { describe, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 
 import { loadHostKey } from '../../src/doors/host-key.js';
 import { WorkerClient } from '../../src/daemon/worker-client.js';
+import { describeWith } from '../support/requirements.js';
 import { pathInfo, storePath, VERSION } from '../support/scripted-daemon.js';
 import { SshBench } from '../support/ssh.js';
 import { waitUntil, within } from '../support/wait.js';
@@ -24,7 +25,7 @@ async function nixOver(
   return { client: await WorkerClient.connect(stream, VERSION, 'Drover'), ended };
 }
 
-describe('the ssh door', () => {
+describeWith('the ssh door', ['ssh'], () => {
   test('lets a listed key in, and no other', async () => {
     await using bench = await SshBench.start();
     const refused = await bench.ssh([...bench.args('unlisted'), 'nix-daemon', '--stdio']);
@@ -121,7 +122,7 @@ describe('the ssh door', () => {
   });
 });
 
-describe("the ssh door's host key", () => {
+describeWith("the ssh door's host key", ['ssh'], () => {
   test('is made once, for nobody else to read, and never written over', async () => {
     await using bench = await SshBench.start();
     const file = join(bench.dir, 'keys/host');

@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { VzDriver, type VzDriverOptions } from '../../src/drivers/vz/driver.js';
 import { REPOSITORY, runDrover, startDrover } from '../support/drover.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper } from '../support/vz-helper.js';
 import { waitUntil, within } from '../support/wait.js';
 
@@ -16,7 +17,7 @@ const ON_A_MAC = `--import=data:text/javascript,${encodeURIComponent("Object.def
 const NEVER = new AbortController().signal;
 
 /** The driver, with vz-helper's own code on the double of Virtualization.framework. */
-describe('the vz driver', () => {
+describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
   let program = '';
   let dir = '';
 

@@ -2,10 +2,11 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
 
 import { run } from '../../src/lib/process.js';
 import { REPOSITORY } from '../support/drover.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper } from '../support/vz-helper.js';
 
 const SOURCE = join(REPOSITORY, 'vz-helper');
@@ -13,7 +14,7 @@ const SOURCE = join(REPOSITORY, 'vz-helper');
 const LC_LOAD_DYLIB = 0xc;
 const LC_BUILD_VERSION = 0x32;
 
-describe('what is checked of vz-helper without a Mac', () => {
+describeWith('what is checked of vz-helper without a Mac', ['vz-helper'], () => {
   beforeAll(async () => {
     await buildVzHelper();
   });

@@ -11,10 +11,11 @@ import { connectVsock } from '../../src/drivers/vz/helper-vsock.js';
 import { startHelper, type VzHelper } from '../../src/drivers/vz/helper.js';
 import { errorCode, errorMessage } from '../../src/lib/errors.js';
 import { FakeClock } from '../support/fake-clock.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper, TEST_GUEST } from '../support/vz-helper.js';
 import { waitUntil, within } from '../support/wait.js';
 
-describe('the client of vz-helper', () => {
+describeWith('the client of vz-helper', ['vz-helper'], () => {
   let program: string;
   let withGuest: string;
   let directory: string;

@@ -2,15 +2,16 @@ import { spawn } from 'node:child_process';
 import { stat } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 
 import { connectVsock } from '../../src/drivers/vz/helper-vsock.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper, RawHelper } from '../support/vz-helper.js';
 import { within } from '../support/wait.js';
 
 const MARKER = '[earlier output was dropped]\n';
 
-describe("a guest's console", () => {
+describeWith("a guest's console", ['vz-helper'], () => {
   let program: string;
   let helper: RawHelper;
   beforeAll(async () => {

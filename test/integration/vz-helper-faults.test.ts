@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, test } from '@jest/globals';
 
 import { helperErrorCodes as codes } from '../../src/drivers/vz/helper-protocol.js';
 import { run } from '../../src/lib/process.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper, RawHelper, type Message } from '../support/vz-helper.js';
 import { waitUntil } from '../support/wait.js';
 
@@ -15,7 +16,7 @@ const own = (code: number, text: unknown, key?: string): Message => ({
 });
 const matching = (pattern: RegExp): unknown => expect.stringMatching(pattern);
 
-describe('faults of vz-helper', () => {
+describeWith('faults of vz-helper', ['vz-helper'], () => {
   let program: string;
   beforeAll(async () => {
     program = await buildVzHelper();

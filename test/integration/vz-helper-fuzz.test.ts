@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 
 import {
@@ -7,6 +7,7 @@ import {
   helperErrorCodes as codes,
   helperReplySchema,
 } from '../../src/drivers/vz/helper-protocol.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper, RawHelper, type Message } from '../support/vz-helper.js';
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
@@ -75,7 +76,7 @@ const interesting = fc.oneof(
   fc.double({ noNaN: true, noDefaultInfinity: true }),
 );
 
-describe('arbitrary input to vz-helper', () => {
+describeWith('arbitrary input to vz-helper', ['vz-helper'], () => {
   let helper: RawHelper;
   beforeAll(async () => {
     // macOS accepts no configuration here, so that one process can be asked again and again.

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 
-import { beforeAll, describe, expect, test } from '@jest/globals';
+import { beforeAll, expect, test } from '@jest/globals';
 
 import {
   helperConfigurationSchema,
@@ -8,9 +8,10 @@ import {
   helperFactsSchema,
   helperReplySchema,
 } from '../../src/drivers/vz/helper-protocol.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper, RawHelper } from '../support/vz-helper.js';
 
-describe('the protocol of vz-helper', () => {
+describeWith('the protocol of vz-helper', ['vz-helper'], () => {
   let program: string;
   beforeAll(async () => {
     program = await buildVzHelper();

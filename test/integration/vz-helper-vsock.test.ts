@@ -4,10 +4,11 @@ import { chmod, readdir, readFile, stat } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { buffer, text } from 'node:stream/consumers';
 
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, expect, test } from '@jest/globals';
 
 import { connectVsock } from '../../src/drivers/vz/helper-vsock.js';
 import { run } from '../../src/lib/process.js';
+import { describeWith } from '../support/requirements.js';
 import { buildVzHelper, RawHelper } from '../support/vz-helper.js';
 import { waitUntil, within } from '../support/wait.js';
 
@@ -31,7 +32,7 @@ async function drain(socket: Socket): Promise<number> {
   return bytes;
 }
 
-describe("vz-helper's vsock", () => {
+describeWith("vz-helper's vsock", ['vz-helper'], () => {
   let program: string;
   let helper: RawHelper;
   beforeAll(async () => {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { describe, test } from '@jest/globals';
@@ -11,31 +11,88 @@ export const DEMO_CACHE = join(REPOSITORY, '.cache/demo');
 export const IMAGES = join(REPOSITORY, '.cache/images');
 export const QEMU_DIR = join(REPOSITORY, '.cache/qemu/bin');
 
-type Requirement = 'root' | 'VMs' | 'modern Nix' | 'demo packages' | 'emulation' | 'systemd';
+/**
+ * What a test needs besides Node and the npm packages. `scripts/test-needs.mjs` reads the words from the test files, so they
+ * must be literals there; `scripts/setup.sh` and `scripts/test-inputs.sh` install what belongs to each.
+ */
+type Requirement =
+  | 'root'
+  | 'dist'
+  | 'nix'
+  | 'modern-nix'
+  | 'demo-packages'
+  | 'vms'
+  | 'nixos-units'
+  | 'emulation'
+  | 'systemd'
+  | 'ssh'
+  | 'sshd'
+  | 'e2fsprogs'
+  | 'jq'
+  | 'procps'
+  | 'prometheus'
+  | 'vz-helper';
 
+const NOT_FETCHED = '`npm test` fetches it, into .cache';
+
+/** Why a requirement is not met; undefined where it is. */
 const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
-  root: () =>
-    process.getuid?.() === 0 ? undefined : 'real guests are mounts and namespaces, which need root',
-  'modern Nix': () =>
-    existsSync(join(NIX_DIRS.modern, 'nix-daemon')) ? undefined : 'scripts/test-inputs.sh has not been run',
-  'demo packages': () =>
-    existsSync(join(DEMO_CACHE, 'manifest.json')) ? undefined : 'scripts/test-inputs.sh has not been run',
-  VMs: () =>
-    existsSync(join(IMAGES, 'x86_64-emulating/manifest.json')) && existsSync(join(QEMU_DIR, 'virtiofsd'))
-      ? undefined
-      : 'scripts/test-inputs.sh has not been run',
+  root: () => unless(process.getuid?.() === 0, 'guests are mounts and namespaces, which only root can make'),
+  dist: () =>
+    unless(existsSync(join(REPOSITORY, 'dist/drover-connect')), 'Drover is not built: npm run build'),
+  nix: () =>
+    unless(hasProgram('nix-daemon', NIX_DIRS.debian) && hasProgram('nsenter'), 'nix-bin is not installed'),
+  'modern-nix': () => unless(existsSync(join(NIX_DIRS.modern, 'nix-daemon')), NOT_FETCHED),
+  'demo-packages': () => unless(existsSync(join(DEMO_CACHE, 'manifest.json')), NOT_FETCHED),
+  vms: () =>
+    unless(
+      existsSync(join(IMAGES, 'x86_64-emulating/manifest.json')) && existsSync(join(QEMU_DIR, 'virtiofsd')),
+      NOT_FETCHED,
+    ),
+  'nixos-units': () => unless(existsSync(join(REPOSITORY, '.cache/systemd')), NOT_FETCHED),
   emulation: () =>
-    existsSync('/usr/lib/binfmt.d/qemu-aarch64.conf') && kernelHas('binfmt_misc')
-      ? undefined
-      : 'it takes qemu-user-static, and a kernel with binfmt_misc',
+    unless(
+      existsSync('/usr/lib/binfmt.d/qemu-aarch64.conf') && kernelHas('binfmt_misc'),
+      'qemu-user-static is not installed, or the kernel has no binfmt_misc',
+    ),
   systemd: () =>
-    existsSync('/usr/bin/systemd-analyze') && kernelHas('cgroup2')
-      ? undefined
-      : 'it takes systemd (on Debian: apt-get install systemd), and a kernel with cgroup2',
+    unless(
+      hasProgram('systemd-analyze') && kernelHas('cgroup2'),
+      'systemd is not installed, or the kernel has no cgroup2',
+    ),
+  ssh: () => unless(hasProgram('ssh') && hasProgram('ssh-keygen'), 'openssh-client is not installed'),
+  sshd: () => unless(existsSync('/usr/sbin/sshd'), 'openssh-server is not installed'),
+  e2fsprogs: () => unless(hasProgram('mke2fs', '/usr/sbin', '/sbin'), 'e2fsprogs is not installed'),
+  jq: () => unless(hasProgram('jq'), 'jq is not installed'),
+  procps: () => unless(hasProgram('pgrep'), 'procps is not installed'),
+  prometheus: () => unless(hasProgram('promtool'), 'prometheus is not installed'),
+  'vz-helper': () =>
+    unless(
+      hasProgram('clang-14') &&
+        existsSync('/usr/include/GNUstep') &&
+        existsSync(join(REPOSITORY, '.cache/darwin-headers')),
+      `clang-14, GNUstep or Darwin's headers are missing: ${NOT_FETCHED}`,
+    ),
 };
 
-/** What not every machine can have, so that even in CI tests may be left out for the want of it. */
+/** Requirements that some CI machines cannot meet: tests that name them are skipped there, too. */
 const OPTIONAL: ReadonlySet<Requirement> = new Set(['emulation']);
+
+function unless(isMet: boolean, reason: string): string | undefined {
+  return isMet ? undefined : reason;
+}
+
+/** @param directories where to look, before PATH */
+function hasProgram(name: string, ...directories: readonly string[]): boolean {
+  return [...directories, ...(process.env['PATH'] ?? '').split(':')].some((directory) => {
+    try {
+      accessSync(join(directory, name), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
 
 function kernelHas(fileSystem: string): boolean {
   return readFileSync('/proc/filesystems', 'utf8').split(/\s/).includes(fileSystem);
@@ -43,12 +100,12 @@ function kernelHas(fileSystem: string): boolean {
 
 /** Tests with real guests. */
 export function describeE2e(name: string, needs: readonly Requirement[], tests: () => void): void {
-  describeWith(name, ['root', ...needs], tests);
+  describeWith(name, ['root', 'dist', 'nix', 'ssh', 'procps', ...needs], tests);
 }
 
 /**
- * Tests that need what not every machine has. Where it is missing they are skipped, and the name says why; where `CI`
- * is set they fail, so that no run there is green for having tested nothing.
+ * Tests that not every machine can run. Where a requirement is missing they are skipped, and the name says why; with `CI`
+ * set they fail instead, so that no run there passes without having tested anything.
  */
 export function describeWith(name: string, needs: readonly Requirement[], tests: () => void): void {
   const unmet = needs.map((need) => ({ need, why: UNMET[need]() })).find(({ why }) => why !== undefined);
@@ -56,7 +113,7 @@ export function describeWith(name: string, needs: readonly Requirement[], tests:
   if (unmet === undefined) {
     describe(name, tests);
   } else if (!inCi || OPTIONAL.has(unmet.need)) {
-    // Jest does not print the names of tests where all of a file's are skipped.
+    // Jest does not print the names of a file's tests when all of them are skipped.
     process.stderr.write(`drover: skipped: ${name}: ${unmet.why ?? ''}\n`);
     describe.skip(`${name} (skipped: ${unmet.why ?? ''})`, tests);
   } else {
