@@ -1,5 +1,6 @@
 #!/bin/sh
-# build.sh [--if-changed]: builds Drover into dist/: the TypeScript, and drover-connect, which Nix starts for each connection.
+# build.sh [--if-changed]: builds Drover into dist/: the TypeScript, drover-connect, which Nix starts for each connection,
+# and the addon native.node.
 # With --if-changed it exits at once where dist/ is newer than its sources.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +10,7 @@ if [ "${1:-}" = --if-changed ] && [ -x dist/drover-connect ]; then
 fi
 cc=${CC:-cc}
 if ! command -v "$cc" > /dev/null; then
-  echo "drover: a C compiler is needed to build drover-connect (on Debian: apt-get install gcc libc6-dev)" >&2
+  echo "drover: a C compiler is needed to build drover-connect and native.node (on Debian: apt-get install gcc libc6-dev)" >&2
   exit 1
 fi
 # Built in a directory of its own and moved into place, so that programs that run from dist always find it complete.
@@ -18,6 +19,11 @@ rm -rf "$new" dist.old
 node_modules/.bin/tsc -p tsconfig.build.json --outDir "$new"
 chmod 755 "$new/main.js"
 "$cc" -O2 -Wall -Wextra -Werror -pthread -o "$new/drover-connect" connect/drover-connect.c
+shared=-shared
+# On macOS, Node's own functions are found when the addon is loaded.
+[ "$(uname)" != Darwin ] || shared='-bundle -undefined dynamic_lookup'
+# shellcheck disable=SC2086 # two words
+"$cc" -O2 -Wall -Wextra -Werror -fPIC -fvisibility=default $shared -o "$new/native.node" connect/drover-native.c
 [ ! -e dist ] || mv dist dist.old
 mv "$new" dist
 rm -rf dist.old

@@ -5,6 +5,7 @@ import { basename, dirname, join } from 'node:path';
 import type { Front } from '../front/front.js';
 import type { ClientIdentity } from '../front/identity.js';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
+import { peerUid } from '../lib/native.js';
 import { requirePrivateDir } from '../lib/private-dir.js';
 
 /** Bytes of a large output that may be on their way to a client, so that neither side waits for the other. */
@@ -27,7 +28,7 @@ export function connectProgram(socketPath: string): string {
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `ADDRESS_IN_USE`
  */
 export async function openSocketDoor(
-  front: Front,
+  front: Pick<Front, 'serve'>,
   path: string,
   drover: { readonly connect: string },
 ): Promise<Door> {
@@ -37,18 +38,12 @@ export async function openSocketDoor(
   );
   await clearStaleSocket(path);
   const sockets = new Set<Socket>();
-  // Only this user, and root, can connect.
-  const uid = process.getuid?.() ?? 0;
-  const identity: ClientIdentity = {
-    door: 'socket',
-    domain: `uid:${uid}`,
-    name: `uid ${uid}`,
-    trusted: true,
-  };
   const server = createServer({ highWaterMark: WRITE_AHEAD_BYTES }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    void front.serve(socket, identity);
+    const identity = identify(socket);
+    if (identity === undefined) socket.destroy();
+    else void front.serve(socket, identity);
   });
   await listen(server, path);
   await chmod(path, 0o600);
@@ -63,6 +58,17 @@ export async function openSocketDoor(
       for (const made of [program, `${program}.sock`]) await unlink(made).catch(() => undefined);
     },
   };
+}
+
+/** The user at the other end, or undefined if the connection has ended already. */
+function identify(socket: Socket): ClientIdentity | undefined {
+  let uid: number;
+  try {
+    uid = peerUid(socket);
+  } catch {
+    return undefined;
+  }
+  return { door: 'socket', domain: `uid:${uid}`, name: `uid ${uid}`, trusted: true };
 }
 
 /** In one step: a Nix may be about to follow it. */

@@ -11,8 +11,10 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { connectProgram, openSocketDoor } from '../../src/doors/socket-door.js';
+import type { ClientIdentity } from '../../src/front/identity.js';
 import { WorkerClient } from '../../src/daemon/worker-client.js';
 import { REPOSITORY } from '../support/drover.js';
+import { deferred } from '../support/deferred.js';
 import { FrontBench } from '../support/front-bench.js';
 import { describeWith } from '../support/requirements.js';
 import { VERSION } from '../support/scripted-daemon.js';
@@ -44,6 +46,24 @@ describeWith('the socket door', ['dist'], () => {
     expect(await readdir(join(dir, 'd'))).toEqual(['connect', 'connect.sock', 'nix.sock']);
     await door.close();
     expect(await readdir(join(dir, 'd'))).toEqual([]);
+  });
+
+  test('identifies a client by its uid, and trusts it', async () => {
+    const path = join(dir, 'd/nix.sock');
+    const served = deferred<ClientIdentity>();
+    const front = {
+      serve: (stream: Duplex, identity: ClientIdentity) => {
+        stream.destroy();
+        served.resolve(identity);
+        return Promise.resolve();
+      },
+    };
+    const door = await openSocketDoor(front, path, { connect: CONNECT });
+    await execa(CONNECT, [path], { input: '' });
+    const uid = process.getuid?.() ?? -1;
+    const identity = { door: 'socket', domain: `uid:${uid}`, name: `uid ${uid}`, trusted: true };
+    expect(await within('the session', served.promise)).toEqual(identity);
+    await door.close();
   });
 
   test('refuses a directory that others can enter, and leaves it as it is', async () => {
