@@ -63,13 +63,14 @@ export async function forwardBuild(
 ): Promise<void> {
   const { backend, clock, events, client, results } = context;
   const startedAt = clock.now();
-  const finish = (result: string): void => {
+  const finish = (result: string, succeeded = false): void => {
     events.emit({
       type: 'build-finished',
       derivation: request.drvPath,
       guest: context.progress.guest,
       system: request.derivation.platform,
       result,
+      succeeded,
       durationMs: clock.now() - startedAt,
     });
   };
@@ -92,7 +93,7 @@ export async function forwardBuild(
       const bytes = raw.reduce((sum, { length }) => sum + length, 0);
       const kept = results.add(() => attempt(build, undefined, context, () => Promise.resolve()), bytes);
       backend.bind(kept ? 'result' : 'upload');
-      finish(result?.status ?? 'Error');
+      finish(result?.status ?? 'Error', result !== undefined && isSuccess(result.status));
       return;
     } catch (error) {
       if (client.gone.aborted) {

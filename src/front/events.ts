@@ -15,13 +15,17 @@ export type FrontEvent =
   | ({ readonly type: 'provisioned'; readonly guest: string } & Provisioned)
   /** A lease was found, and the guest is being made ready for it; again after a replay. */
   | { readonly type: 'build-started'; readonly derivation: string; readonly guest: string }
-  /** `result` is the build's status in Nix's words, or `Lost`, `Cancelled` or `Error` where there was none. */
+  /**
+   * `result` is the build's status in Nix's words, or `Lost`, `Cancelled` or `Error` if there was none. `succeeded` says
+   * that the outputs are there now.
+   */
   | {
       readonly type: 'build-finished';
       readonly derivation: string;
       readonly guest: string | null;
       readonly system: string;
       readonly result: string;
+      readonly succeeded: boolean;
       readonly durationMs: number;
     }
   | { readonly type: 'build-replayed'; readonly guest: string }

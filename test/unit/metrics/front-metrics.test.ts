@@ -25,7 +25,9 @@ const RESULTS = [...Object.keys(NIX_STATUSES), 'Lost', 'Cancelled', 'Error'];
 
 function build(bench: MetricsBench, system: string, result: string, durationMs = 1000): void {
   const derivation = '/nix/store/00000000000000000000000000000000-hello.drv';
-  bench.frontEvents.emit({ type: 'build-finished', derivation, guest: 'g1', system, result, durationMs });
+  const succeeded = result === 'Built';
+  const what = { derivation, guest: 'g1', system, result, succeeded, durationMs };
+  bench.frontEvents.emit({ type: 'build-finished', ...what });
 }
 
 describe('metrics of builds', () => {
