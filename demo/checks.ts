@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { z } from 'zod';
 
-import { DroverError } from '../src/lib/errors.js';
+import { DemoError } from './processes.js';
 
 /** The format is described in demo/checks.json itself. */
 const checksSchema = z.object({
@@ -29,7 +29,7 @@ export async function readChecks(file: string): Promise<readonly Check[]> {
  * Runs a package's programs, and compares what the last one prints.
  * @param output the package's store path
  * @returns what was run, and its output, for people
- * @throws DroverError `CHECK_FAILED`
+ * @throws DemoError
  */
 export async function runCheck(check: Check, output: string, tempDir: string): Promise<string> {
   const scratch = await mkdtemp(join(tempDir, 'check-'));
@@ -61,6 +61,6 @@ function shorten(text: string): string {
   return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
-function failed(check: Check, why: string): DroverError {
-  return new DroverError('CHECK_FAILED', `The built ${check.package} does not work: ${why}`);
+function failed(check: Check, why: string): DemoError {
+  return new DemoError(`The built ${check.package} does not work: ${why}`);
 }

@@ -3,11 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { configSchema } from '../src/config/schema.js';
-import { DroverError, errorMessage } from '../src/lib/errors.js';
+import { EXIT } from '../src/lib/error-codes.js';
+import { errorMessage } from '../src/lib/errors.js';
+import { DemoError } from './processes.js';
 
 /**
  * Makes the directory that holds everything of a demo.
- * @throws DroverError `DIRECTORY_UNUSABLE` where there can be none, or none that can hold a supervisor's state
+ * @throws DemoError where there can be none, or none that can hold a supervisor's state
  */
 export async function makeDemoDirectory(): Promise<string> {
   const parent = tmpdir();
@@ -23,11 +25,11 @@ export async function makeDemoDirectory(): Promise<string> {
   throw unusable(parent, reason);
 }
 
-function unusable(parent: string, reason: string): DroverError {
-  return new DroverError(
-    'DIRECTORY_UNUSABLE',
-    `The demo cannot use the directory ${parent} for its temporary files: ${reason}`,
-    { hint: 'Set TMPDIR to another one, such as /tmp.' },
+function unusable(parent: string, reason: string): DemoError {
+  return new DemoError(
+    `The demo cannot use the directory ${parent} for its temporary files: ${reason}\n` +
+      '  Set TMPDIR to another one, such as /tmp.',
+    EXIT.configuration,
   );
 }
 

@@ -3,9 +3,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-import { EXIT, exitCodeOf } from '../src/cli/exit-codes.js';
-import { renderError } from '../src/cli/render.js';
+import { exitCodeOf, renderError } from '../src/cli/failure.js';
 import { loadConfig } from '../src/config/load.js';
+import { EXIT } from '../src/lib/error-codes.js';
+import { DemoError } from './processes.js';
 import { demo } from './run.js';
 
 const USAGE = `usage: npm run demo -- [--small] [--cache DIR] [--config FILE]
@@ -65,6 +66,6 @@ try {
     process.exitCode = EXIT.usage;
   } else {
     process.stderr.write(renderError(error));
-    process.exitCode = exitCodeOf(error);
+    process.exitCode = error instanceof DemoError ? error.exitStatus : exitCodeOf(error);
   }
 }

@@ -3,7 +3,16 @@ import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 
-import { DroverError } from '../src/lib/errors.js';
+/** A failure of the demo itself. */
+export class DemoError extends Error {
+  /** What the demo ends with. */
+  readonly exitStatus: number;
+
+  constructor(message: string, exitStatus = 1) {
+    super(message);
+    this.exitStatus = exitStatus;
+  }
+}
 
 /** A program that the demo has started. Its standard error goes to a file. */
 export interface Running {
@@ -38,7 +47,7 @@ export function start(
   return { child, logFile: options.logFile, ended };
 }
 
-/** What a program printed on standard output. @throws DroverError `PROGRAM_FAILED` with the end of its log */
+/** What a program printed on standard output. @throws DemoError with the end of its log */
 export async function outputOf(running: Running): Promise<string> {
   let text = '';
   running.child.stdout?.on('data', (chunk: Buffer) => {
@@ -46,8 +55,7 @@ export async function outputOf(running: Running): Promise<string> {
   });
   const status = await running.ended;
   if (status === 0) return text;
-  throw new DroverError(
-    'PROGRAM_FAILED',
+  throw new DemoError(
     `${running.child.spawnargs[0] ?? ''} ended with ${status}:\n${await tailOf(running.logFile)}`,
   );
 }

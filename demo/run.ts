@@ -5,12 +5,11 @@ import { parse, stringify } from 'yaml';
 import { z } from 'zod';
 
 import { fetchStatus, followEvents } from '../src/control/client.js';
-import { DroverError } from '../src/lib/errors.js';
 import { humanBytes } from '../src/lib/human.js';
 import { readChecks, runCheck } from './checks.js';
 import { makeDemoDirectory, plainEnv } from './directory.js';
 import { Narrator } from './narrator.js';
-import { outputOf, start, tailOf, type Running } from './processes.js';
+import { DemoError, outputOf, start, tailOf, type Running } from './processes.js';
 
 export interface DemoOptions {
   /** Where downloads are kept; undefined: in the demo's temporary directory. */
@@ -28,6 +27,9 @@ export interface DemoOptions {
   readonly outputLost: Promise<void>;
 }
 
+/** Exit status of an interrupted program, as shells have it. */
+const INTERRUPTED = 130;
+
 /** How long an idle guest is kept in the demo: long enough to see it, short enough to wait for. */
 const IDLE_TIMEOUT = '3s';
 
@@ -37,7 +39,7 @@ const baseSchema = z.looseObject({ pool: z.looseObject({}).optional() });
 /**
  * Builds a graph of real packages with a real Nix that plays a Mac, in guests of a supervisor of its own, and tells
  * what happens. Writes to a temporary directory and the Nix store only; the directory is removed however it ends.
- * @throws DroverError for whatever failed; `INTERRUPTED` after SIGINT, SIGTERM or SIGHUP
+ * @throws DemoError, with the status 130 after SIGINT, SIGTERM or SIGHUP; DroverError
  */
 export async function demo(options: DemoOptions): Promise<void> {
   const directory = await makeDemoDirectory();
@@ -47,7 +49,7 @@ export async function demo(options: DemoOptions): Promise<void> {
     const interrupt = (): void => {
       if (!told) run.tellInterrupted();
       told = true;
-      reject(new DroverError('INTERRUPTED', 'The demo was interrupted'));
+      reject(new DemoError('The demo was interrupted', INTERRUPTED));
     };
     // They stay: who is told twice to stop, as by an impatient user, cleans up nevertheless.
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
@@ -151,12 +153,9 @@ class DemoRun {
       );
       serve.ended.then(async (status) => {
         reject(
-          new DroverError(
-            'SUPERVISOR_FAILED',
+          new DemoError(
             `drover serve did not start:\n${await tailOf(serve.logFile)}`,
-            {
-              context: { status },
-            },
+            typeof status === 'number' && status !== 0 ? status : undefined,
           ),
         );
       }, reject);

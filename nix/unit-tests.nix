@@ -15,6 +15,7 @@ drover.overrideAttrs (old: {
     fileset = lib.fileset.unions [
       ../package.json
       ../package-lock.json
+      ../docs/errors.md
       ../jest.config.js
       ../tsconfig.json
       ../tsconfig.build.json

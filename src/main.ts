@@ -7,7 +7,6 @@ import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { EXIT } from './cli/exit-codes.js';
 import { runCli } from './cli/index.js';
 import type { Config } from './config/schema.js';
 import { connectProgram } from './doors/socket-door.js';
@@ -15,6 +14,7 @@ import type { GuestDriver } from './guest/driver.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
 import { firstThatWorks, type DriverCandidate } from './drivers/registry.js';
 import { hostStore } from './host-store/host-store.js';
+import { EXIT } from './lib/error-codes.js';
 import { errorCode, errorMessage } from './lib/errors.js';
 import { openLog } from './lib/log.js';
 import { StateDir } from './lib/state-dir.js';

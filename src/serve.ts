@@ -1,10 +1,10 @@
 import { stat } from 'node:fs/promises';
 
-import { EXIT } from './cli/exit-codes.js';
 import type { Config } from './config/schema.js';
 import { watchConfig } from './config/watch.js';
 import { systemClock } from './lib/clock.js';
 import { Emitter } from './lib/emitter.js';
+import { EXIT } from './lib/error-codes.js';
 import { DroverError, errorMessage } from './lib/errors.js';
 import type { ServiceLog } from './lib/log.js';
 import { Mutex } from './lib/mutex.js';

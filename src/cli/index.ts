@@ -4,9 +4,9 @@ import { addCheck } from './commands/check.js';
 import { addMachines } from './commands/machines.js';
 import { addServe } from './commands/serve.js';
 import { addStatus } from './commands/status.js';
+import { EXIT } from '../lib/error-codes.js';
 import type { CliContext } from './context.js';
-import { EXIT, exitCodeOf } from './exit-codes.js';
-import { renderError } from './render.js';
+import { exitCodeOf, renderError } from './failure.js';
 
 /** Runs one command and reports its failure. @returns the exit status */
 export async function runCli(argv: readonly string[], context: CliContext): Promise<number> {

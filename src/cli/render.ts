@@ -1,5 +1,4 @@
 import type { Status } from '../control/api.js';
-import { DroverError, errorMessage } from '../lib/errors.js';
 import { humanBytes } from '../lib/human.js';
 
 /** `drover status` for people. */
@@ -43,10 +42,4 @@ function table(rows: readonly (readonly string[])[]): string[] {
       .join('  ')
       .trimEnd(),
   );
-}
-
-/** An error as it is shown to whoever ran the command: what, and what to do about it. */
-export function renderError(error: unknown): string {
-  const hint = error instanceof DroverError ? error.hint : undefined;
-  return `drover: ${errorMessage(error)}${hint === undefined ? '' : `\n  ${hint}`}\n`;
 }

@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.js';
+import { codeFacts } from '../lib/error-codes.js';
 import { errorCode, errorMessage } from '../lib/errors.js';
 import type { Backend } from './backend.js';
 
@@ -6,13 +7,6 @@ import type { Backend } from './backend.js';
 export const MAX_REPLAYS = 2;
 /** How long a guest that misbehaves is given to turn out to be gone, in milliseconds. */
 const LOSS_GRACE_MS = 1_000;
-/** Failures that come from a guest's end, or from one that is no good any more. */
-const LOSS_CODES: ReadonlySet<string> = new Set([
-  'GUEST_GONE',
-  'GUEST_AGENT_FAILED',
-  'GUEST_EXEC_FAILED',
-  'PROGRAM_FAILED',
-]);
 
 /**
  * How the guest of a session was lost, or what makes it of no use, in words, if that is what `error` comes from.
@@ -23,7 +17,7 @@ export async function howLost(error: unknown, backend: Backend, clock: Clock): P
   const lost = backend.lease?.guest.lost;
   if (lost === undefined) return undefined;
   const hungUp = backend.guest?.channel.gone.aborted === true;
-  const disobedient = LOSS_CODES.has(errorCode(error) ?? '');
+  const disobedient = codeFacts(errorCode(error))?.losesGuest === true;
   if (!lost.aborted && (hungUp || disobedient)) {
     // The end of a connection is seen before the end of the guest.
     await abortedWithin(lost, clock, LOSS_GRACE_MS);

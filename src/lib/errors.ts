@@ -1,3 +1,5 @@
+import type { DroverErrorCode } from './error-codes.js';
+
 /** Structured facts about a failure, safe to log: never a secret. */
 export type ErrorContext = Readonly<Record<string, string | number | boolean | undefined>>;
 
@@ -7,12 +9,12 @@ export type ErrorContext = Readonly<Record<string, string | number | boolean | u
  */
 export class DroverError extends Error {
   override readonly name: string = 'DroverError';
-  readonly code: string;
+  readonly code: DroverErrorCode;
   readonly hint: string | undefined;
   readonly context: ErrorContext;
 
   constructor(
-    code: string,
+    code: DroverErrorCode,
     message: string,
     options: { cause?: unknown; hint?: string | undefined; context?: ErrorContext } = {},
   ) {

@@ -1,5 +1,6 @@
 import type { DoorName, FrontEvent } from '../front/events.js';
 import type { Emitter } from '../lib/emitter.js';
+import { SESSION_CODES } from '../lib/error-codes.js';
 import type { Instruments } from './instruments.js';
 import { BoundedLabel, namesOf } from './labels.js';
 
@@ -46,24 +47,7 @@ const BUILD_RESULTS = [
   'Error',
 ];
 
-/** The likely ends of a session. Others are admitted as they come, up to `SPARE_CODES`. */
-const SESSION_CODES = [
-  'BOOT_FAILED',
-  'BOOT_TIMEOUT',
-  'CLIENT_GONE',
-  'CLIENT_STALLED',
-  'GUEST_AGENT_FAILED',
-  'GUEST_GONE',
-  'GUEST_LOST',
-  'HOST_STORE_UNAVAILABLE',
-  'PROTOCOL_MALFORMED',
-  'PROTOCOL_NOT_NIX',
-  'PROTOCOL_TRUNCATED',
-  'PROTOCOL_UNSUPPORTED',
-  'PROVISION_FAILED',
-  'SHUTTING_DOWN',
-  'UNKNOWN',
-];
+/** Codes of ended sessions that are admitted beside `SESSION_CODES` and `UNKNOWN`, the first that are seen. */
 const SPARE_CODES = 32;
 
 /** Sessions, builds, and what moves for them. @param systems Nix systems that guests build for: others are one */
@@ -136,7 +120,7 @@ function provisionCounters(make: Instruments): (event: FrontEvent) => void {
 
 function sessionCounters(make: Instruments): (event: FrontEvent) => void {
   const doors = DOORS.map((door) => ({ door }));
-  const code = new BoundedLabel(SESSION_CODES, SPARE_CODES);
+  const code = new BoundedLabel([...SESSION_CODES, 'UNKNOWN'], SPARE_CODES);
   const opened = make.counter('drover_sessions_opened_total', 'Sessions opened, by door.', ['door'], doors);
   const open = make.gauge('drover_sessions_open', 'Sessions that are open, by door.', ['door'], doors);
   const failed = make.counter(

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 import { stringify } from 'yaml';
 
-import { EXIT } from '../../src/cli/exit-codes.js';
+import { EXIT } from '../../src/lib/error-codes.js';
 import { REPOSITORY, runDrover, startDrover, type CliResult } from '../support/drover.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';

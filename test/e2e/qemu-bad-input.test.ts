@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 import { stringify } from 'yaml';
 
-import { EXIT } from '../../src/cli/exit-codes.js';
+import { EXIT } from '../../src/lib/error-codes.js';
 import { runDrover, startDrover, type CliResult } from '../support/drover.js';
 import { expectNoRemains } from '../support/guests.js';
 import { nixHost } from '../support/nix.js';

@@ -163,7 +163,7 @@ describe('when a guest is lost', () => {
     expect(bench.events).toContainEqual({ type: 'build-replayed', guest: 'g1' });
   });
 
-  test.each(['GUEST_AGENT_FAILED', 'GUEST_EXEC_FAILED'])(
+  test.each(['GUEST_AGENT_FAILED', 'GUEST_EXEC_FAILED'] as const)(
     'though it lives, in that it does not do as it is told (%s): the build starts again in another one',
     async (code) => {
       const broken = guestThat('g1', builds);

@@ -26,9 +26,9 @@ test.each([
 });
 
 test('a Drover error has a cause only if it was given one', () => {
-  expect('cause' in new DroverError('A', 'a')).toBe(false);
-  expect(new DroverError('A', 'a', { cause: undefined })).toHaveProperty('cause', undefined);
-  expect(new DroverError('A', 'a', { hint: 'try', context: { n: 1 } })).toMatchObject({
+  expect('cause' in new DroverError('NO_LEASE', 'a')).toBe(false);
+  expect(new DroverError('NO_LEASE', 'a', { cause: undefined })).toHaveProperty('cause', undefined);
+  expect(new DroverError('NO_LEASE', 'a', { hint: 'try', context: { n: 1 } })).toMatchObject({
     hint: 'try',
     context: { n: 1 },
   });
