@@ -26,6 +26,12 @@ const EVERYTHING = `{ services.drover = {
   door = "ssh";
 }; }`;
 
+/** A plain value as Nix writes it. */
+function inNix(value: unknown): string {
+  if (!Array.isArray(value)) return JSON.stringify(value);
+  return value.length === 0 ? '[ ]' : `[ ${value.map(inNix).join(' ')} ]`;
+}
+
 describeWith('services.drover on nix-darwin', ['nix'], () => {
   let plain: DarwinSystem;
   let full: DarwinSystem;
@@ -182,6 +188,23 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
     const options = new Set(['services.drover', ...plain.options]);
     expect(named.filter((name) => !options.has(name))).toEqual([]);
     expect(new Set(named).size).toBeGreaterThan(15);
+  });
+
+  test('has the options and defaults of the table in docs/mac.md, and no others', async () => {
+    const text = await readFile(join(REPOSITORY, 'docs/mac.md'), 'utf8');
+    const table = text.slice(text.indexOf('## Options'));
+    const rows = [...table.matchAll(/^\| `([^`]+)` +\| ([^|]*?) +\|/gm)].map(
+      ([, name = '', shown = '']) => [name, shown] as const,
+    );
+    const internal = ['configFile', 'guest.build'];
+    expect(rows.map(([name]) => name).sort()).toEqual(
+      plain.options.filter((name) => !internal.includes(name)).sort(),
+    );
+    const defaults = rows.filter(([name]) => name in plain.values && name !== 'enable');
+    expect(defaults.length).toBeGreaterThan(20);
+    for (const [name, shown] of defaults) {
+      expect([name, shown]).toEqual([name, `\`${inNix(plain.values[name])}\``]);
+    }
   });
 
   test('is nothing where it is not enabled', async () => {

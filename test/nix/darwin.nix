@@ -38,6 +38,20 @@ let
     else
       optionNames (lib.attrValues option)
   );
+  # Options that are not plain values, and those that only Drover's flake sets.
+  notPlain = [
+    "configFile"
+    "guest.build"
+    "guest.config"
+    "guest.image"
+    "package"
+    "settings"
+  ];
+  valueOf =
+    name:
+    builtins.foldl' (set: key: set.${key}) cfg (
+      builtins.filter builtins.isString (builtins.split "\\." name)
+    );
   machinesFile = import ./hosts/machines-file.nix { inherit lib; };
   etc = lib.mapAttrs (_: file: file.text) config.environment.etc;
   cfg = config.services.drover;
@@ -45,6 +59,9 @@ in
 lib.optionalAttrs cfg.enable {
   inherit (cfg) settings maxJobs;
   configFile = cfg.configFile.text;
+  values = lib.genAttrs (lib.filter (name: !lib.elem name notPlain) (
+    optionNames (lib.attrValues options.services.drover)
+  )) valueOf;
 }
 // {
   # Names of our own.

@@ -27,6 +27,8 @@ export interface HostSystem {
 export interface DarwinSystem extends HostSystem {
   /** Names of the options below `services.drover`. */
   readonly options: readonly string[];
+  /** Values of those that are plain; test/nix/darwin.nix names the others. */
+  readonly values: Json;
   readonly daemons: Readonly<
     Record<string, { readonly command: string; readonly path: readonly string[] } & Json>
   >;
