@@ -89,7 +89,6 @@ async function startQemu(dir: string, kind: VmKind, keys: ReturnType<typeof make
     configDisk: await inherited.file(config, 'r'),
     scratchDisk: await inherited.file(scratch, 'r+'),
     sshPort: inherited.pipe(),
-    monitor: inherited.pipe(),
   };
   const cores = availableParallelism();
   const machine = { image, accelerator, cores, memoryBytes, commandLine: image.commandLine };
@@ -100,7 +99,6 @@ async function startQemu(dir: string, kind: VmKind, keys: ReturnType<typeof make
   const qemu: Child = inherited.start(programs, [...args, ...network, ...device], NUMBER);
   for (const stream of [qemu.process.stdout, qemu.process.stderr]) stream?.resume();
   const sshPort = pipeOf(qemu.process, descriptors.sshPort);
-  for (const stream of [sshPort, pipeOf(qemu.process, descriptors.monitor)])
-    stream.on('error', () => undefined);
+  sshPort.on('error', () => undefined);
   return [qemu, sshPort] as const;
 }

@@ -55,15 +55,3 @@ export function bootFailed(id: string, cause: unknown, path: string, tail: strin
     },
   );
 }
-
-/**
- * Why a guest ended by itself, if it has said so: its kernel in a panic, its init when it powers off.
- * @param tail of what it printed
- */
-export function lastWords(tail: string): string | undefined {
-  return tail
-    .split('\n')
-    .filter((line) => /Kernel panic|^drover: (?!guest is up|kernel is up)/.test(line))
-    .at(-1)
-    ?.trim();
-}

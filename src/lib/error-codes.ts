@@ -69,7 +69,6 @@ export const ERROR_CODES = {
   PROTOCOL_UNSUPPORTED: facts('failure', 'session'),
   PROTOCOL_VERSION: facts('failure'),
   PROVISION_FAILED: facts('failure', 'session'),
-  QMP_FAILED: facts('failure'),
   REQUIREMENT_MISSING: facts('unavailable'),
   SHUTTING_DOWN: facts('failure', 'session'),
   SSH_PROTOCOL: facts('failure'),

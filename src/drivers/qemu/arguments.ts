@@ -26,7 +26,6 @@ export interface GuestMachineSpec extends MachineSpec {
   readonly configDisk: number;
   readonly scratchDisk: number;
   readonly sshPort: number;
-  readonly monitor: number;
   /** A connection to virtiofsd; undefined: the host's store is not shared. */
   readonly store: number | undefined;
   readonly network: 'host' | 'none';
@@ -94,7 +93,6 @@ export function guestMachineArguments(spec: GuestMachineSpec): string[] {
     ...['-device', 'virtio-serial-pci'],
     ...['-chardev', `socket,id=ssh,fd=${spec.sshPort}`],
     ...['-device', 'virtserialport,chardev=ssh,name=drover.ssh'],
-    ...['-chardev', `socket,id=monitor,fd=${spec.monitor}`, '-mon', 'chardev=monitor,mode=control'],
     ...(spec.store === undefined ? [] : sharedStore(spec.store, spec.memoryBytes)),
     ...(spec.network === 'none'
       ? []

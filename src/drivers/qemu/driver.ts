@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 
@@ -13,7 +12,7 @@ import { greetGuest } from '../greet.js';
 import { guestFiles } from '../vm/guest-files.js';
 import { makeGuestKeys } from '../vm/guest-keys.js';
 import { loadImage, requireNoShare, type GuestImage } from '../vm/image.js';
-import { guestNixConf } from '../nix-conf.js';
+import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
 import { makeScratchDisk, requireSpace } from '../vm/scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
@@ -30,22 +29,8 @@ const fewFiles = (files: number): string =>
 /** A Unix socket's path on macOS; Linux allows 4 more. */
 const MAX_SOCKET_PATH_BYTES = 103;
 
-export interface QemuDriverOptions {
-  readonly stateDir: string;
-  readonly env: NodeJS.ProcessEnv;
-  readonly storeDir: string;
-  readonly maxJobs: number;
-  readonly features: readonly string[];
-  readonly guest: {
-    readonly cores: number;
-    readonly memoryBytes: number;
-    readonly scratchSizeBytes: number;
-    readonly network: 'host' | 'none';
-    readonly nixConf: Readonly<Record<string, string>>;
-    /** Path of a manifest. */
-    readonly image: string | undefined;
-    readonly accelerator: Accelerator | 'auto';
-  };
+export interface QemuDriverOptions extends VmOptions {
+  readonly guest: VmOptions['guest'] & { readonly accelerator: Accelerator | 'auto' };
 }
 
 /** Guests that are machines of their own: a QEMU each, with the host's store by VirtioFS. */
@@ -77,19 +62,9 @@ export class QemuDriver implements GuestDriver {
     this.#accelerator = accelerator;
     const slow = accelerator === 'tcg' && !programs.parallelTcg ? OLD_QEMU_WARNING : undefined;
     this.#warnings = [warning, slow, ...programs.warnings].filter((text) => text !== undefined);
-    const { guest } = options;
-    const { nixVersion, protocol, systems } = image;
-    this.#nixConf = guestNixConf({
-      cores: guest.cores,
-      maxJobs: options.maxJobs,
-      features: options.features,
-      extraPlatforms: systems.slice(1),
-      nixVersion,
-      shell: image.shell,
-      extra: guest.nixConf,
-    });
-    const generation = createHash('sha256').update(JSON.stringify([image.generation, this.#nixConf, guest]));
-    this.manifest = { generation: generation.digest('hex').slice(0, 16), nixVersion, protocol, systems };
+    const { nixConf, manifest } = vmIdentity(options, image, image.systems);
+    this.#nixConf = nixConf;
+    this.manifest = manifest;
   }
 
   /**
@@ -99,14 +74,14 @@ export class QemuDriver implements GuestDriver {
   static async create(options: QemuDriverOptions): Promise<QemuDriver> {
     const { guest, env } = options;
     const stateDir = new StateDir(options.stateDir);
-    if (guest.image === undefined) {
-      throw new DroverError('CONFIG_INVALID', 'The qemu driver needs an image: guest.image is not set', {
-        hint: "Set guest.image to the path of an image's manifest.json; guest-config/debian/build.sh makes one.",
-      });
-    }
-    const image = await loadImage(guest.image);
+    const file = requireImagePath(
+      'qemu',
+      options,
+      "Set guest.image to the path of an image's manifest.json; guest-config/debian/build.sh makes one.",
+    );
+    const image = await loadImage(file);
     const programs = await findQemuPrograms(env, image.architecture);
-    if (programs.virtiofsd === undefined) requireNoShare(guest.image, image);
+    if (programs.virtiofsd === undefined) requireNoShare(file, image);
     await requireReadable(programs, image);
     if (guest.cores > availableParallelism()) {
       throw new DroverError(

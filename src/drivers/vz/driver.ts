@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -13,7 +12,7 @@ import { greetGuest } from '../greet.js';
 import { guestFiles } from '../vm/guest-files.js';
 import { makeGuestKeys } from '../vm/guest-keys.js';
 import { loadImage, type GuestImage } from '../vm/image.js';
-import { guestNixConf } from '../nix-conf.js';
+import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
 import { makeScratchDisk, requireSpace } from '../vm/scratch-disk.js';
 import { guestConfiguration } from './configuration.js';
 import { VzGuest } from './guest.js';
@@ -23,22 +22,10 @@ import { askHelper, explainHelper, requireGuests } from './requirements.js';
 import { planRosetta, type RosettaOptions, type RosettaPlan } from './rosetta.js';
 import { macAddress, Slots } from './slots.js';
 
-export interface VzDriverOptions {
-  readonly stateDir: string;
-  readonly env: NodeJS.ProcessEnv;
-  readonly storeDir: string;
-  readonly maxJobs: number;
-  readonly features: readonly string[];
-  /** The vz-helper. */
+export interface VzDriverOptions extends VmOptions {
+  /** Path of the vz-helper. */
   readonly helper: string;
-  readonly guest: {
-    readonly cores: number;
-    readonly memoryBytes: number;
-    readonly scratchSizeBytes: number;
-    readonly network: 'host' | 'none';
-    readonly nixConf: Readonly<Record<string, string>>;
-    /** Path of a manifest. */
-    readonly image: string | undefined;
+  readonly guest: VmOptions['guest'] & {
     readonly rosetta: RosettaOptions;
     readonly nestedVirtualization: boolean;
   };
@@ -72,23 +59,11 @@ export class VzDriver implements GuestDriver {
     this.#ground = ground;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
-    const { guest, maxJobs, features } = options;
-    const { image, rosetta } = ground;
-    const { nixVersion, protocol } = image;
-    const { systems } = rosetta;
-    this.systemsHint = rosetta.systemsHint;
-    this.#nixConf = guestNixConf({
-      cores: guest.cores,
-      maxJobs,
-      features,
-      extraPlatforms: systems.slice(1),
-      nixVersion,
-      shell: image.shell,
-      extra: guest.nixConf,
-    });
-    const parts = [image.generation, this.#nixConf, guest, rosetta.use];
-    const generation = createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 16);
-    this.manifest = { generation, nixVersion, protocol, systems };
+    const { systems, systemsHint, use } = ground.rosetta;
+    this.systemsHint = systemsHint;
+    const { nixConf, manifest } = vmIdentity(options, ground.image, systems, use);
+    this.#nixConf = nixConf;
+    this.manifest = manifest;
   }
 
   /**
@@ -229,15 +204,16 @@ export class VzDriver implements GuestDriver {
   }
 }
 
-async function survey({ guest, helper, env }: VzDriverOptions): Promise<Ground> {
+async function survey(options: VzDriverOptions): Promise<Ground> {
+  const { guest, helper, env } = options;
   const setpriv = process.platform === 'linux' ? await findProgram(env, 'setpriv') : undefined;
   const facts = await askHelper(helper, setpriv);
-  if (guest.image === undefined) {
-    throw new DroverError('CONFIG_INVALID', 'The vz driver needs an image: guest.image is not set', {
-      hint: "Set guest.image to the path of an image's manifest.json; the nix-darwin module does (docs/images.md).",
-    });
-  }
-  const image = await loadImage(guest.image);
-  const cores = requireGuests(facts, helper, guest.image, image, guest);
+  const file = requireImagePath(
+    'vz',
+    options,
+    "Set guest.image to the path of an image's manifest.json, as the nix-darwin module does (docs/images.md).",
+  );
+  const image = await loadImage(file);
+  const cores = requireGuests(facts, helper, file, image, guest);
   return { setpriv, facts, image, cores, rosetta: planRosetta(image, facts, guest.rosetta) };
 }

@@ -5,10 +5,9 @@ import { SshChannel } from '../../guest/ssh-channel.js';
 import { Emitter } from '../../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { fileTail } from '../../lib/console-log.js';
-import { lastWords } from '../console-logs.js';
 import type { ExecResult, GuestNotice, RunningGuest } from '../../guest/driver.js';
-import { guestGone } from '../guest-gone.js';
 import type { GuestKeys } from '../vm/guest-keys.js';
+import { VmLife } from '../vm/life.js';
 import type { HelperConfiguration, HelperEvent } from './helper-protocol.js';
 import { startHelper, type VzHelper } from './helper.js';
 import { connectVsock } from './helper-vsock.js';
@@ -16,12 +15,10 @@ import { connectVsock } from './helper-vsock.js';
 /** The guest's vsock ports (docs/images.md). Below 1024, so that only its root can take them. */
 const SSH_PORT = 22;
 const DAEMON_PORT = 23;
-/** Between attempts to reach a guest that boots, in milliseconds. */
+/** Pause between attempts to reach a guest that boots, in milliseconds. */
 const RETRY_INTERVAL_MS = 20;
-/** Of one attempt: what is sent before the guest's driver is there may never be answered. In milliseconds. */
+/** Per attempt, because a guest without its vsock driver yet may never answer. In milliseconds. */
 const ATTEMPT_TIMEOUT_MS = 1_000;
-/** How long the end of a connection may be seen before that of the helper, in milliseconds. */
-const HELPER_END_GRACE_MS = 200;
 
 export interface VzGuestSpec {
   readonly id: string;
@@ -34,22 +31,17 @@ export interface VzGuestSpec {
 }
 
 /**
- * One VM: a vz-helper, and an SSH connection to the guest's vsock through it. Whichever ends first, the guest has ended,
- * and the other one is ended too. Streams to the nix-daemon are vsock connections of their own.
+ * One VM: a vz-helper, and an SSH connection to the guest's vsock through it. Each stream to the nix-daemon is another
+ * vsock connection.
  */
 export class VzGuest implements RunningGuest {
-  readonly exited: Promise<string>;
   readonly notices = new Emitter<GuestNotice>();
   readonly #spec: VzGuestSpec;
   readonly #helper: VzHelper;
-  #ssh: SshChannel | undefined;
-  #gone = false;
-  /** Whether it was told to end: then nobody will want to read its console. */
-  stopped = false;
-  /** What its boot waits for, for people. */
+  readonly #life: VmLife;
+  /** The step of the boot that has not ended yet, for people. */
   #waitsFor = 'vz-helper has not answered configure';
   #unfit: string | undefined;
-  #end: (how: string) => void = () => undefined;
 
   private constructor(spec: VzGuestSpec, helper: VzHelper) {
     this.#spec = spec;
@@ -59,19 +51,20 @@ export class VzGuest implements RunningGuest {
       if (notice?.kind === 'unfit') this.#unfit ??= notice.why;
       if (notice !== undefined) this.notices.emit(notice);
     });
-    const end = new Promise<string>((resolve) => {
-      this.#end = resolve;
+    const { id, configuration, cleanUp } = spec;
+    this.#life = new VmLife({
+      id,
+      process: { name: 'vz-helper', exited: helper.exited },
+      killAll: () => helper.kill(),
+      consoleTail: (lines) => fileTail(configuration.console.path, { lines }),
+      cleanUp,
     });
-    void helper.exited.then((how) => {
-      this.#end(`its vz-helper: ${how}`);
-    });
-    this.exited = end.then((how) => this.#dispose(how));
   }
 
   /**
-   * Starts a guest and waits until it can be spoken to.
+   * Starts a guest and waits for its sshd.
    * @param signal gives up
-   * @throws DroverError; nothing of it is left then
+   * @throws DroverError; nothing of the guest is left then
    */
   static async start(spec: VzGuestSpec, signal: AbortSignal): Promise<VzGuest> {
     const boot = new AbortController();
@@ -102,18 +95,11 @@ export class VzGuest implements RunningGuest {
 
   async #boot(signal: AbortSignal): Promise<void> {
     const settled = new AbortController();
-    const ended = this.exited.then((how) => {
-      throw new DroverError('BOOT_FAILED', how);
-    });
-    ended.catch(() => undefined);
     try {
       await this.#helper.configure(this.#spec.configuration);
       this.#waitsFor = 'vz-helper has not answered start';
       await this.#helper.start();
-      const reached = this.#reach(AbortSignal.any([signal, settled.signal]));
-      reached.catch(() => undefined);
-      const ssh = (this.#ssh = await Promise.race([reached, ended]));
-      void ssh.closed.then((how) => this.#endUnlessHelperHas(how));
+      await this.#life.connected(this.#reach(AbortSignal.any([signal, settled.signal])), signal);
     } finally {
       settled.abort();
     }
@@ -145,13 +131,12 @@ export class VzGuest implements RunningGuest {
     });
   }
 
-  /** The helper's end is that of its connections too, and says more than they do. */
-  async #endUnlessHelperHas(how: string): Promise<void> {
-    const timer = new AbortController();
-    const grace = delay(HELPER_END_GRACE_MS, undefined, { signal: timer.signal }).catch(() => undefined);
-    await Promise.race([this.#helper.exited, grace]);
-    timer.abort();
-    this.#end(how);
+  get exited(): Promise<string> {
+    return this.#life.exited;
+  }
+
+  get stopped(): boolean {
+    return this.#life.stopped;
   }
 
   get warnings(): readonly string[] {
@@ -159,8 +144,8 @@ export class VzGuest implements RunningGuest {
   }
 
   /**
-   * Of a guest that has just booted: nobody has listened to its notices until now.
-   * @throws DroverError `BOOT_FAILED` for one that is unfit already; it has been killed then
+   * Checks what the helper reported while the guest booted, before anything listened to its notices.
+   * @throws DroverError `BOOT_FAILED` for a guest that is unfit already; it has been killed then
    */
   async requireFit(): Promise<void> {
     if (this.#unfit === undefined) return;
@@ -171,17 +156,17 @@ export class VzGuest implements RunningGuest {
   }
 
   async exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult> {
-    return await this.#alive().exec(argv, stdin);
+    return await this.#life.requireAlive().exec(argv, stdin);
   }
 
   async openDaemon(): Promise<Duplex> {
-    this.#alive();
+    this.#life.requireAlive();
     return await connectVsock(this.#spec.configuration.vsock.path, DAEMON_PORT);
   }
 
   /** Nothing in a guest is worth keeping, so it is not shut down first: the helper ends, and the guest with it. */
   async stop(): Promise<void> {
-    this.stopped = true;
+    this.#life.stopped = true;
     await this.#helper.close();
     await this.exited;
   }
@@ -189,25 +174,6 @@ export class VzGuest implements RunningGuest {
   async kill(): Promise<void> {
     await this.#helper.kill();
     await this.exited;
-  }
-
-  #alive(): SshChannel {
-    if (this.#ssh === undefined || this.#gone) {
-      throw guestGone(this.#spec.id);
-    }
-    return this.#ssh;
-  }
-
-  async #dispose(how: string): Promise<string> {
-    this.#gone = true;
-    await this.#helper.kill();
-    this.#ssh?.destroy();
-    const { configuration, cleanUp } = this.#spec;
-    const last = this.stopped
-      ? undefined
-      : lastWords(await fileTail(configuration.console.path, { lines: 200 }));
-    await cleanUp();
-    return last === undefined ? how : `${how} (${last})`;
   }
 }
 

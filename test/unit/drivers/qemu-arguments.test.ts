@@ -21,7 +21,6 @@ const SPEC: GuestMachineSpec = {
   configDisk: 3,
   scratchDisk: 4,
   sshPort: 5,
-  monitor: 6,
   store: 7,
   network: 'none',
 };
@@ -90,7 +89,6 @@ describe('the arguments of QEMU', () => {
     expect(valuesOf(args, '-chardev')).toEqual([
       'stdio,id=console,signal=off',
       'socket,id=ssh,fd=5',
-      'socket,id=monitor,fd=6',
       'socket,id=store,fd=7',
     ]);
   });
