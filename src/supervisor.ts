@@ -229,15 +229,10 @@ export class Supervisor {
    * @throws DroverError what the driver says about the new guests, or `SYSTEM_NOT_SERVED`
    */
   async reload(config: Config): Promise<readonly ConfigChange[]> {
-    const changes = diffConfig(this.#config, config);
-    const kinds = new Set(changes.map(({ kind }) => kind));
-    const { stateDir, driver: driverName, doors, metrics, log } = this.#config;
-    const next = {
-      ...config,
-      ...{ stateDir, driver: driverName, doors, metrics },
-      log: { level: config.log.level, file: log.file },
-    };
-    const driver = kinds.has('new guests') ? await this.#parts.createDriver(next) : this.#driver;
+    const { changes, next } = diffConfig(this.#config, config);
+    const driver = changes.some(({ kind }) => kind === 'new guests')
+      ? await this.#parts.createDriver(next)
+      : this.#driver;
     requireSystems(next, driver);
     this.#config = next;
     this.#driver = driver;

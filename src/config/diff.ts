@@ -4,12 +4,18 @@ import type { Config } from './schema.js';
 export type ChangeKind = 'live' | 'new guests' | 'restart';
 
 export interface ConfigChange {
-  /** As in the file, with dots: `pool.maxGuests`. */
+  /** Dotted: `pool.maxGuests`. */
   readonly key: string;
   readonly kind: ChangeKind;
 }
 
-/** By the beginning of the key; the first that fits counts. */
+export interface ConfigDiff {
+  readonly changes: readonly ConfigChange[];
+  /** The new configuration, with the old value of every key that takes a restart. */
+  readonly next: Config;
+}
+
+/** By the beginning of the key; the first match counts. */
 const KINDS: readonly (readonly [prefix: string, kind: ChangeKind])[] = [
   // The guest's nix.conf has it as max-jobs.
   ['pool.jobsPerGuest', 'new guests'],
@@ -18,29 +24,33 @@ const KINDS: readonly (readonly [prefix: string, kind: ChangeKind])[] = [
   ['systems', 'live'],
   ['features', 'new guests'],
   ['guest.', 'new guests'],
-  ['', 'restart'],
 ];
 
-/** The keys in which two configurations differ, and what it takes for each. */
-export function diffConfig(before: Config, after: Config): readonly ConfigChange[] {
-  const [old, now] = [flatten(before), flatten(after)];
-  const keys = [...new Set([...old.keys(), ...now.keys()])].filter((key) => old.get(key) !== now.get(key));
-  return keys.map((key) => ({
-    key,
-    kind: KINDS.find(([prefix]) => key.startsWith(prefix))?.[1] ?? 'restart',
-  }));
+/** Compares the running configuration with the one in the file. */
+export function diffConfig(running: Config, file: Config): ConfigDiff {
+  const changes: ConfigChange[] = [];
+  const next = merge(running, file, '', changes);
+  return { changes, next: next as Config };
 }
 
-/** Sections as keys with dots; lists and whatever else has no keys of its own as JSON. */
-function flatten(value: object, prefix = ''): Map<string, string> {
-  const flat = new Map<string, string>();
-  for (const [name, inner] of Object.entries(value)) {
-    const key = `${prefix}${name}`;
-    if (typeof inner === 'object' && inner !== null && !Array.isArray(inner) && key !== 'guest.nixConf') {
-      for (const [path, text] of flatten(inner as object, `${key}.`)) flat.set(path, text);
-    } else if (inner !== undefined) {
-      flat.set(key, JSON.stringify(inner));
-    }
+/** Section by section; a list, and a section that only one side has, changes as a whole. */
+function merge(running: unknown, file: unknown, key: string, changes: ConfigChange[]): unknown {
+  if (isSection(running, key) && isSection(file, key)) {
+    const names = [...new Set([...Object.keys(running), ...Object.keys(file)])];
+    return Object.fromEntries(
+      names.map((name) => [
+        name,
+        merge(running[name], file[name], key === '' ? name : `${key}.${name}`, changes),
+      ]),
+    );
   }
-  return flat;
+  if (JSON.stringify(running) === JSON.stringify(file)) return running;
+  const kind = KINDS.find(([prefix]) => key.startsWith(prefix))?.[1] ?? 'restart';
+  changes.push({ key, kind });
+  return kind === 'restart' ? running : file;
+}
+
+/** A map of free names, such as Nix's settings, is one value. */
+function isSection(value: unknown, key: string): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) && key !== 'guest.nixConf';
 }

@@ -6,8 +6,9 @@ import { parseConfig } from '../../../src/config/load.js';
 const host = { env: {}, uid: 0, home: '/root' };
 const config = (text: string) => parseConfig(text, 'test.yaml', host);
 
-test('a configuration does not differ from itself', () => {
-  expect(diffConfig(config('pool: { maxGuests: 3 }'), config('pool: { maxGuests: 3 }'))).toEqual([]);
+test('finds no difference between a configuration and itself', () => {
+  const running = config('pool: { maxGuests: 3 }');
+  expect(diffConfig(running, config('pool: { maxGuests: 3 }'))).toEqual({ changes: [], next: running });
 });
 
 test.each([
@@ -15,21 +16,32 @@ test.each([
   ['pool: { idleTimeout: 1s }', 'pool.idleTimeoutMs', 'live'],
   ['pool: { jobsPerGuest: 7 }', 'pool.jobsPerGuest', 'new guests'],
   ['log: { level: debug }', 'log.level', 'live'],
-  ['log: { file: /var/log/drover.log }', 'log.file', 'restart'],
   ['systems: [x86_64-linux]', 'systems', 'live'],
   ['features: [kvm]', 'features', 'new guests'],
   ['guest: { cores: 1 }', 'guest.cores', 'new guests'],
   ['guest: { nix: /opt/nix/bin }', 'guest.nix', 'new guests'],
   ['guest: { nixConf: { cores: 1 } }', 'guest.nixConf', 'new guests'],
-  ['metrics: null', 'metrics', 'restart'],
-  ['driver: namespace', 'driver', 'restart'],
-])('%s', (text, key, kind) => {
-  expect(diffConfig(config(''), config(text))).toContainEqual({ key, kind });
+])('takes over %s', (text, key, kind) => {
+  const { changes, next } = diffConfig(config(''), config(text));
+  expect(changes).toEqual([{ key, kind }]);
+  expect(next).toEqual(config(text));
 });
 
-test('a state directory takes the socket with it', () => {
-  expect(diffConfig(config(''), config('stateDir: /srv/drover'))).toEqual([
-    { key: 'stateDir', kind: 'restart' },
-    { key: 'doors.socket.path', kind: 'restart' },
-  ]);
+test.each([
+  ['log: { file: /var/log/drover.log }', ['log.file']],
+  ['metrics: null', ['metrics']],
+  ["metrics: { listen: '127.0.0.1:1' }", ['metrics.listen.port']],
+  ['driver: namespace', ['driver']],
+  ["doors: { ssh: { listen: '10.0.0.1:22' } }", ['doors.ssh.listen.host', 'doors.ssh.listen.port']],
+  // The state directory takes the socket with it.
+  ['stateDir: /srv/drover', ['stateDir', 'doors.socket.path']],
+])('keeps the running value of %s until a restart', (text, keys) => {
+  const { changes, next } = diffConfig(config(''), config(text));
+  expect(changes).toEqual(keys.map((key) => ({ key, kind: 'restart' })));
+  expect(next).toEqual(config(''));
+});
+
+test('takes over the other changes beside one that takes a restart', () => {
+  const { next } = diffConfig(config(''), config('driver: qemu\npool: { maxGuests: 7 }'));
+  expect(next).toEqual(config('pool: { maxGuests: 7 }'));
 });
