@@ -1,20 +1,5 @@
 import type { DroverEvent, Totals } from './api.js';
 
-const FAILED = new Set([
-  'Lost',
-  'Error',
-  'PermanentFailure',
-  'InputRejected',
-  'OutputRejected',
-  'TransientFailure',
-  'CachedFailure',
-  'TimedOut',
-  'MiscFailure',
-  'DependencyFailed',
-  'LogLimitExceeded',
-  'NotDeterministic',
-]);
-
 /** Adds events up. */
 export class TotalsCounter {
   readonly #totals = {
@@ -38,7 +23,7 @@ export class TotalsCounter {
     if (event.type === 'build-replayed') totals.replayedBuilds += 1;
     if (event.type === 'build-finished') {
       totals.builds += 1;
-      if (FAILED.has(event.result)) totals.failedBuilds += 1;
+      if (!event.succeeded) totals.failedBuilds += 1;
     }
     if (event.type === 'provisioned') {
       totals.sharedPaths += event.sharedPaths;

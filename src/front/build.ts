@@ -10,7 +10,7 @@ import type { BuildDerivation } from '../protocol/operations.js';
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../protocol/responses.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../protocol/stderr.js';
 import type { Backend } from './backend.js';
-import type { FrontEvent } from './events.js';
+import type { BuildEnd, FrontEvent } from './events.js';
 import { howLost, MAX_REPLAYS } from './loss.js';
 import { outputPaths } from './requests.js';
 import type { Results } from './results.js';
@@ -63,7 +63,7 @@ export async function forwardBuild(
 ): Promise<void> {
   const { backend, clock, events, client, results } = context;
   const startedAt = clock.now();
-  const finish = (result: string, succeeded = false): void => {
+  const finish = (result: BuildEnd, succeeded = false): void => {
     events.emit({
       type: 'build-finished',
       derivation: request.drvPath,

@@ -1,6 +1,11 @@
 import type { Provisioned } from '../guest/provision.js';
+import { BUILD_STATUSES } from '../protocol/build-result.js';
 
 export type DoorName = 'socket' | 'ssh';
+
+/** How a build ended: its status in Nix's words, or what became of it where it has none. */
+export const BUILD_ENDS = [...BUILD_STATUSES, 'Lost', 'Cancelled', 'Error'] as const;
+export type BuildEnd = (typeof BUILD_ENDS)[number];
 
 /** What the front tells observers, after it has happened. */
 export type FrontEvent =
@@ -24,7 +29,7 @@ export type FrontEvent =
       readonly derivation: string;
       readonly guest: string | null;
       readonly system: string;
-      readonly result: string;
+      readonly result: BuildEnd;
       readonly succeeded: boolean;
       readonly durationMs: number;
     }

@@ -1,4 +1,4 @@
-import type { DoorName, FrontEvent } from '../front/events.js';
+import { BUILD_ENDS, type DoorName, type FrontEvent } from '../front/events.js';
 import type { Emitter } from '../lib/emitter.js';
 import { SESSION_CODES } from '../lib/error-codes.js';
 import type { Instruments } from './instruments.js';
@@ -25,28 +25,6 @@ const BUILD_BUCKETS_SECONDS = [0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 1800, 3600,
 
 const DOORS = namesOf<DoorName>({ socket: true, ssh: true });
 
-/** The status of a build in Nix's words, and what Drover says where there is none. */
-const BUILD_RESULTS = [
-  'Built',
-  'Substituted',
-  'AlreadyValid',
-  'PermanentFailure',
-  'InputRejected',
-  'OutputRejected',
-  'TransientFailure',
-  'CachedFailure',
-  'TimedOut',
-  'MiscFailure',
-  'DependencyFailed',
-  'LogLimitExceeded',
-  'NotDeterministic',
-  'ResolvesToAlreadyValid',
-  'NoSubstituters',
-  'Lost',
-  'Cancelled',
-  'Error',
-];
-
 /** Codes of ended sessions that are admitted beside `SESSION_CODES` and `UNKNOWN`, the first that are seen. */
 const SPARE_CODES = 32;
 
@@ -65,12 +43,11 @@ export function collectFront(front: FrontSource, systems: readonly string[], mak
 
 function buildCounters(systems: readonly string[], make: Instruments): (event: FrontEvent) => void {
   const systemLabel = new BoundedLabel(systems);
-  const resultLabel = new BoundedLabel(BUILD_RESULTS);
   const builds = make.counter(
     'drover_builds_total',
     "Builds that came to an end, by system and by Nix's status, or Lost, Cancelled or Error where there was none.",
     ['system', 'result'],
-    systemLabel.initial.flatMap((system) => resultLabel.initial.map((result) => ({ system, result }))),
+    systemLabel.initial.flatMap((system) => BUILD_ENDS.map((result) => ({ system, result }))),
   );
   const seconds = make.histogram(
     'drover_build_seconds',
@@ -89,7 +66,7 @@ function buildCounters(systems: readonly string[], make: Instruments): (event: F
     else if (event.type === 'build-replayed') replayed.inc();
     else if (event.type === 'build-finished') {
       const system = systemLabel.of(event.system);
-      builds.inc({ system, result: resultLabel.of(event.result) });
+      builds.inc({ system, result: event.result });
       seconds.observe({ system }, event.durationMs / 1000);
     }
   };

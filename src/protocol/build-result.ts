@@ -13,7 +13,7 @@ import { bool, list, num, string, u32, type Decoder } from './wire.js';
 import type { WireWriter } from './wire-writer.js';
 
 /** What became of a build: `buildResultStatusTable` in common-protocol.cc. The index is the number on the wire. */
-const STATUS_NAMES = [
+export const BUILD_STATUSES = [
   'Built',
   'Substituted',
   'AlreadyValid',
@@ -31,7 +31,7 @@ const STATUS_NAMES = [
   'NoSubstituters',
 ] as const;
 
-export type BuildStatus = (typeof STATUS_NAMES)[number];
+export type BuildStatus = (typeof BUILD_STATUSES)[number];
 
 /** One output of a build that succeeded. */
 export interface BuiltOutput {
@@ -99,7 +99,7 @@ const NO_TIMES = { timesBuilt: 0, isNonDeterministic: false, startTime: 0, stopT
 
 function* decodeStatus(): Decoder<BuildStatus> {
   const wire = yield* num();
-  const status = STATUS_NAMES[wire];
+  const status = BUILD_STATUSES[wire];
   if (status === undefined) throw malformed(`${wire} is no status of a build`);
   return status;
 }
@@ -136,7 +136,7 @@ function* decodeBuiltOutputs(version: ProtocolVersion, storeDir?: string): Decod
 }
 
 export function writeBuildResult(writer: WireWriter, result: BuildResult, version: ProtocolVersion): void {
-  writer.u64(STATUS_NAMES.indexOf(result.status)).string(result.errorMessage);
+  writer.u64(BUILD_STATUSES.indexOf(result.status)).string(result.errorMessage);
   if (atLeast(version, 29)) {
     writer.u64(result.timesBuilt).bool(result.isNonDeterministic).u64(result.startTime).u64(result.stopTime);
   }
