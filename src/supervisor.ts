@@ -162,14 +162,14 @@ export class Supervisor {
     }
     const socket = await openSocketDoor(this.#front, config.doors.socket.path, { connect: connectProgram });
     this.#closers.push(() => socket.close());
-    const { listen, authorizedKeys } = config.doors.ssh;
-    if (authorizedKeys.length > 0) {
+    const { listen, clients } = config.doors.ssh;
+    if (clients.length > 0) {
       // Only here, since the ssh library takes 15 MB of memory.
       const { loadHostKey, writeKnownHosts } = await import('./doors/host-key.js');
       const { openSshDoor } = await import('./doors/ssh-door.js');
       const hostKey = await loadHostKey(sshHostKey);
       await writeKnownHosts(sshKnownHosts, SSH_ALIAS, hostKey);
-      const ssh = await openSshDoor(this.#front, { ...listen, authorizedKeys, hostKey, log });
+      const ssh = await openSshDoor(this.#front, { ...listen, clients, hostKey, log });
       this.#sshPort = ssh.port;
       this.#closers.push(() => ssh.close());
     }

@@ -12,9 +12,9 @@ in
       services.drover.maxGuests. Set one of them to that of the other.'';
   }
   {
-    assertion = cfg.ssh.enable -> doors.ssh.authorizedKeys != [ ];
+    assertion = cfg.ssh.enable -> doors.ssh.authorizedKeys ++ doors.ssh.clients != [ ];
     message = ''
-      services.drover.ssh.enable is set, but nobody could use that door. List the public keys of those who may as
+      services.drover.ssh.enable is set, but no client could use that door. List the public keys of the clients as
       services.drover.ssh.authorizedKeys.'';
   }
   {

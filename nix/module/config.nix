@@ -33,6 +33,7 @@ in
           inherit (cfg.ssh) listen;
           # No keys, no door.
           authorizedKeys = lib.optionals cfg.ssh.enable cfg.ssh.authorizedKeys;
+          clients = lib.optionals cfg.ssh.enable cfg.ssh.clients;
         };
       }
       // {
@@ -54,8 +55,8 @@ in
 
     assertions = import ./assertions.nix { inherit cfg lib; };
 
-    warnings = lib.optional (!cfg.ssh.enable && cfg.ssh.authorizedKeys != [ ]) ''
-      services.drover.ssh.authorizedKeys has keys, but there is no ssh door to use them with. Set
+    warnings = lib.optional (!cfg.ssh.enable && cfg.ssh.authorizedKeys ++ cfg.ssh.clients != [ ]) ''
+      services.drover.ssh.authorizedKeys or ssh.clients has keys, but there is no ssh door to use them with. Set
       services.drover.ssh.enable = true, or remove the keys.'';
 
     environment.systemPackages = [ cfg.package ];

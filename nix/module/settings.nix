@@ -22,6 +22,7 @@ types.submodule {
     doors.socket.path = key types.str;
     doors.ssh.listen = key listen;
     doors.ssh.authorizedKeys = key (types.listOf types.str);
+    doors.ssh.clients = key (types.listOf (types.attrsOf types.anything));
     log.file = key (types.nullOr path) // {
       default = null;
     };

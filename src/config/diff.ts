@@ -22,6 +22,9 @@ const KINDS: readonly (readonly [prefix: string, kind: ChangeKind])[] = [
   ['pool.', 'live'],
   ['log.level', 'live'],
   ['systems', 'live'],
+  ['doors.ssh.clients', 'live'],
+  ['doors.ssh.ignoredKeys', 'live'],
+  ['doors.ssh.trustedPublicKeys', 'live'],
   ['features', 'new guests'],
   ['guest.', 'new guests'],
 ];

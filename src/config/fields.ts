@@ -3,9 +3,9 @@ import { normalize } from 'node:path';
 import { z } from 'zod';
 
 import { errorMessage } from '../lib/errors.js';
-import { authorizedKeyProblem } from './authorized-key.js';
 import { showValue } from './errors.js';
-import { parseListen, type ListenAddress } from './listen.js';
+import { parseListen } from './listen.js';
+import type { ListenAddress } from './schema.js';
 import { nearest } from './suggest.js';
 import { formatDuration, formatSize, parseDuration, parseSize } from './units.js';
 
@@ -122,14 +122,6 @@ export const socketPath = plainPath.superRefine((path, context) => {
   const message = socketPathProblem(path, 'choose a shorter one');
   if (message !== undefined) context.addIssue({ code: 'custom', message, input: path });
 });
-
-export const authorizedKey = z
-  .string({ error: expected('an OpenSSH public key line') })
-  .transform((line, context) => {
-    const message = authorizedKeyProblem(line);
-    if (message !== undefined) context.addIssue({ code: 'custom', message, input: line });
-    return line.trim();
-  });
 
 /** Without `.`, `..`, doubled or trailing slashes. */
 function trimPath(path: string): string {

@@ -1,12 +1,7 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
 import { showValue } from './errors.js';
-
-/** Where a TCP server listens. `host` has no brackets; `port` 0 means any free port. */
-export interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-}
+import type { ListenAddress } from './schema.js';
 
 /** Labels of letters, digits and `-`; the last one is no number, so a mistyped IPv4 address is no name. */
 const HOST_NAME =

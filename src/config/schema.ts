@@ -5,7 +5,6 @@ import type { z } from 'zod';
 import { StateDir } from '../lib/state-dir.js';
 import {
   absolutePath,
-  authorizedKey,
   choice,
   duration,
   flag,
@@ -19,8 +18,14 @@ import {
   text,
   wholeNumber,
 } from './fields.js';
-import type { ListenAddress } from './listen.js';
 import { nixConf } from './nix-conf.js';
+import { sshDoor, type SshDoorConfig } from './ssh-clients.js';
+
+/** Where a TCP server listens. `host` has no brackets; `port` 0 means any free port. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
@@ -70,10 +75,13 @@ export interface GuestConfig {
 
 /** How Nix reaches Drover. */
 export interface DoorsConfig {
-  /** Absolute, and short enough for a Unix socket on every system. */
-  readonly socket: { readonly path: string };
-  /** There is no ssh door where `authorizedKeys` is empty. Each key is one line: type, base64, comment. */
-  readonly ssh: { readonly listen: ListenAddress; readonly authorizedKeys: readonly string[] };
+  readonly socket: {
+    /** Absolute, and short enough for a Unix socket on every system. */
+    readonly path: string;
+    /** Time for which clients wait for a supervisor that is restarting: 0 to 1 h. */
+    readonly restartGraceMs: number;
+  };
+  readonly ssh: SshDoorConfig;
 }
 
 export interface LogConfig {
@@ -100,7 +108,8 @@ export interface Config {
 }
 
 const SECOND_MS = 1_000;
-const DAY_MS = 24 * 3_600_000;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
 /** Node's timers fire at once where a delay exceeds 2^31 ms, which is a little less than 25 days. */
 const LONGEST_MS = 24 * DAY_MS;
 const MIB_BYTES = 1024 ** 2;
@@ -148,11 +157,11 @@ const guest = section({
 });
 
 const doors = section({
-  socket: section({ path: socketPath.optional() }).prefault({}),
-  ssh: section({
-    listen: listen.prefault('127.0.0.1:31122'),
-    authorizedKeys: list(authorizedKey, 'OpenSSH public key lines').prefault([]),
+  socket: section({
+    path: socketPath.optional(),
+    restartGrace: duration({ min: 0, max: HOUR_MS }).prefault('20s'),
   }).prefault({}),
+  ssh: sshDoor.prefault({}),
 });
 
 /** Everything that a file may say, before its sections are put together. */
@@ -216,7 +225,10 @@ function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
     },
     guest: { ...guestRest, memoryBytes: memory, scratchSizeBytes: scratchSize, nix, image },
     doors: {
-      socket: { path: raw.doors.socket.path ?? new StateDir(raw.stateDir).socketDoor },
+      socket: {
+        path: raw.doors.socket.path ?? new StateDir(raw.stateDir).socketDoor,
+        restartGraceMs: raw.doors.socket.restartGrace,
+      },
       ssh: raw.doors.ssh,
     },
     log: { level: raw.log.level, file: raw.log.file },

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 
 import ssh2, { type AuthContext, type Connection, type ParsedKey, type ServerChannel } from 'ssh2';
@@ -34,12 +34,27 @@ const MAX_KEEPALIVES_UNANSWERED = 18;
 /** The status with which a shell says that it knows no such command. */
 const EXIT_NO_SUCH_COMMAND = 127;
 
+/** A client that may enter. */
+export interface SshClient {
+  /** Public key: type and base64. */
+  readonly key: string;
+  readonly fingerprint: string;
+  readonly name: string;
+  readonly trusted: boolean;
+  readonly maxBuilds: number | undefined;
+  readonly maxSessions: number | undefined;
+}
+
+interface KnownKey {
+  readonly key: ParsedKey;
+  readonly client: SshClient;
+}
+
 export interface SshDoorOptions {
   readonly host: string;
   readonly port: number;
   readonly hostKey: HostKey;
-  /** Lines of OpenSSH's authorized_keys, without options. */
-  readonly authorizedKeys: readonly string[];
+  readonly clients: readonly SshClient[];
   readonly log: Log;
   readonly authenticationTimeoutMs?: number;
   readonly keepaliveIntervalMs?: number;
@@ -57,7 +72,7 @@ export interface SshDoor extends Door {
  */
 export async function openSshDoor(front: Front, options: SshDoorOptions): Promise<SshDoor> {
   const { log, authenticationTimeoutMs = AUTHENTICATION_TIMEOUT_MS } = options;
-  const keys = options.authorizedKeys.map(parseAuthorizedKey);
+  const keys = options.clients.map((client) => ({ key: parseKey(client), client }));
   const ssh = new ssh2.Server({
     hostKeys: [options.hostKey.privateKey],
     ident: 'drover',
@@ -107,22 +122,22 @@ export async function openSshDoor(front: Front, options: SshDoorOptions): Promis
   };
 }
 
-function parseAuthorizedKey(line: string): ParsedKey {
+function parseKey({ key: line, name }: SshClient): ParsedKey {
   const key = ssh2.utils.parseKey(line);
   if (key instanceof Error)
-    throw new DroverError('KEY_UNUSABLE', `A key of doors.ssh.authorizedKeys cannot be used: ${key.message}`);
+    throw new DroverError('KEY_UNUSABLE', `The key of ${name} cannot be used: ${key.message}`);
   return key;
 }
 
-function serveConnection(connection: Connection, keys: readonly ParsedKey[], front: Front, log: Log): void {
+function serveConnection(connection: Connection, keys: readonly KnownKey[], front: Front, log: Log): void {
   let identity: ClientIdentity | undefined;
   connection.on('authentication', (context) => {
-    const key = authorizedKey(context, keys);
-    if (key === undefined) {
+    const client = authenticate(context, keys);
+    if (client === undefined) {
       context.reject(['publickey']);
       return;
     }
-    identity = identityOf(key);
+    identity = identityOf(client);
     context.accept();
   });
   connection.once('ready', () => {
@@ -150,25 +165,24 @@ function serveConnection(connection: Connection, keys: readonly ParsedKey[], fro
   });
 }
 
-/** The listed key that the client offers or, where it signs, has proved to hold. */
-function authorizedKey(context: AuthContext, keys: readonly ParsedKey[]): ParsedKey | undefined {
+/** The client whose key is offered or, where there is a signature, proved. */
+function authenticate(context: AuthContext, keys: readonly KnownKey[]): SshClient | undefined {
   if (context.method !== 'publickey') return undefined;
   const offered = context.key.data;
-  const key = keys.find((candidate) => {
-    const known = candidate.getPublicSSH();
+  const found = keys.find(({ key }) => {
+    const known = key.getPublicSSH();
     return known.length === offered.length && timingSafeEqual(known, offered);
   });
-  if (key === undefined) return undefined;
+  if (found === undefined) return undefined;
   // Without a signature the client only asks whether the key would do.
-  if (context.signature === undefined || context.blob === undefined) return key;
+  if (context.signature === undefined || context.blob === undefined) return found.client;
   // Contrary to its type it may also return an error.
-  const verified: unknown = key.verify(context.blob, context.signature, context.hashAlgo);
-  return verified === true ? key : undefined;
+  const verified: unknown = found.key.verify(context.blob, context.signature, context.hashAlgo);
+  return verified === true ? found.client : undefined;
 }
 
-function identityOf(key: ParsedKey): ClientIdentity {
-  const fingerprint = `SHA256:${createHash('sha256').update(key.getPublicSSH()).digest('base64').replace(/=+$/, '')}`;
-  return { door: 'ssh', domain: `key:${fingerprint}`, name: key.comment || fingerprint, trusted: true };
+function identityOf({ fingerprint, name, trusted, maxBuilds, maxSessions }: SshClient): ClientIdentity {
+  return { door: 'ssh', domain: `key:${fingerprint}`, name, trusted, maxBuilds, maxSessions };
 }
 
 /**

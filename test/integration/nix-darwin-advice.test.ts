@@ -14,7 +14,7 @@ describeWith('what does not fit together is refused, with advice', ['nix'], () =
   const d = (text: string): string => `{ services.drover = { ${text} }; }`;
   test.each([
     ['more warm guests than guests', d('warmGuests = 3;'), /warmGuests is 3, more than the 2 of.*maxGuests/s],
-    ['an ssh door for nobody', d('ssh.enable = true;'), /nobody could use that door.*authorizedKeys/s],
+    ['an ssh door for nobody', d('ssh.enable = true;'), /no client could use that door.*authorizedKeys/s],
     ['Nix at an ssh door that is not there', d('door = "ssh";'), /there is no ssh door.*ssh\.enable = true/s],
     [
       'a port that nobody knows',

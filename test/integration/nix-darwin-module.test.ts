@@ -105,7 +105,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
       },
       doors: {
         socket: { path: '/Volumes/fast/drover/doors/nix.sock' },
-        ssh: { listen: { host: '0.0.0.0', port: 2222 }, authorizedKeys: [KEY] },
+        ssh: { listen: { host: '0.0.0.0', port: 2222 }, clients: [{ name: 'me@example', trusted: false }] },
       },
       metrics: { listen: { host: '::1', port: 9999 } },
     });

@@ -10,6 +10,7 @@ import { REPOSITORY, runDrover } from '../support/drover.js';
 import { load, nixos, type NixosSystem } from '../support/host-modules.js';
 import { describeWith } from '../support/requirements.js';
 
+const CI_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE9fUnqX9BhtJW3cQ3pQTMhkKtBUSkMfr5dJrR8iTAFi';
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEaKvjLndRKpfZtYZ7Zb+nUULxaRE54cdxfBspGKKkrN me@example';
 const EVERYTHING = `{ services.drover = {
   systems = [ "x86_64-linux" ];
@@ -18,7 +19,7 @@ const EVERYTHING = `{ services.drover = {
   maxGuests = 3; warmGuests = 1; jobsPerGuest = 2; idleTimeout = "10s";
   cores = 6; memory = "12GiB"; scratchSize = "50GB";
   metrics.listen = null;
-  ssh = { enable = true; listen = "[::]:2222"; authorizedKeys = [ "${KEY}" ]; };
+  ssh = { enable = true; listen = "[::]:2222"; authorizedKeys = [ "${KEY}" ]; clients = [ { key = "${CI_KEY}"; name = "ci"; maxBuilds = 8; } ]; };
   door = null;
   settings.log.level = "debug";
 }; }`;
@@ -102,7 +103,15 @@ describeWith('services.drover on NixOS', ['nix', 'dist'], () => {
       features: ['big-parallel', 'linux'],
       pool: { maxGuests: 3, warmGuests: 1, jobsPerGuest: 2, idleTimeoutMs: 10_000 },
       guest: { cores: 6, memoryBytes: 12 * 1024 ** 3, scratchSizeBytes: 50 * 1000 ** 3, image: undefined },
-      doors: { ssh: { listen: { host: '::', port: 2222 }, authorizedKeys: [KEY] } },
+      doors: {
+        ssh: {
+          listen: { host: '::', port: 2222 },
+          clients: [
+            { name: 'ci', maxBuilds: 8 },
+            { name: 'me@example', trusted: false },
+          ],
+        },
+      },
       metrics: null,
       log: { level: 'debug', file: undefined },
     });

@@ -3,10 +3,22 @@ import { join } from 'node:path';
 
 import { execa } from 'execa';
 
+import { parseConfig } from '../../src/config/load.js';
+import type { SshClientConfig } from '../../src/config/ssh-clients.js';
 import { loadHostKey } from '../../src/doors/host-key.js';
 import { openSshDoor, type SshDoor, type SshDoorOptions } from '../../src/doors/ssh-door.js';
 import { makeKey } from './drover.js';
 import { FrontBench, SILENT } from './front-bench.js';
+
+const HOST = { env: {}, uid: 0, home: '/root' };
+
+/** An untrusted client with this key, as the configuration has it for a line of `authorizedKeys`. */
+export function sshClientOf(line: string, more: Partial<SshClientConfig> = {}): SshClientConfig {
+  const config = parseConfig(JSON.stringify({ doors: { ssh: { authorizedKeys: [line] } } }), 'test', HOST);
+  const [client] = config.doors.ssh.clients;
+  if (client === undefined) throw new Error(`not a usable key: ${line}`);
+  return { ...client, ...more };
+}
 
 /** An ssh door with a front behind it that has nothing real, and OpenSSH's client before it. */
 export class SshBench implements AsyncDisposable {
@@ -29,7 +41,7 @@ export class SshBench implements AsyncDisposable {
       host: '127.0.0.1',
       port: 0,
       hostKey: await loadHostKey(join(dir, 'host/key')),
-      authorizedKeys: [publicKey],
+      clients: [sshClientOf(publicKey)],
       log: SILENT,
       ...options,
     });

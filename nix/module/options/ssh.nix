@@ -19,7 +19,25 @@ in
       type = types.listOf types.singleLineStr;
       default = [ ];
       example = [ "ssh-ed25519 AAAAC3Nza... root@laptop" ];
-      description = "Public keys of those who may build: usually, of the root user of each machine.";
+      description = ''
+        Public keys of untrusted clients: usually, of the root user of each machine. RSA keys need 3072 bits.
+      '';
+    };
+
+    clients = mkOption {
+      type = types.listOf (types.attrsOf types.anything);
+      default = [ ];
+      example = [
+        {
+          key = "ssh-ed25519 AAAAC3Nza...";
+          name = "ci";
+          maxBuilds = 8;
+        }
+      ];
+      description = ''
+        Clients with settings of their own: `key`, `name`, `trusted`, `maxBuilds`, `maxSessions`. A client with
+        `trusted = true` is root on this host.
+      '';
     };
 
     identityFile = mkOption {

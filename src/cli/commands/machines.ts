@@ -2,8 +2,7 @@ import { resolve } from 'node:path';
 
 import { Option, type Command } from 'commander';
 
-import type { ListenAddress } from '../../config/listen.js';
-import type { Config } from '../../config/schema.js';
+import type { Config, ListenAddress } from '../../config/schema.js';
 import type { Status } from '../../control/api.js';
 import { fetchStatus } from '../../control/client.js';
 import { DroverError, errorCode } from '../../lib/errors.js';
@@ -75,10 +74,10 @@ async function sshFacts(
   sources: MachineSources,
   status: Status | undefined,
 ): Promise<MachineFacts['ssh']> {
-  const { listen, authorizedKeys } = config.doors.ssh;
-  if (authorizedKeys.length === 0) {
-    throw new DroverError('CONFIG_INVALID', 'There is no ssh door: doors.ssh.authorizedKeys is empty', {
-      hint: "Add the public key of each client's root user to doors.ssh.authorizedKeys.",
+  const { listen, clients } = config.doors.ssh;
+  if (clients.length === 0) {
+    throw new DroverError('CONFIG_INVALID', 'There is no ssh door: doors.ssh lists no usable key', {
+      hint: "Add the public key of each client's root user to doors.ssh.clients or doors.ssh.authorizedKeys.",
     });
   }
   const publicKey = await sources.hostKey(config);

@@ -42,8 +42,13 @@ describe('defaults', () => {
       nestedVirtualization: false,
     },
     doors: {
-      socket: { path: '/var/lib/drover/doors/nix.sock' },
-      ssh: { listen: { host: '127.0.0.1', port: 31122 }, authorizedKeys: [] },
+      socket: { path: '/var/lib/drover/doors/nix.sock', restartGraceMs: 20_000 },
+      ssh: {
+        listen: { host: '127.0.0.1', port: 31122 },
+        clients: [],
+        ignoredKeys: [],
+        trustedPublicKeys: [],
+      },
     },
     metrics: { listen: { host: '127.0.0.1', port: 9419 } },
     log: { level: 'info', file: undefined },
@@ -145,8 +150,8 @@ log: { level: trace, file: /var/log/drover.log }
         },
       },
       doors: {
-        socket: { path: '/srv/drover/doors/nix.sock' },
-        ssh: { listen: { host: '::1', port: 0 }, authorizedKeys: keys },
+        socket: { path: '/srv/drover/doors/nix.sock', restartGraceMs: 20_000 },
+        ssh: expect.objectContaining({ listen: { host: '::1', port: 0 } }),
       },
       metrics: null,
       log: { level: 'trace', file: '/var/log/drover.log' },
