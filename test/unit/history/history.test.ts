@@ -1,0 +1,240 @@
+import { appendFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { pino } from 'pino';
+
+import { BuildHistory, type HistoryLimits } from '../../../src/history/history.js';
+import { FakeClock } from '../../support/fake-clock.js';
+
+const LIMITS: HistoryLimits = { keepMs: 3_600_000, maxBuilds: 100, maxBytes: 1024 ** 3, logs: 'all' };
+const DRV = '/nix/store/00000000000000000000000000000000-hello-2.12.drv';
+const log = pino({ level: 'silent' });
+
+let dir: string;
+let clock: FakeClock;
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'drover-history-'));
+  clock = new FakeClock();
+});
+afterEach(async () => {
+  await rm(dir, { recursive: true });
+});
+
+async function open(limits: Partial<HistoryLimits> = {}): Promise<BuildHistory> {
+  return await BuildHistory.open({ dir, clock, log, limits: { ...LIMITS, ...limits } });
+}
+
+function begin(history: BuildHistory, name = 'hello-2.12'): number {
+  const client = { door: 'socket', domain: 'uid:0', name: 'root' };
+  return history.begin({ derivation: DRV, name, system: 'x86_64-linux', client });
+}
+
+async function build(history: BuildHistory, name?: string, succeeded = true): Promise<number> {
+  const id = begin(history, name);
+  await history.finish(id, { result: succeeded ? 'Built' : 'PermanentFailure', succeeded, error: null });
+  return id;
+}
+
+async function textOf(history: BuildHistory, id: number): Promise<string> {
+  const parts: Buffer[] = [];
+  for await (const part of history.readLog(id)) parts.push(part);
+  return Buffer.concat(parts).toString();
+}
+
+describe('BuildHistory', () => {
+  test('reads back every field after a restart and continues the ids', async () => {
+    const history = await open();
+    const id = begin(history);
+    history.update(id, ({ times }) => ({ guest: 'g7', times: { ...times, started: 5 } }));
+    await history.addLog(id, 'one\ntwo\n');
+    await history.finish(id, { result: 'PermanentFailure', succeeded: false, error: 'builder failed' });
+    const before = await history.get(id);
+    await history.close();
+
+    const again = await open();
+    expect(await again.get(id)).toEqual(before);
+    expect(before).toMatchObject({ guest: 'g7', result: 'PermanentFailure', error: 'builder failed' });
+    expect(before?.log).toMatchObject({ lines: 2, bytes: 8 });
+    expect(await textOf(again, id)).toBe('one\ntwo\n');
+    expect(begin(again)).toBe(id + 1);
+    await again.close();
+  });
+
+  test('reports a build that the supervisor did not outlive as interrupted, with its log so far', async () => {
+    const history = await open();
+    const id = begin(history);
+    void history.addLog(id, 'half a log\n');
+    await history.close();
+    const again = await open();
+    expect(await again.get(id)).toMatchObject({ result: 'Interrupted', succeeded: false });
+    expect(await textOf(again, id)).toBe('half a log\n');
+    await again.close();
+  });
+
+  test('skips a line that was cut off at any byte, and keeps every other one', async () => {
+    const history = await open();
+    await build(history, 'first');
+    await build(history, 'second');
+    await history.close();
+    const file = join(dir, 'builds-000001.jsonl');
+    const { size } = await stat(file);
+    for (const cut of [1, 2, 50, 200]) {
+      await truncate(file, size - cut);
+      const again = await open();
+      const id = await build(again, 'third');
+      await again.close();
+      const last = await open();
+      const names = (await last.list()).map(({ name }) => name);
+      expect(names).toEqual(['third', 'second', 'first']);
+      expect((await last.get(id))?.result).toBe('Built');
+      await last.close();
+      await truncate(file, size);
+    }
+  });
+
+  test('opens a file of random bytes', async () => {
+    await writeFile(
+      join(dir, 'builds-000001.jsonl'),
+      Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7919) % 256)),
+    );
+    const history = await open();
+    const id = await build(history);
+    await history.close();
+    const again = await open();
+    expect((await again.list()).map((record) => record.id)).toEqual([id]);
+    await again.close();
+  });
+
+  test('keeps no more than maxBuilds, and removes the logs of forgotten builds', async () => {
+    const history = await open({ maxBuilds: 3 });
+    for (const name of ['a', 'b', 'c', 'd', 'e']) {
+      const id = begin(history, name);
+      await history.addLog(id, `log of ${name}\n`);
+      await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    }
+    expect((await history.list()).map(({ name }) => name)).toEqual(['e', 'd', 'c']);
+    expect(await history.get(1)).toBeUndefined();
+    expect(await readdir(join(dir, 'logs'))).toHaveLength(3);
+    await history.close();
+  });
+
+  test('forgets builds older than keep', async () => {
+    const history = await open();
+    await build(history, 'old');
+    clock.advance(LIMITS.keepMs + 1);
+    await build(history, 'new');
+    expect((await history.list()).map(({ name }) => name)).toEqual(['new']);
+    await history.close();
+  });
+
+  test('stays within maxBytes plus one segment', async () => {
+    const maxBytes = 64 * 1024;
+    const history = await open({ maxBytes });
+    for (let i = 0; i < 40; i++) {
+      const id = begin(history);
+      const noise = Array.from({ length: 4_000 }, (_, j) => ((i * 31 + j * 17) ** 2 % 997).toString(36));
+      await history.addLog(id, noise.join(''));
+      await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    }
+    const files = await readdir(join(dir, 'logs'));
+    const sizes = await Promise.all(files.map(async (name) => (await stat(join(dir, 'logs', name))).size));
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(maxBytes);
+    expect(files.length).toBeGreaterThan(0);
+    await history.close();
+  });
+
+  test('keeps logs of failed builds only, if told so', async () => {
+    const history = await open({ logs: 'failed' });
+    for (const succeeded of [true, false]) {
+      const id = begin(history);
+      await history.addLog(id, 'text\n');
+      await history.finish(id, { result: succeeded ? 'Built' : 'PermanentFailure', succeeded, error: null });
+    }
+    expect(await readdir(join(dir, 'logs'))).toEqual(['b2.gz']);
+    expect((await history.get(1))?.log).toMatchObject({ lines: 1, bytes: 5, storedBytes: 0 });
+    await history.close();
+  });
+
+  test('gives a log back without what a crash has cut off', async () => {
+    const history = await open();
+    const id = begin(history);
+    await history.addLog(id, 'kept\n');
+    await history.close();
+    await appendFile(join(dir, 'logs', `b${id}.gz`), Buffer.from([0x1f, 0x8b, 0x08, 0, 0]));
+    expect(await textOf(history, id)).toBe('kept\n');
+  });
+
+  test('asks the source of a large log to wait until the disk has caught up', async () => {
+    const history = await open();
+    const id = begin(history);
+    const line = `${'x'.repeat(1023)}\n`;
+    let waits = 0;
+    for (let i = 0; i < 4_096; i++) {
+      const wait = history.addLog(id, line);
+      if (wait !== undefined) waits += 1;
+      await wait;
+    }
+    expect(waits).toBeGreaterThan(0);
+    expect((await textOf(history, id)).length).toBe(4_096 * 1024);
+    await history.close();
+  });
+
+  test('goes on without a directory, and says so once', async () => {
+    const warnings: string[] = [];
+    const loud = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(line) });
+    const history = await BuildHistory.open({ dir, clock, log: loud, limits: LIMITS });
+    await rm(dir, { recursive: true });
+    await build(history);
+    await build(history);
+    expect(warnings).toHaveLength(1);
+    await open();
+    const id = await build(history);
+    expect((await history.get(id))?.result).toBe('Built');
+  });
+
+  test('expects a build to take the median of its last successes', async () => {
+    const history = await open();
+    for (const [durationMs, succeeded] of [
+      [10, true],
+      [50, true],
+      [20, true],
+      [9_000, false],
+    ] as const) {
+      const id = begin(history);
+      history.update(id, ({ times }) => ({ times: { ...times, started: clock.wallNow() } }));
+      clock.advance(durationMs);
+      await history.finish(id, { result: 'x', succeeded, error: null });
+    }
+    expect(history.expectedMs('hello-2.12')).toBe(20);
+    expect(history.expectedMs('other')).toBeUndefined();
+  });
+
+  test('lists failed builds, those since a time, and those whose name contains a word', async () => {
+    const history = await open();
+    await build(history, 'zlib-1.3');
+    await build(history, 'curl-8', false);
+    clock.advance(1_000);
+    const since = clock.wallNow();
+    await build(history, 'curl-9');
+    const names = async (query: Parameters<BuildHistory['list']>[0]): Promise<string[]> =>
+      (await history.list(query)).map(({ name }) => name);
+    expect(await names({ failed: true })).toEqual(['curl-8']);
+    expect(await names({ since })).toEqual(['curl-9']);
+    expect(await names({ names: ['curl'] })).toEqual(['curl-9', 'curl-8']);
+    expect(history.nearest(99)).toEqual(['b3', 'b2', 'b1']);
+  });
+
+  test('records after the end that the outputs were fetched', async () => {
+    const history = await open();
+    const id = await build(history);
+    await history.amend(id, ({ times }) => ({ relayedBytes: 5, times: { ...times, fetched: 7 } }));
+    await history.close();
+    const again = await open();
+    expect(await again.get(id)).toMatchObject({ relayedBytes: 5, times: { fetched: 7 } });
+    expect(await again.list()).toHaveLength(1);
+    await again.close();
+  });
+});
