@@ -15,7 +15,9 @@ const mayImport = {
   drivers: ['protocol', 'daemon', 'guest'],
   metrics: ['pool', 'front'],
   control: ['pool', 'front', 'metrics'],
-  cli: ['control', 'config'],
+  history: [],
+  doctor: ['config', 'control', 'protocol', 'guest', 'host-store'],
+  cli: ['control', 'config', 'guest', 'doctor'],
 };
 const folders = Object.keys(mayImport);
 

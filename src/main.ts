@@ -121,6 +121,8 @@ process.exitCode = await runCli(process.argv.slice(2), {
   defaultConfigFile: '/etc/drover/drover.yaml',
   print: (text) => process.stdout.write(text),
   printError: (text) => process.stderr.write(text),
+  storeDir: STORE_DIR,
+  createDriver,
   serve,
   systems,
   hostKey: async ({ stateDir }) => {

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 
 import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
+import type { GuestDriver } from '../guest/driver.js';
 
 /** Facts for `drover machines` that only the composition root can find out without a running supervisor. */
 export interface MachineSources {
@@ -23,6 +24,9 @@ export interface CliContext extends MachineSources {
   readonly env: NodeJS.ProcessEnv;
   readonly uid: number;
   readonly home: string;
+  readonly storeDir: string;
+  /** @throws DroverError if no driver that the configuration allows works on this host */
+  createDriver(config: Config): Promise<GuestDriver>;
   /** The machine's configuration file, read where it exists and the command line names no other. */
   readonly defaultConfigFile: string;
   readonly print: (text: string) => void;

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 
 import { addCheck } from './commands/check.js';
+import { addDoctor } from './commands/doctor.js';
 import { addMachines } from './commands/machines.js';
 import { addServe } from './commands/serve.js';
 import { addStatus } from './commands/status.js';
@@ -24,7 +25,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
     .configureOutput({ writeOut: context.print, writeErr: context.printError })
     .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError('(see drover --help)');
-  for (const add of [addServe, addCheck, addStatus, addMachines])
+  for (const add of [addServe, addCheck, addStatus, addMachines, addDoctor])
     add(program, context, (code) => {
       exitCode = code;
     });

@@ -30,6 +30,8 @@ async function drover(...argv: string[]) {
     defaultConfigFile: join(directory, 'default.yaml'),
     print: (text) => (stdout += text),
     printError: (text) => (stderr += text),
+    storeDir: '/nix/store',
+    createDriver: () => Promise.reject(new Error('no driver in this test')),
     serve: (_config, file) => {
       served.push(file);
       return Promise.resolve(0);
