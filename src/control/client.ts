@@ -17,16 +17,20 @@ export async function fetchStatus(stateDir: string, timeoutMs = ANSWER_TIMEOUT_M
 }
 
 /**
- * Events from now on, until the supervisor ends. The connection is open when the promise settles.
+ * Events from now on, until the supervisor ends or the signal aborts. The connection is open when the promise settles.
  * @throws DroverError `NOT_RUNNING`, `NOT_PERMITTED`
  */
-export async function followEvents(stateDir: string): Promise<AsyncGenerator<DroverEvent, void, undefined>> {
+export async function followEvents(
+  stateDir: string,
+  signal?: AbortSignal,
+): Promise<AsyncGenerator<DroverEvent, void, undefined>> {
   const response = await get(stateDir, EVENTS_PATH, ANSWER_TIMEOUT_MS);
+  signal?.addEventListener('abort', () => response.destroy(), { once: true });
   return (async function* () {
     try {
       for await (const line of createInterface({ input: response })) yield JSON.parse(line) as DroverEvent;
     } catch (error) {
-      if (errorCode(error) !== 'ECONNRESET') throw error;
+      if (errorCode(error) !== 'ECONNRESET' && signal?.aborted !== true) throw error;
     } finally {
       response.destroy();
     }

@@ -41,7 +41,7 @@ describeE2e('drover doctor', [], () => {
 
   test('is useful without a supervisor', async () => {
     const { exitCode, stdout } = await runDrover(['doctor', '--json'], {
-      env: { XDG_STATE_HOME: '/nonexistent', DROVER_CONFIG: '' },
+      env: { XDG_STATE_HOME: '/nonexistent' },
     });
     const { checks } = JSON.parse(stdout) as Report;
     expect(checks.find(({ id }) => id === 'supervisor')?.status).toBe('warning');

@@ -5,7 +5,7 @@ import { diagnose, type Diagnosis } from '../../doctor/doctor.js';
 import { run } from '../../lib/process.js';
 import type { Config } from '../../config/schema.js';
 import { readConfig, type AddCommand, type CliContext } from '../context.js';
-import { EXIT } from '../exit-codes.js';
+import { EXIT } from '../../lib/error-codes.js';
 import { machinesLine, type MachineFacts } from '../machine-formats.js';
 
 const MARKS = { ok: 'ok', warning: 'WARN', failure: 'FAIL', skipped: 'skip' } as const;
