@@ -18,12 +18,13 @@ export const addDoctor: AddCommand = (program, context, setExitCode) => {
     .option('--fix', 'also do what is safe to do')
     .action(async ({ json, fix }: { json?: true; fix?: true }, command: Command) => {
       const config = await readConfig(command, context);
-      const { env, uid, home, createDriver, storeDir } = context;
+      const { env, uid, home, storeDir } = context;
       const results: Diagnosis[] = [];
       const diagnoses = diagnose(
         {
-          ...{ config, env, uid, home, run, createDriver, storeDir, platform: process.platform },
+          ...{ config, env, uid, home, run, storeDir, platform: process.platform },
           status: await fetchStatus(config.stateDir).catch(() => undefined),
+          createDriver: (other) => context.createDriver(other),
           connectProgram: context.connectProgram(config),
           socketMachine: (systems) => machinesLine('socket', { ...facts(config, context), systems }),
         },

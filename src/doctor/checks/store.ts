@@ -73,7 +73,9 @@ const locks: Check = {
     if (uid !== 0) return finding;
     return {
       ...finding,
-      repair: async () => void (await Promise.all(stale.map((name) => unlink(join(storeDir, name))))),
+      repair: async () => {
+        for (const name of stale) await unlink(join(storeDir, name));
+      },
     };
   },
 };

@@ -66,7 +66,7 @@ describe('BuildHistory', () => {
   test('reports a build that the supervisor did not outlive as interrupted, with its log so far', async () => {
     const history = await open();
     const id = begin(history);
-    void history.addLog(id, 'half a log\n');
+    await history.addLog(id, 'half a log\n');
     await history.close();
     const again = await open();
     expect(await again.get(id)).toMatchObject({ result: 'Interrupted', succeeded: false });
@@ -124,7 +124,7 @@ describe('BuildHistory', () => {
   test('forgets builds older than keep', async () => {
     const history = await open();
     await build(history, 'old');
-    clock.advance(LIMITS.keepMs + 1);
+    await clock.advance(LIMITS.keepMs + 1);
     await build(history, 'new');
     expect((await history.list()).map(({ name }) => name)).toEqual(['new']);
     await history.close();
@@ -205,7 +205,7 @@ describe('BuildHistory', () => {
     ] as const) {
       const id = begin(history);
       history.update(id, ({ times }) => ({ times: { ...times, started: clock.wallNow() } }));
-      clock.advance(durationMs);
+      await clock.advance(durationMs);
       await history.finish(id, { result: 'x', succeeded, error: null });
     }
     expect(history.expectedMs('hello-2.12')).toBe(20);
@@ -216,7 +216,7 @@ describe('BuildHistory', () => {
     const history = await open();
     await build(history, 'zlib-1.3');
     await build(history, 'curl-8', false);
-    clock.advance(1_000);
+    await clock.advance(1_000);
     const since = clock.wallNow();
     await build(history, 'curl-9');
     const names = async (query: Parameters<BuildHistory['list']>[0]): Promise<string[]> =>
