@@ -29,7 +29,7 @@ const { version } = JSON.parse(readFileSync(join(PACKAGE_DIR, 'package.json'), '
   version: string;
 };
 
-/** What all drivers are told. */
+/** Options common to all drivers. */
 function driverOptions({ stateDir, pool, features, guest }: Config) {
   return { stateDir, env, storeDir: STORE_DIR, maxJobs: pool.jobsPerGuest, features, guest };
 }
@@ -64,7 +64,7 @@ function vzHelper(): string {
   return env['DROVER_VZ_HELPER'] ?? join(PACKAGE_DIR, 'libexec/vz-helper');
 }
 
-/** What `driver: auto` tries on this host. A Mac's QEMU, which shares no store, is only taken by its name. */
+/** Tells if `driver: auto` tries the driver on this host. QEMU on a Mac shares no store, so it must be named. */
 function suits(name: string, { guest }: Config): boolean {
   if (process.platform === 'darwin') return name === 'vz';
   return name === 'namespace' || (name === 'qemu' && guest.image !== undefined);
@@ -77,11 +77,11 @@ async function createDriver(config: Config): Promise<GuestDriver> {
   return await firstThatWorks(wanted);
 }
 
-/** What guests could build, without a supervisor to ask. */
+/** Systems that guests could build, found without a supervisor. */
 async function systems(config: Config): Promise<readonly string[]> {
   const { driver, guest } = config;
   if (driver === 'vz' || (driver === 'auto' && process.platform === 'darwin')) {
-    // Some of it takes Rosetta.
+    // x86_64-linux takes Rosetta.
     const { VzDriver } = await import('./drivers/vz/driver.js');
     return await VzDriver.systems({ ...driverOptions(config), helper: vzHelper() });
   }
@@ -106,12 +106,12 @@ async function serve(config: Config, file: string | undefined, load: () => Promi
 }
 
 process.stdout.on('error', (error) => {
-  // Whoever read it has read enough, as `head` does.
+  // The reader has read enough, as `head` does.
   if (errorCode(error) === 'EPIPE') process.exit(EXIT.ok);
-  process.stderr.write(`drover: The output cannot be written: ${errorMessage(error)}\n`);
+  process.stderr.write(`drover: cannot write the output: ${errorMessage(error)}\n`);
   process.exit(EXIT.failure);
 });
-// What Drover writes for guests must be readable there, whatever the caller's umask; its own files name their modes.
+// Files that guests read must be readable there, whatever the caller's umask. Drover's own files name their modes.
 process.umask(0o022);
 process.exitCode = await runCli(process.argv.slice(2), {
   version,

@@ -12,16 +12,16 @@ import type { Supervisor } from './supervisor.js';
 
 export interface ServeOptions {
   readonly config: Config;
-  /** Where the configuration was read from, if it was. */
+  /** File that the configuration was read from, if any. */
   readonly file: string | undefined;
-  /** Reads it again. */
+  /** Reads the configuration again. */
   readonly load: () => Promise<Config>;
   readonly log: ServiceLog;
 }
 
 /**
- * Starts a supervisor, and runs it until SIGTERM or SIGINT: then builds may end until the deadline; a second signal, or the deadline,
- * ends them. SIGHUP, or a change of the file, has the configuration read again; SIGHUP also has the log file opened anew.
+ * Starts a supervisor, and runs it until SIGTERM or SIGINT. Then running builds may finish until the deadline; the deadline
+ * or a second signal ends them. SIGHUP and changes of the file reload the configuration; SIGHUP also reopens the log file.
  * @returns the exit status: a failure if builds were cut off
  */
 export async function serveUntilSignal(
@@ -29,7 +29,7 @@ export async function serveUntilSignal(
   options: ServeOptions,
 ): Promise<number> {
   const { log } = options.log;
-  // From here on: a signal that comes while it starts is obeyed when it has, and a second one then ends it at once.
+  // From here on: a signal during the start takes effect after it, and a second one then ends the guests at once.
   const signalled = nextSignal();
   const hangups = new Emitter<undefined>();
   const onHangup = (): void => {
@@ -64,7 +64,7 @@ export async function serveUntilSignal(
   return cutOff > 0 ? EXIT.failure : EXIT.ok;
 }
 
-/** One reload at a time. An invalid file changes nothing. */
+/** Reloads one at a time. An invalid file is rejected; the running configuration stays in force. */
 async function reloadOnChange(
   supervisor: Supervisor,
   hangups: Emitter<undefined>,
@@ -75,7 +75,7 @@ async function reloadOnChange(
     void mutex.run(async () => {
       try {
         if (file !== undefined && !(await canBeReadAgain(file)))
-          throw new DroverError('CONFIG_UNREADABLE', `The configuration ${file} is not a file any more`);
+          throw new DroverError('CONFIG_UNREADABLE', `The configuration ${file} is no longer a file`);
         const changes = await supervisor.reload(await load());
         if (changes.length === 0) return;
         supervisor.countReload('ok');
@@ -96,7 +96,7 @@ async function reloadOnChange(
   if (file !== undefined && !(await canBeReadAgain(file))) return () => Promise.resolve();
   const stopListening = hangups.on(reload);
   const stopWatching = file === undefined ? undefined : await watchConfig(file, reload);
-  // It may have changed between being read and being watched.
+  // The file may have changed between the first read and the start of the watcher.
   if (file !== undefined) reload();
   return async () => {
     stopListening();
@@ -104,7 +104,7 @@ async function reloadOnChange(
   };
 }
 
-/** A pipe, as of a shell's `<(…)`, is empty the second time, or never ends; and an empty configuration is a usable one. */
+/** A pipe, as of a shell's `<(…)`, is empty the second time or never ends, and an empty configuration is valid. */
 async function canBeReadAgain(file: string): Promise<boolean> {
   const found = await stat(file).catch(() => undefined);
   return found === undefined || found.isFile();

@@ -33,13 +33,13 @@ export interface SupervisorParts {
   readonly log: Log;
 }
 
-/** How long nobody must have wanted anything before garbage is collected, in milliseconds. */
+/** Idle time before garbage is collected, in milliseconds. */
 const REST_MS = 2_000;
 
 const HINT_STATE_DIR =
-  'Run drover as the user whose directory it is, or choose another stateDir in the configuration.';
+  'Run drover as the owner of that directory, or choose another stateDir in the configuration.';
 
-/** Everything that `drover serve` runs, put together. */
+/** Composes everything that `drover serve` runs. */
 export class Supervisor {
   readonly #parts: SupervisorParts;
   #config: Config;
@@ -50,7 +50,7 @@ export class Supervisor {
   readonly #reloads = new Emitter<'ok' | 'failed'>();
   readonly #toldWarnings = new Set<string>();
   readonly #startedAt = new Date().toISOString();
-  /** Closes what was opened, the last first. */
+  /** Close what was opened, the last first. */
   readonly #closers: (() => Promise<void>)[] = [];
   #state: Status['state'] = 'running';
   readonly #metrics: ReturnType<typeof collectMetrics>;
@@ -89,7 +89,7 @@ export class Supervisor {
     });
   }
 
-  /** What builds leave behind, an idle process never comes to collect. Without --expose-gc there is no gc. */
+  /** V8 does not collect garbage while the process is idle, so ask for it. Without --expose-gc there is no gc. */
   #collectGarbage(event: DroverEvent): void {
     if (event.type !== 'session-closed' && event.type !== 'guest-state') return;
     this.#cancelCollection();
@@ -100,7 +100,7 @@ export class Supervisor {
 
   /**
    * Starts everything. When it rejects, nothing is left open.
-   * @throws DroverError whatever a part of it says about the host or the configuration
+   * @throws DroverError of any part that rejects the host or the configuration
    */
   static async start(parts: SupervisorParts): Promise<Supervisor> {
     try {
@@ -114,13 +114,13 @@ export class Supervisor {
     const { config, log, host } = parts;
     const stateDir = new StateDir(config.stateDir);
     await makeOwnDir(stateDir.path, stateDir.entries, HINT_STATE_DIR);
-    // Another supervisor with this state directory is found before anything of its is touched.
+    // Detects another supervisor with this state directory before touching any of its files.
     await clearStaleSocket(stateDir.controlSocket);
     const driver = await parts.createDriver(config);
     requireSystems(config, driver);
     const supervisor = new Supervisor(parts, driver);
     try {
-      // Also makes the store's directory on a host whose Nix was never used.
+      // On a host whose Nix was never used, this also makes the store's directory.
       await (await host.connect())[Symbol.asyncDispose]();
       await supervisor.#open();
     } catch (error) {
@@ -147,9 +147,9 @@ export class Supervisor {
     this.#closers.push(() => control.close());
     this.#closers.push(() => rm(pidFile, { force: true }));
     await writeFile(pidFile, `${process.pid}\n`, { mode: 0o600 });
-    // Only now is it sure that no other supervisor has guests in this state directory.
+    // The control socket is ours, so no other supervisor has guests in this state directory.
     for (const found of await this.#driver.reap()) log.warn({ found }, 'cleaned up after an earlier run');
-    // Before the doors, and so closed after them: health is reported to the end.
+    // Opened before the doors and closed after them, so that health is reported to the end.
     if (config.metrics !== null) {
       const metrics = await serveMetrics({
         ...config.metrics.listen,
@@ -164,7 +164,7 @@ export class Supervisor {
     this.#closers.push(() => socket.close());
     const { listen, clients } = config.doors.ssh;
     if (clients.length > 0) {
-      // Only here, since the ssh library takes 15 MB of memory.
+      // Imported only here: the ssh library takes 15 MB of memory.
       const { loadHostKey, writeKnownHosts } = await import('./doors/host-key.js');
       const { openSshDoor } = await import('./doors/ssh-door.js');
       const hostKey = await loadHostKey(sshHostKey);
@@ -176,7 +176,7 @@ export class Supervisor {
     this.#pool.start();
   }
 
-  /** Returns what takes the listener off again. */
+  /** Returns a function that removes the listener. */
   onEvent(listener: (event: DroverEvent) => void): () => void {
     const offs = [this.#pool.events.on(listener), this.#front.events.on(listener)];
     return () => {
@@ -184,7 +184,7 @@ export class Supervisor {
     };
   }
 
-  /** As it is in force: keys that take a restart are those of the start. */
+  /** The configuration in force; keys that take a restart still have their old values. */
   get config(): Config {
     return this.#config;
   }
@@ -223,10 +223,10 @@ export class Supervisor {
   }
 
   /**
-   * Takes another configuration, as far as that goes without a restart: limits at once, guests as they are made anew.
-   * When it rejects, nothing has changed.
-   * @returns what has changed, and what it takes
-   * @throws DroverError what the driver says about the new guests, or `SYSTEM_NOT_SERVED`
+   * Applies another configuration as far as that goes without a restart: pool limits at once, guest settings to guests that
+   * boot from now on. If it rejects, nothing has changed.
+   * @returns the changed keys, and when each takes effect
+   * @throws DroverError of the driver about the new guests, or `SYSTEM_NOT_SERVED`
    */
   async reload(config: Config): Promise<readonly ConfigChange[]> {
     const { changes, next } = diffConfig(this.#config, config);
@@ -243,13 +243,13 @@ export class Supervisor {
     return changes;
   }
 
-  /** Each only once: guests find more of them. */
+  /** Logs each warning once. Guests can add more while they run. */
   #tellWarnings(): void {
     const { name, warnings } = this.#driver;
     for (const warning of warnings) {
       if (this.#toldWarnings.has(warning)) continue;
       this.#toldWarnings.add(warning);
-      this.#parts.log.warn({ driver: name, warning }, 'guests could run better');
+      this.#parts.log.warn({ driver: name, warning }, 'driver is degraded');
     }
   }
 
@@ -258,13 +258,13 @@ export class Supervisor {
     this.#reloads.emit(result);
   }
 
-  /** No more leases; running builds may end. Settles when no guest is left. */
+  /** Grants no more leases; running builds may finish. Settles when no guest is left. */
   async drain(): Promise<void> {
     this.#state = 'draining';
     await this.#pool.drain();
   }
 
-  /** Ends all guests at once. Settles when none is left. */
+  /** Kills all guests. Settles when none is left. */
   async kill(): Promise<void> {
     this.#state = 'draining';
     await this.#pool.kill();
@@ -284,7 +284,7 @@ export class Supervisor {
 }
 
 function noSpace(stateDir: string, cause: unknown): DroverError {
-  return new DroverError('NO_SPACE', `There is no room in ${stateDir}`, {
+  return new DroverError('NO_SPACE', `The file system of ${stateDir} is full`, {
     cause,
     hint: 'Free some space there, or choose another stateDir in the configuration.',
   });
@@ -294,7 +294,7 @@ function address(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
-/** Nix systems that are built here now. */
+/** Nix systems that guests build now. */
 function servedSystems(config: Config, { manifest, brokenSystems }: GuestDriver): readonly string[] {
   return (config.systems ?? manifest.systems).filter((system) => brokenSystems?.has(system) !== true);
 }

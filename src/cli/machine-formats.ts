@@ -4,14 +4,14 @@ export const MACHINE_FORMATS: readonly MachineFormat[] = ['machines', 'nix.conf'
 /** The name under which ssh and Nix know the ssh door: its address and key are in ssh_config. */
 export const SSH_ALIAS = 'drover';
 
-/** What Nix has to know to use Drover. */
+/** Everything that Nix needs in order to use Drover. */
 export interface MachineFacts {
   readonly systems: readonly string[];
   readonly maxJobs: number;
   readonly features: readonly string[];
   /** The program that connects to the socket door. */
   readonly connect: string;
-  /** Undefined where there is no ssh door. `publicKey`: `ssh-ed25519 <base64>`. */
+  /** Undefined without an ssh door. `publicKey`: `ssh-ed25519 <base64>`. */
   readonly ssh: { readonly host: string; readonly port: number; readonly publicKey: string } | undefined;
   /** Private key that clients of the ssh door use; undefined: ssh's own choice. */
   readonly identity: string | undefined;
@@ -40,9 +40,9 @@ export function machinesLine(door: 'socket' | 'ssh', facts: MachineFacts): strin
 }
 
 /**
- * A `Host` block for ssh_config that knows the door's address and its key, with no other file. A connection that its user keeps
- * open (`ssh -fNM drover`) is used. None is kept by itself (ControlMaster): Nix asks beside ssh whether there is one, and
- * takes the first bytes for something else if that has just changed.
+ * A `Host` block for ssh_config with the door's address and host key; it needs no other file. A connection that the user
+ * keeps open (`ssh -fNM drover`) is shared. ControlMaster is not set: Nix runs `ssh -O check` beside ssh, and misreads the
+ * first bytes of a connection whose master appeared in between.
  */
 export function sshConfig({ ssh, identity }: MachineFacts): string {
   if (ssh === undefined) return '';

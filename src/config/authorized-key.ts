@@ -14,7 +14,7 @@ const MIN_RSA_BITS = 3072;
  * reason never repeats the line: people paste private keys by mistake.
  */
 export function authorizedKeyProblem(line: string): string | undefined {
-  if (line.includes('PRIVATE KEY')) return 'this is a private key; give the public one (the .pub file)';
+  if (line.includes('PRIVATE KEY')) return 'this is a private key; use the public one (the .pub file)';
   if (/[\r\n]/.test(line)) return 'expected one OpenSSH public key on one line, got several lines';
   const [type = '', data = ''] = line.trim().split(/\s+/);
   const types = [...FIELDS_OF_TYPE.keys()];
@@ -30,8 +30,7 @@ export function authorizedKeyProblem(line: string): string | undefined {
   if (data === '' || blob.toString('base64') !== data) return `the part after ${type} is not base64`;
   const fields = splitFields(blob);
   if (fields?.length !== fieldCount) return `the ${type} key is truncated or damaged`;
-  if (fields[0]?.toString('latin1') !== type)
-    return `the key is of another type than the ${type} in front of it`;
+  if (fields[0]?.toString('latin1') !== type) return `the line says ${type}, but the key is of another type`;
   if (type === 'ssh-ed25519' && fields[1]?.length !== 32) return `the ${type} key is truncated or damaged`;
   return undefined;
 }

@@ -1,6 +1,6 @@
 import type { Config } from './schema.js';
 
-/** What it takes for a changed key to take effect. */
+/** When a changed key takes effect: at once, in guests that boot from now on, or after a restart. */
 export type ChangeKind = 'live' | 'new guests' | 'restart';
 
 export interface ConfigChange {

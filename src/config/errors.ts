@@ -6,22 +6,22 @@ export interface Position {
   readonly column: number;
 }
 
-/** One thing that is wrong with a configuration. */
+/** One mistake in a configuration. */
 export interface ConfigProblem {
   readonly file: string;
-  /** Undefined where the file has no text for it: the file as a whole, or a default. */
+  /** Undefined if the file has no text for it: the file as a whole, or a default. */
   readonly position: Position | undefined;
-  /** Dotted, such as `doors.ssh.authorizedKeys[1]`; empty where no key is concerned. */
+  /** Dotted, such as `doors.ssh.authorizedKeys[1]`; empty if no key is concerned. */
   readonly key: string;
   /** One line. */
   readonly reason: string;
 }
 
-/** More than these are counted and not listed: a broken file can have one per character. */
+/** Further problems are only counted: a broken file can have one per character. */
 const MAX_LISTED = 50;
 
 /**
- * A configuration that cannot be used. `message` has one line per problem, in the file's order.
+ * A rejected configuration. `message` has one line per problem, in the file's order.
  * Codes: `CONFIG_INVALID` (the text is wrong), `CONFIG_UNREADABLE` (there is no text).
  */
 export class ConfigError extends DroverError {
@@ -59,7 +59,7 @@ export function formatKey(path: readonly PropertyKey[]): string {
   }, '');
 }
 
-/** What a file says, short enough for one line of an error. */
+/** A value from the file, short enough for one line of an error. */
 export function showValue(value: unknown): string {
   if (value === null) return 'nothing (null)';
   if (Array.isArray(value)) return 'a list';
@@ -67,7 +67,7 @@ export function showValue(value: unknown): string {
   if (typeof value === 'number' || typeof value === 'boolean') return String(value);
   if (typeof value !== 'string') return typeof value;
   const short = value.length > 60 ? `${value.slice(0, 60)}…` : value;
-  // JSON leaves these as they are, and a terminal would obey some of them.
+  // JSON leaves these characters as they are, and a terminal obeys some of them.
   return JSON.stringify(short).replace(
     /[\u007f-\u009f\u2028\u2029]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,

@@ -9,7 +9,7 @@ import type { ListenAddress } from './schema.js';
 import { nearest } from './suggest.js';
 import { formatDuration, formatSize, parseDuration, parseSize } from './units.js';
 
-/** `sun_path` of macOS has 104 bytes and ends with a NUL; Linux has 108. */
+/** `sun_path` has 104 bytes on macOS, a NUL at the end included; 108 on Linux. */
 const MAX_SOCKET_PATH_BYTES = 103;
 
 interface Bounds {
@@ -17,7 +17,7 @@ interface Bounds {
   readonly max: number;
 }
 
-/** An error function for zod: what the field takes, and what the file says instead. */
+/** An error function for zod: the expected value, and the value in the file. */
 function expected(what: string): (issue: { readonly input?: unknown }) => string {
   return (issue) => `expected ${what}, got ${showValue(issue.input)}`;
 }
@@ -27,7 +27,7 @@ export function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
   return z.strictObject(shape, {
     error: (issue) => {
       if (issue.code !== 'invalid_type') return undefined;
-      const advice = issue.input === null ? '; leave the key out to have its defaults' : '';
+      const advice = issue.input === null ? '; leave out the key for its defaults' : '';
       return `${expected(`a map (keys: ${Object.keys(shape).join(', ')})`)(issue)}${advice}`;
     },
   });
@@ -95,7 +95,7 @@ function measure(
   }).transform(({ amount }) => amount);
 }
 
-/** Any value → what `convert` makes of it, or the reason why it cannot. */
+/** Any value → the result of `convert`, or its reason for rejecting the value. */
 function converted<Result extends object>(convert: (value: unknown) => Result | { readonly reason: string }) {
   return z.unknown().transform((value, context): Exclude<Result, { readonly reason: string }> => {
     const result = convert(value);
@@ -110,12 +110,12 @@ export const listen = converted<ListenAddress>(parseListen);
 export const absolutePath = text(/^\/[^\p{Cc}]*$/u, 'an absolute path').transform(trimPath);
 
 /**
- * A path in which Drover makes what Nix and mount are told of: some versions of Nix have a shell start the program of
- * the socket door, others split its name at spaces, and options of overlayfs end at commas.
+ * A path that Drover passes on to Nix and mount: some versions of Nix start the socket door's program through a shell,
+ * others split its name at spaces, and overlayfs ends an option at a comma.
  */
 export const plainPath = absolutePath.refine((path) => /^[\p{L}\p{N}/._+@=:~%-]*$/u.test(path), {
   error: ({ input }) =>
-    `expected a path of letters, digits and . _ - + @ = : ~ %, which Nix can take as it is, got ${showValue(input)}`,
+    `expected a path of letters, digits and . _ - + @ = : ~ %, which needs no quoting anywhere, got ${showValue(input)}`,
 });
 
 export const socketPath = plainPath.superRefine((path, context) => {
@@ -129,12 +129,12 @@ function trimPath(path: string): string {
   return normal.length > 1 && normal.endsWith('/') ? normal.slice(0, -1) : normal;
 }
 
-/** Why a Unix socket cannot have this path, ending with `advice`; undefined where it can. */
+/** The reason why a Unix socket cannot have this path, ending with `advice`; undefined if it can. */
 export function socketPathProblem(path: string, advice: string): string | undefined {
   const bytes = Buffer.byteLength(path);
   if (bytes <= MAX_SOCKET_PATH_BYTES) return undefined;
   return (
-    `the socket's path ${path} has ${bytes} bytes, and a Unix socket's path ` +
-    `has at most ${MAX_SOCKET_PATH_BYTES}; ${advice}`
+    `the socket's path ${path} has ${bytes} bytes, ` +
+    `more than the ${MAX_SOCKET_PATH_BYTES} of a Unix socket; ${advice}`
   );
 }

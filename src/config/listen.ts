@@ -3,17 +3,17 @@ import { isIPv4, isIPv6 } from 'node:net';
 import { showValue } from './errors.js';
 import type { ListenAddress } from './schema.js';
 
-/** Labels of letters, digits and `-`; the last one is no number, so a mistyped IPv4 address is no name. */
+/** Labels of letters, digits and `-`. The last is not a number, so that a mistyped IPv4 address is rejected. */
 const HOST_NAME =
   /^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*(?![0-9]+$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/i;
 
-/** `host:port` or `[IPv6]:port`, with a port from 0 (any free one) to 65535; otherwise the reason why not. */
+/** `host:port` or `[IPv6]:port`, with a port from 0 (any free one) to 65535; otherwise the reason for rejecting it. */
 export function parseListen(value: unknown): ListenAddress | { readonly reason: string } {
-  const usage = `expected host:port, such as 127.0.0.1:9419 or "[::1]:9419" (in quotes), got ${showValue(value)}`;
+  const usage = `expected host:port, such as 127.0.0.1:9619 or "[::1]:9619" (in quotes), got ${showValue(value)}`;
   if (typeof value !== 'string') return { reason: usage };
   if (isIPv6(value)) {
     return {
-      reason: `an IPv6 address stands in brackets, in front of a port: "[::1]:9419"; got ${showValue(value)}`,
+      reason: `an IPv6 address takes brackets and a port, such as "[::1]:9619"; got ${showValue(value)}`,
     };
   }
   const match = /^(?:\[([^\]]*)\]|([^:[\]]*)):([^:]*)$/.exec(value);
@@ -21,7 +21,8 @@ export function parseListen(value: unknown): ListenAddress | { readonly reason: 
   const [, bracketed, plain = '', portText = ''] = match;
   const host = bracketed ?? plain;
   const known = bracketed === undefined ? isIPv4(host) || HOST_NAME.test(host) : isIPv6(host);
-  if (!known) return { reason: `${showValue(host)} is not a host name or address, in ${showValue(value)}` };
+  if (!known)
+    return { reason: `${showValue(host)} in ${showValue(value)} is neither a host name nor an address` };
   const port = /^\d{1,5}$/.test(portText) ? Number(portText) : Infinity;
   if (port > 65_535) {
     return { reason: `expected a port from 0 to 65535, got ${showValue(portText)} in ${showValue(value)}` };

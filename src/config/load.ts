@@ -15,7 +15,7 @@ import type { YamlSource } from './yaml-source.js';
 const MAX_FILE_BYTES = 256 * 1024;
 const NO_FILE = 'default configuration';
 
-/** What the defaults depend on. */
+/** Facts that the defaults depend on. */
 export interface ConfigHost {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The effective user: 0 has its state in /var/lib/drover. */
@@ -49,7 +49,7 @@ export function parseConfig(text: string, fileName: string, host: ConfigHost): C
 function check(source: YamlSource | undefined, file: string, host: ConfigHost): Config {
   const problems: ConfigProblem[] = (source?.problems ?? []).map((problem) => ({ file, ...problem }));
   const broken = source !== undefined && source.value === undefined;
-  // An empty document is null, and says as much as an empty map.
+  // An empty document is null, and means the same as an empty map.
   const root = source?.value?.root ?? {};
   const result = broken ? undefined : configSchema(defaultStateDir(host)).safeParse(root);
   for (const issue of result?.error?.issues ?? []) problems.push(...problemsOf(issue, file, source));
@@ -88,7 +88,7 @@ function unknownKey(path: readonly PropertyKey[], key: string): string {
   return `unknown key; valid keys here: ${valid.join(', ')}`;
 }
 
-/** The keys of all sections of `tree`, each with those around it. */
+/** The keys of all sections of `tree`, each with its path. */
 function keysBelow(tree: KeyTree, path: readonly string[] = []): (readonly string[])[] {
   return Object.entries(keysOf(tree)).flatMap(([name, inner]) => {
     const keys = [...path, name];
@@ -98,7 +98,7 @@ function keysBelow(tree: KeyTree, path: readonly string[] = []): (readonly strin
 
 type Keys = Readonly<Record<string, KeyTree>>;
 
-/** What matters here of a JSON Schema, which is how zod tells the keys of a schema. */
+/** The relevant part of a JSON Schema, zod's only way to list the keys of a schema. */
 interface KeyTree {
   readonly properties?: Keys;
   readonly anyOf?: readonly KeyTree[];
@@ -110,7 +110,7 @@ function keysOf(tree: KeyTree | undefined): Keys {
   );
 }
 
-/** Sorted by position; of several problems with one value, the first says enough. */
+/** Sorted by position; only the first of several problems with one value. */
 function inFileOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
   const seen = new Set<string>();
   const distinct = problems.filter(({ position, key, reason }) => {
@@ -126,7 +126,7 @@ async function readText(file: string): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {
-    // One byte more than the limit: enough to see that a file, or a device without end, exceeds it.
+    // One byte more than the limit shows that a file, or an endless device, exceeds it.
     for await (const chunk of createReadStream(file, { end: MAX_FILE_BYTES })) {
       chunks.push(chunk as Buffer);
       bytes += (chunk as Buffer).length;
@@ -136,7 +136,7 @@ async function readText(file: string): Promise<string> {
   }
   const fail = (reason: string, position?: Position) =>
     new ConfigError('CONFIG_INVALID', [{ file, position, key: '', reason }]);
-  if (bytes > MAX_FILE_BYTES) throw fail(`a configuration has at most ${MAX_FILE_BYTES / 1024} KiB`);
+  if (bytes > MAX_FILE_BYTES) throw fail(`the file is larger than ${MAX_FILE_BYTES / 1024} KiB`);
   const content = Buffer.concat(chunks);
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(content);
@@ -145,7 +145,7 @@ async function readText(file: string): Promise<string> {
   }
 }
 
-/** Where text stops being UTF-8: what is not does not come out the same when it is written again. */
+/** Position of the first invalid UTF-8 byte, found by re-encoding and comparing. */
 function firstOdd(content: Buffer): Position {
   const again = Buffer.from(content.toString('utf8'));
   const offset = content.findIndex((byte, index) => byte !== again[index]);
@@ -159,8 +159,8 @@ function unreadable(file: string, cause: unknown): ConfigError {
     ENOENT: 'there is no such file',
     EACCES: 'permission denied',
     EISDIR: 'this is a directory',
-    ELOOP: 'its links go round in circles',
-    ENOTDIR: 'a part of its path is no directory',
+    ELOOP: 'its symbolic links form a loop',
+    ENOTDIR: 'a part of its path is not a directory',
   };
   const reason = `cannot read the configuration: ${reasons[code ?? ''] ?? errorMessage(cause)}`;
   return new ConfigError('CONFIG_UNREADABLE', [{ file, position: undefined, key: '', reason }]);

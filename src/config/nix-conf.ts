@@ -4,7 +4,7 @@ import { showValue } from './errors.js';
 
 /**
  * Extra settings for a guest's nix.conf: a map of setting names to text, numbers, booleans or lists
- * of words → the text that stands after `name = `.
+ * of words → the text after `name = `.
  */
 export const nixConf = z.unknown().transform((value, context): Readonly<Record<string, string>> => {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
@@ -16,7 +16,7 @@ export const nixConf = z.unknown().transform((value, context): Readonly<Record<s
     return z.NEVER;
   }
   const settings: [string, string][] = [];
-  // Not z.record: it passes over the key __proto__ without a word.
+  // Not z.record, which silently skips the key __proto__.
   for (const [name, setting] of Object.entries(value)) {
     const reason = nameProblem(name) ?? settingProblem(setting);
     if (reason === undefined) settings.push([name, render(setting)]);
@@ -27,7 +27,7 @@ export const nixConf = z.unknown().transform((value, context): Readonly<Record<s
 
 function nameProblem(name: string): string | undefined {
   if (name === 'min-free') {
-    return 'guests collect no garbage: that would take inputs of builds from them; see guest.scratchSize';
+    return 'guests do not collect garbage, because that would delete inputs of running builds; see guest.scratchSize';
   }
   // nix.conf reads `include` as a command, not as a setting.
   if (/^[a-z][a-z0-9-]*$/.test(name) && name !== 'include') return undefined;
@@ -40,15 +40,16 @@ function settingProblem(setting: unknown): string | undefined {
     if (odd !== undefined) return `expected a list of words without spaces, got one with ${showValue(odd)}`;
   } else if (typeof setting === 'number') {
     if (!Number.isFinite(setting) || Math.abs(setting) > Number.MAX_SAFE_INTEGER) {
-      return `a number that cannot be written exactly: ${setting}; put it in quotes`;
+      return `the number ${setting} cannot be represented exactly; put it in quotes`;
     }
   } else if (typeof setting !== 'string' && typeof setting !== 'boolean') {
     return `expected text, a number, true, false or a list of words, got ${showValue(setting)}`;
   }
   const text = render(setting);
   if (/[\u0000-\u0008\u000a-\u001f\u007f]/.test(text))
-    return 'a setting is one line without control characters';
-  if (text.includes('#')) return `nix.conf cannot hold a #, it starts a comment there: ${showValue(text)}`;
+    return 'a setting must be one line without control characters';
+  if (text.includes('#'))
+    return `nix.conf has no way to write a #, which starts a comment there: ${showValue(text)}`;
   return undefined;
 }
 

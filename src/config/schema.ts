@@ -37,23 +37,23 @@ export interface PoolConfig {
   readonly warmGuests: number;
   /** Leases that one guest carries at the same time: 1 to 1024. */
   readonly jobsPerGuest: number;
-  /** A guest beyond `warmGuests` is drained after so long without a lease: 0 to 24 d. */
+  /** A guest beyond `warmGuests` is drained after this time without a lease: 0 to 24 d. */
   readonly idleTimeoutMs: number;
-  /** A guest that is not ready by then has failed: 1 s to 24 h. */
+  /** A guest that is not ready after this time has failed: 1 s to 24 h. */
   readonly bootTimeoutMs: number;
-  /** How long running builds may take to finish once Drover was told to stop: 0 to 24 h. */
+  /** Time for running builds to finish once the supervisor stops: 0 to 24 h. */
   readonly drainTimeoutMs: number;
-  /** A guest is retired after that many leases: 1 to a million. */
+  /** A guest is retired after this many leases: 1 to a million. */
   readonly maxBuilds: number;
-  /** A guest is retired when it is older: 1 s to 24 d. */
+  /** A guest is retired at this age: 1 s to 24 d. */
   readonly maxAgeMs: number;
 }
 
-/** What one guest is made of. */
+/** Size and settings of one guest. */
 export interface GuestConfig {
   /** Cores of one guest: 0 (all of the host's) to 1024. */
   readonly cores: number;
-  /** Of one VM, in whole MiB: 256 MiB to 1 PiB. Namespace guests use the host's. */
+  /** Memory of one VM, in whole MiB: 256 MiB to 1 PiB. Namespace guests use the host's. */
   readonly memoryBytes: number;
   /** Size of the guest's upper layer: 1 MiB to 1 PiB. */
   readonly scratchSizeBytes: number;
@@ -63,13 +63,13 @@ export interface GuestConfig {
   readonly nixConf: Readonly<Record<string, string>>;
   /** Absolute path of a directory with `nix-daemon` and `nix-store`; undefined: the ones on PATH. */
   readonly nix: string | undefined;
-  /** Absolute path of the manifest of a VM's image; undefined: there are no VMs. */
+  /** Absolute path of the manifest of a VM's image; undefined: no VMs. */
   readonly image: string | undefined;
-  /** How VMs are run; `auto`: as fast as this host can. */
+  /** How VMs run; `auto`: the fastest way on this host. */
   readonly accelerator: 'auto' | 'kvm' | 'hvf' | 'tcg';
-  /** Of guests on a Mac: whether they get Rosetta where it is installed, and keep its translations. */
+  /** Guests on a Mac: use Rosetta if it is installed; keep its translations. */
   readonly rosetta: { readonly enable: boolean; readonly cache: boolean };
-  /** Of guests on a Mac: whether they can run virtual machines themselves. */
+  /** Guests on a Mac: can run virtual machines themselves. */
   readonly nestedVirtualization: boolean;
 }
 
@@ -110,7 +110,7 @@ export interface Config {
 const SECOND_MS = 1_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
-/** Node's timers fire at once where a delay exceeds 2^31 ms, which is a little less than 25 days. */
+/** Node's timers fire at once if a delay exceeds 2^31 ms, a little less than 25 days. */
 const LONGEST_MS = 24 * DAY_MS;
 const MIB_BYTES = 1024 ** 2;
 const PIB_BYTES = 1024 ** 5;
@@ -129,7 +129,7 @@ const pool = section({
   maxAge: duration({ min: SECOND_MS, max: LONGEST_MS }).prefault('24h'),
 }).refine(({ warmGuests, maxGuests }) => warmGuests <= maxGuests, {
   path: ['warmGuests'],
-  // Also where other keys of the section are wrong: a reader wants every error at once.
+  // Also if other keys of the section are wrong: report every error at once.
   when: ({ value }) =>
     isObject(value) &&
     Number.isInteger(value['warmGuests']) &&
@@ -164,7 +164,7 @@ const doors = section({
   ssh: sshDoor.prefault({}),
 });
 
-/** Everything that a file may say, before its sections are put together. */
+/** Everything that a file may contain, before its sections are combined. */
 const rawSchema = (defaultStateDir: string) =>
   section({
     stateDir: plainPath.prefault(defaultStateDir),
@@ -181,7 +181,7 @@ const rawSchema = (defaultStateDir: string) =>
     pool: pool.prefault({}),
     guest: guest.prefault({}),
     doors: doors.prefault({}),
-    metrics: section({ listen: listen.prefault('127.0.0.1:9419') })
+    metrics: section({ listen: listen.prefault('127.0.0.1:9619') })
       .nullable()
       .prefault({}),
     log: section({
@@ -190,7 +190,7 @@ const rawSchema = (defaultStateDir: string) =>
     }).prefault({}),
   });
 
-/** What a configuration file says → `Config`. `defaultStateDir` stands in for a missing `stateDir`. */
+/** The content of a configuration file → `Config`. `defaultStateDir` stands in for a missing `stateDir`. */
 export function configSchema(defaultStateDir: string): z.ZodType<Config> {
   return rawSchema(defaultStateDir)
     .refine(({ stateDir }) => derivedSocketProblem(stateDir) === undefined, {

@@ -3,20 +3,19 @@ import { isAbsolute, join, resolve } from 'node:path';
 
 import { watch, type FSWatcher } from 'chokidar';
 
-/** Changes within this time are one, in milliseconds: an editor or an activation script makes several. */
+/** Changes within this time count as one, in milliseconds: editors and activation scripts make several. */
 const SETTLE_MS = 200;
 
-/** As many links as a kernel follows. */
+/** As many links as the kernel follows. */
 const MAX_LINKS = 40;
 
-/** Nothing in it changes, and it has too many entries to be watched. */
+/** Its entries never change, and are too many to watch. */
 const IMMUTABLE = '/nix/store';
 
 /**
- * Calls `onChange` when the file may have changed. Directories are watched, not the file: editors replace it, and Nix
- * swaps symbolic links, on the file (NixOS) or on a directory on the way to it (`/etc/static` on nix-darwin), either of
- * which leaves a watched file behind.
- * @returns what ends the watching
+ * Calls `onChange` when the file may have changed. It watches directories, not the file: editors replace the file, and
+ * Nix swaps a symbolic link, the file itself (NixOS) or a directory on the way to it (`/etc/static` on nix-darwin).
+ * @returns a function that stops watching
  */
 export async function watchConfig(file: string, onChange: () => void): Promise<() => Promise<void>> {
   let timer: NodeJS.Timeout | undefined;
@@ -26,7 +25,7 @@ export async function watchConfig(file: string, onChange: () => void): Promise<(
     timer = setTimeout(() => void renew(), SETTLE_MS);
   };
   let watcher = await watchPlaces(await placesOn(resolve(file)), changed);
-  /** Links may lead elsewhere now. What changes meanwhile is in what `onChange` reads: it comes after the new watcher. */
+  /** The links may lead elsewhere now. `onChange` comes after the new watcher is up, so it reads every change before that. */
   const renew = async (): Promise<void> => {
     const next = await watchPlaces(await placesOn(resolve(file)), changed);
     await watcher.close();
@@ -47,7 +46,7 @@ interface Place {
   readonly name: string;
 }
 
-/** Settles when changes are noticed. */
+/** Settles when the watcher is up. */
 async function watchPlaces(places: readonly Place[], onChange: () => void): Promise<FSWatcher> {
   const directories = new Set(places.map(({ directory }) => directory));
   const paths = new Set(places.map(({ directory, name }) => join(directory, name)));
@@ -64,7 +63,7 @@ async function watchPlaces(places: readonly Place[], onChange: () => void): Prom
   return watcher;
 }
 
-/** Where `path` could come to mean another file: each link on the way, and its end, or the first part that is missing. */
+/** The places where a change can make `path` another file: each link on the way, and its end or first missing part. */
 async function placesOn(path: string): Promise<Place[]> {
   const places: Place[] = [];
   let directory = '/';

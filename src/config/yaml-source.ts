@@ -5,14 +5,14 @@ import { errorMessage } from '../lib/errors.js';
 import { formatKey, showValue } from './errors.js';
 import type { Position } from './errors.js';
 
-/** A configuration has 4 levels. The composer of the library recurses, and dies of some 10,000. */
+/** A configuration has 4 levels. The YAML library recurses, and overflows the stack at some 10,000. */
 const MAX_DEPTH = 32;
-/** Enough for every sensible use, and too few for a file that grows exponentially. */
+/** Enough for every sensible file, too few for one that expands exponentially. */
 const MAX_ALIASES = 50;
 
-/** Where the library's own words speak to programmers. */
+/** Replacements for messages of the YAML library that only programmers understand. */
 const PLAIN_WORDS: Readonly<Partial<Record<YAMLError['code'], string>>> = {
-  MULTIPLE_DOCS: 'a second document starts here, and a configuration is one document',
+  MULTIPLE_DOCS: 'a second document starts here; a configuration is a single document',
   NON_STRING_KEY: 'a key must be plain text',
 };
 
@@ -22,16 +22,16 @@ interface YamlProblem {
   readonly reason: string;
 }
 
-/** The values of a YAML text, and where each of them stands. */
+/** The values of a YAML text, and the position of each. */
 export interface YamlSource {
-  /** Undefined where the text has no value that could be checked any further. */
+  /** Undefined if the text has no value that can be checked further. */
   readonly value: { readonly root: unknown } | undefined;
   readonly problems: readonly YamlProblem[];
-  /** The place of a key or of its value; for what is not in the text, of the nearest thing around it. */
+  /** Position of a key or of its value; if it is not in the text, of the nearest thing around it. */
   locate(path: readonly PropertyKey[], what: 'key' | 'value'): Position;
 }
 
-/** Reads YAML 1.2. Never throws for what `text` says: syntax errors and duplicate keys are `problems`. */
+/** Reads YAML 1.2. Never throws for bad `text`: syntax errors and duplicate keys are `problems`. */
 export function readYaml(text: string): YamlSource {
   const lines = new LineCounter();
   const at = (offset: number): Position => {
@@ -66,7 +66,7 @@ export function readYaml(text: string): YamlSource {
   return { value, problems, locate: (path, what) => locate(document, path, what, at) };
 }
 
-/** The offset of the first thing that is nested too deeply. Fills `lines`; needs no recursion. */
+/** Offset of the first value that is nested too deeply. Fills `lines`; does not recurse. */
 function findTooDeep(text: string, lines: LineCounter): number | undefined {
   const todo: { token: CST.Token; depth: number }[] = [];
   for (const token of new Parser(lines.addNewLine).parse(text)) todo.push({ token, depth: 0 });
@@ -96,12 +96,12 @@ function describe(
     return { position, key, reason: `this key is given twice${where}` };
   }
   const line = text.split(/\r?\n/, position.line)[position.line - 1] ?? '';
-  const advice = /\[[\da-f:.]+\]:\d/i.test(line) ? '; put an address with brackets in quotes' : '';
+  const advice = /\[[\da-f:.]+\]:\d/i.test(line) ? '; an address with brackets needs quotes' : '';
   const message = PLAIN_WORDS[error.code] ?? error.message.replace(/[\s\p{Cc}]+/gu, ' ').slice(0, 200);
   return { position, key: '', reason: `YAML syntax: ${message}${advice}` };
 }
 
-/** The dotted name of the key at `offset`, and where the same map has it before. */
+/** Dotted name of the key at `offset`, and the offset of its first occurrence in the same map. */
 function findDuplicate(document: Document.Parsed, offset: number): { key: string; first?: number } {
   let found: { key: string; first?: number } = { key: '' };
   visit(document, {
@@ -129,7 +129,7 @@ function expandAliases(
     Alias(_, alias) {
       last = startOf(alias);
       if (alias.resolve(document) !== undefined) return undefined;
-      const reason = `the alias *${alias.source} stands for nothing: no &${alias.source} is in front of it`;
+      const reason = `the alias *${alias.source} has no anchor: there is no &${alias.source} before it`;
       unresolved = { position: at(last ?? 0), key: '', reason };
       return visit.BREAK;
     },
@@ -140,7 +140,7 @@ function expandAliases(
   } catch (error) {
     const tooMany = error instanceof ReferenceError && error.message.startsWith('Excessive alias count');
     const reason = tooMany
-      ? `aliases stand for more than ${MAX_ALIASES} values`
+      ? `aliases expand to more than ${MAX_ALIASES} values`
       : `YAML: ${showValue(errorMessage(error))}`;
     return { position: at(last ?? 0), key: '', reason };
   }
@@ -173,7 +173,7 @@ function child(
 ): { key?: unknown; value: unknown } | undefined {
   const node = resolveAlias(parent, document);
   if (isMap(node)) {
-    // Where a key is given twice, its last value is the one that was checked.
+    // If a key is given twice, its last value was checked.
     const pair = node.items.findLast((item) => keyOf(item) === String(part));
     return pair === undefined ? undefined : { key: pair.key, value: pair.value };
   }

@@ -5,7 +5,7 @@ import { DroverError, errorCode } from '../lib/errors.js';
 import { StateDir } from '../lib/state-dir.js';
 import { EVENTS_PATH, STATUS_PATH, type DroverEvent, type Status } from './api.js';
 
-/** A supervisor answers within milliseconds; one that is stopped, or hangs, does not. */
+/** A healthy supervisor answers within milliseconds. */
 const ANSWER_TIMEOUT_MS = 10_000;
 
 /** @throws DroverError `NOT_RUNNING`, `NOT_PERMITTED` */
@@ -47,8 +47,8 @@ async function get(stateDir: string, path: string, timeoutMs: number): Promise<I
     const timer = setTimeout(() => {
       const seconds = timeoutMs / 1000;
       reject(
-        new DroverError('NOT_RUNNING', `The drover at ${socketPath} has not answered within ${seconds} s`, {
-          hint: `It is stopped, or hangs: its pid is in ${pidFile}.`,
+        new DroverError('NOT_RUNNING', `The supervisor at ${socketPath} did not answer within ${seconds} s`, {
+          hint: `It is stopped or hangs; its process id is in ${pidFile}.`,
         }),
       );
       call.destroy();
@@ -58,13 +58,13 @@ async function get(stateDir: string, path: string, timeoutMs: number): Promise<I
       const code = errorCode(cause);
       reject(
         code === 'EACCES' || code === 'EPERM'
-          ? new DroverError('NOT_PERMITTED', `You may not use ${socketPath}`, {
+          ? new DroverError('NOT_PERMITTED', `This user may not use ${socketPath}`, {
               cause,
               hint: 'Run this as the user who runs drover serve, for example with sudo.',
             })
-          : new DroverError('NOT_RUNNING', `No drover answers at ${socketPath}`, {
+          : new DroverError('NOT_RUNNING', `No supervisor answers at ${socketPath}`, {
               cause,
-              hint: 'Start it with: drover serve. If it runs with a configuration file, name it: --config FILE.',
+              hint: 'Start one with drover serve. If it runs with a configuration file, name that file: --config FILE.',
             }),
       );
     });

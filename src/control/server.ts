@@ -4,18 +4,18 @@ import { createServer, type ServerResponse } from 'node:http';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
 import { EVENTS_PATH, STATUS_PATH, type DroverEvent, type Status } from './api.js';
 
-/** Bytes that may wait for a slow reader of events; then it is cut off. */
+/** Maximum number of bytes queued for a slow reader of events, who is then disconnected. */
 const MAX_EVENT_BACKLOG_BYTES = 1024 * 1024;
 
 export interface ControlSource {
   status(): Status;
-  /** Returns what takes the listener off again. */
+  /** Returns a function that removes the listener. */
   onEvent(listener: (event: DroverEvent) => void): () => void;
 }
 
 /**
  * Serves HTTP on a Unix socket that only this user can reach.
- * @throws DroverError `ADDRESS_IN_USE`: so two supervisors never share a state directory
+ * @throws DroverError `ADDRESS_IN_USE`; it keeps two supervisors from sharing a state directory
  */
 export async function serveControl(path: string, source: ControlSource): Promise<{ close(): Promise<void> }> {
   await clearStaleSocket(path);

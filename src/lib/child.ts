@@ -5,18 +5,18 @@ import { errorMessage } from './errors.js';
 /** A program that runs beside this process and ends with it. */
 export interface Child {
   readonly process: ChildProcess;
-  /** Settles, never rejects, when it has ended and its outputs are closed: how it ended, for people. */
+  /** Settles with a description of its end once it has ended and its outputs are closed. Never rejects. */
   readonly exited: Promise<string>;
-  /** Whether it has ended. */
+  /** True once it has ended. */
   readonly ended: boolean;
-  /** Ends it at once, and waits for its end. */
+  /** Kills it, and waits for its end. */
   kill(): Promise<void>;
 }
 
 /**
  * Starts a program in a session of its own, so that Ctrl-C at this process's terminal does not reach it.
- * @param setpriv util-linux's program of that name, and what else it is to take from the child: with it, the kernel kills
- * the child when this process dies. Without, as on macOS, a child can outlive it.
+ * @param setpriv util-linux's setpriv with further options for the child. With it, the kernel kills the child when this
+ * process dies; without it, as on macOS, a child can outlive this process.
  */
 export function startChild(
   setpriv: readonly [program: string, ...options: string[]] | undefined,

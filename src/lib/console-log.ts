@@ -2,7 +2,7 @@ import { createWriteStream, type WriteStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 
-/** The longest that a console log can be, in bytes. Here it is the beginning of what a guest prints that is kept. */
+/** Maximum size of a console log, in bytes. The beginning of a guest's output is kept. */
 export const MAX_CONSOLE_LOG_BYTES = 4 * 1024 * 1024;
 /** Bytes at the end of the output that are kept for error messages. */
 const TAIL_BYTES = 4096;
@@ -17,7 +17,7 @@ export class ConsoleLog {
   constructor(path: string) {
     this.path = path;
     this.#file = createWriteStream(path, { mode: 0o600 });
-    // A full disk must not take the guest with it: the tail stays.
+    // A full disk must not end the guest: the tail stays in memory.
     this.#file.on('error', () => undefined);
   }
 
@@ -29,7 +29,7 @@ export class ConsoleLog {
       this.#written += chunk.length;
       this.#file.write(chunk);
       if (this.#written >= MAX_CONSOLE_LOG_BYTES)
-        this.#file.write(`\n[the rest was not kept: over ${MAX_CONSOLE_LOG_BYTES} bytes]\n`);
+        this.#file.write(`\n[truncated after ${MAX_CONSOLE_LOG_BYTES} bytes]\n`);
     });
   }
 
@@ -43,7 +43,7 @@ export class ConsoleLog {
   }
 }
 
-/** The last lines of a text file, for people; nothing of a file that cannot be read. */
+/** The last lines of a text file, for people; empty if it cannot be read. */
 export async function fileTail(path: string, { lines = 10, maxBytes = 4096 } = {}): Promise<string> {
   try {
     await using file = await open(path);

@@ -1,6 +1,6 @@
 /**
- * A typed fan-out of events. A listener observes: whatever it throws is handed to `onListenerError`
- * and reaches neither the emitter nor the other listeners.
+ * A typed fan-out of events. A listener only observes: its exceptions go to `onListenerError`, and reach neither the
+ * emitter nor other listeners.
  */
 export class Emitter<E> {
   readonly #listeners = new Set<(event: E) => void>();
@@ -10,13 +10,13 @@ export class Emitter<E> {
     this.#onListenerError = onListenerError;
   }
 
-  /** Returns what takes the listener off again. */
+  /** Returns a function that removes the listener. */
   on(listener: (event: E) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** A listener that comes while this event is being told does not hear it; one that is taken off does not either. */
+  /** Listeners added or removed while an event is delivered do not get it. */
   emit(event: E): void {
     for (const listener of [...this.#listeners]) {
       if (!this.#listeners.has(listener)) continue;

@@ -4,8 +4,8 @@ import type { DroverErrorCode } from './error-codes.js';
 export type ErrorContext = Readonly<Record<string, string | number | boolean | undefined>>;
 
 /**
- * The base of every failure that Drover reports. `code` is stable and is what callers compare
- * (`instanceof` is unreliable across realms); `hint` says what the reader can do about it.
+ * Base class of every failure that Drover reports. Callers compare `code`, which is stable (`instanceof` is unreliable
+ * across realms); `hint` says what the reader can do.
  */
 export class DroverError extends Error {
   override readonly name: string = 'DroverError';
@@ -25,7 +25,7 @@ export class DroverError extends Error {
   }
 }
 
-/** The stable code of any thrown value: a DroverError's, Node's (`ENOENT`), or `undefined`. */
+/** The stable code of any thrown value: a DroverError's, Node's (`ENOENT`), or undefined. */
 export function errorCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;

@@ -3,7 +3,7 @@ import { connect, type Server } from 'node:net';
 
 import { DroverError, errorCode } from './errors.js';
 
-/** Removes a socket that nobody listens on any more. */
+/** Removes a socket on which no process listens. */
 export async function clearStaleSocket(path: string): Promise<void> {
   const answer = await new Promise<string | undefined>((resolve) => {
     const socket = connect(path);
@@ -16,16 +16,18 @@ export async function clearStaleSocket(path: string): Promise<void> {
     });
   });
   if (answer === 'ENOENT') return;
-  // A plain file refuses connections too.
+  // A plain file refuses connections, too.
   if (answer === 'ECONNREFUSED' && (await lstat(path)).isSocket()) {
     await unlink(path);
     return;
   }
   throw new DroverError(
     'ADDRESS_IN_USE',
-    answer === 'in use' ? `Somebody listens at ${path} already` : `${path} is there already, and no socket`,
+    answer === 'in use'
+      ? `${path} is already in use by another process`
+      : `${path} exists, and is not a socket`,
     {
-      hint: 'Another drover may be running with the same stateDir: see `drover status`.',
+      hint: 'Another supervisor may be running with the same stateDir: see `drover status`.',
       context: { path },
     },
   );
@@ -38,18 +40,18 @@ export async function listen(
 ): Promise<void> {
   const name = where.length === 1 ? where[0] : `${where[1]}:${where[0]}`;
   await new Promise<void>((resolve, reject) => {
-    // Also later, such as when no more files can be opened: then one connection fails, not the process.
+    // It stays: if no more files can be opened, one connection fails, not the process.
     server.on('error', (cause) => {
       const code = errorCode(cause);
       reject(
         code === 'EADDRINUSE'
-          ? new DroverError('ADDRESS_IN_USE', `${name} is in use already`, {
+          ? new DroverError('ADDRESS_IN_USE', `${name} is already in use by another process`, {
               cause,
-              hint: 'Choose another one in the configuration, or stop what listens there.',
+              hint: 'Stop that process, or choose another address in the configuration.',
             })
-          : new DroverError('ADDRESS_UNUSABLE', `Cannot listen at ${name}`, {
+          : new DroverError('ADDRESS_UNUSABLE', `Cannot listen on ${name}`, {
               cause,
-              hint: 'Choose an address of this host in the configuration, such as 127.0.0.1, or a port that this user may have.',
+              hint: 'Choose an address of this host, such as 127.0.0.1, and a port that this user may open.',
             }),
       );
     });

@@ -6,16 +6,16 @@ import { DroverError, errorMessage } from './errors.js';
 
 export type Log = Logger;
 
-/** The log of a process that runs for long. */
+/** The log of a long-running process. */
 export interface ServiceLog {
   readonly log: Log;
-  /** Goes on in a new file of the same name, after the old one was renamed. Nothing, where there is no file. */
+  /** Continues in a new file of the same name after the old one was renamed. Without a file, does nothing. */
   readonly reopen: () => void;
 }
 
-/** Lines that cannot be written wait in memory up to here, in bytes. */
+/** Maximum size of lines that wait in memory to be written, in bytes. */
 const MAX_BACKLOG_BYTES = 1024 * 1024;
-/** Of a log file that this process makes. */
+/** Mode of a log file that this process makes. */
 const FILE_MODE = 0o640;
 
 /**
@@ -43,7 +43,7 @@ export function openLog({
   } catch (cause) {
     throw new DroverError('LOG_UNUSABLE', `The log file ${file} cannot be written: ${errorMessage(cause)}`, {
       cause,
-      hint: 'Make its directory, choose another log.file, or leave log.file out to log to standard error.',
+      hint: 'Make its directory, choose another log.file, or leave out log.file to log to standard error.',
     });
   }
   const destination = pino.destination({
@@ -58,18 +58,21 @@ export function openLog({
         touch(file);
         destination.reopen();
       } catch (error) {
-        log.error({ reason: errorMessage(error) }, 'the log file cannot be opened anew; the old one is kept');
+        log.error(
+          { reason: errorMessage(error) },
+          'log file could not be reopened; still writing to the old one',
+        );
       }
     },
   };
 }
 
-/** Throws where the file cannot be opened. The library, which opens it afterwards, would lose track of the old one. */
+/** Throws if the file cannot be opened. pino, which opens it afterwards, would lose track of the old one. */
 function touch(file: string): void {
   closeSync(openSync(file, 'a', FILE_MODE));
 }
 
-/** A log that cannot be written, as on a full disk, must not end the builds with the supervisor. */
+/** A log that cannot be written, as on a full disk, must not end the supervisor and its builds. */
 function logTo(level: string, destination: ReturnType<typeof pino.destination>): Log {
   destination.on('error', () => undefined);
   return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);

@@ -3,13 +3,13 @@ import { dirname } from 'node:path';
 
 import { DroverError, errorCode, errorMessage } from './errors.js';
 
-/** In words, why a directory can be neither made nor entered. */
+/** Why a directory can be neither made nor entered. */
 const REASONS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
-  EEXIST: 'there is a file in its place',
-  ELOOP: 'its links go round in circles',
-  ENOENT: 'a part of its path is not there',
-  ENOTDIR: 'a part of its path is no directory',
+  EEXIST: 'a file is in its place',
+  ELOOP: 'its symbolic links form a loop',
+  ENOENT: 'a part of its path does not exist',
+  ENOTDIR: 'a part of its path is not a directory',
   EPERM: 'the system does not allow it',
   EROFS: 'its file system is read-only',
 };
@@ -17,7 +17,7 @@ const REASONS: Readonly<Record<string, string>> = {
 /**
  * Makes `path`, parents included, as a directory that only this user can enter (mode 0700). A directory of Drover's
  * own that exists already is closed to others.
- * @param hint what to do where that is not possible
+ * @param hint advice if that is not possible
  * @throws DroverError `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
 export async function makePrivateDir(path: string, hint?: string): Promise<void> {
@@ -30,9 +30,9 @@ export async function makePrivateDir(path: string, hint?: string): Promise<void>
 }
 
 /**
- * Makes `path` private as `makePrivateDir` does, unless that would take it from others: `/tmp` as a state directory by
- * mistake, or a directory whose owner could put other programs into guests.
- * @param entries what Drover itself puts there
+ * Makes `path` private as `makePrivateDir` does, unless it belongs to others: `/tmp` as a state directory by mistake, or
+ * a directory whose owner could put other programs into guests.
+ * @param entries names that Drover itself uses there
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
 export async function makeOwnDir(path: string, entries: readonly string[], hint: string): Promise<void> {
@@ -51,8 +51,10 @@ export async function makeOwnDir(path: string, entries: readonly string[], hint:
     if (foreign !== undefined) {
       throw new DroverError(
         'DIRECTORY_NOT_PRIVATE',
-        `The directory ${path} holds other things than Drover's (${JSON.stringify(foreign)}), and other users can enter it`,
-        { hint: `Choose a directory for Drover alone as stateDir, or close this one: chmod 700 ${path}` },
+        `The directory ${path} holds files that are not Drover's (${JSON.stringify(foreign)}), and other users can enter it`,
+        {
+          hint: `Choose a stateDir that only Drover uses, or close this one to other users: chmod 700 ${path}`,
+        },
       );
     }
   }
@@ -60,8 +62,8 @@ export async function makeOwnDir(path: string, entries: readonly string[], hint:
 }
 
 /**
- * Makes `path` if it does not exist; otherwise checks that nobody but this user can enter it. For directories
- * that may be somebody else's, such as `/tmp`: their modes are not Drover's to change.
+ * Makes `path` if it does not exist; otherwise checks that only this user can enter it. For directories that may belong
+ * to others, such as `/tmp`, whose modes Drover must not change.
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
 export async function requirePrivateDir(path: string, hint: string): Promise<void> {
@@ -79,7 +81,7 @@ export async function requirePrivateDir(path: string, hint: string): Promise<voi
   );
 }
 
-/** Not Node's `recursive`: that never ends where a directory cannot be made although its parent is there, as in /proc. */
+/** Not Node's `recursive`, which never returns if a directory cannot be made in an existing parent, as in /proc. */
 async function makeDirs(path: string): Promise<void> {
   try {
     await mkdir(path, { mode: 0o700 });
@@ -101,7 +103,7 @@ function unusable(path: string, cause: unknown, hint: string | undefined): unkno
   );
 }
 
-/** The names in a directory, sorted; none where there is no such directory. */
+/** The names in a directory, sorted; empty if it does not exist. */
 export async function listDirectory(path: string): Promise<string[]> {
   return (await readdir(path).catch(() => [])).sort();
 }

@@ -5,7 +5,7 @@ import { execa } from 'execa';
 
 import { DroverError } from './errors.js';
 
-/** Bytes kept of each output of a command that is run for its result. */
+/** Maximum size of each output of a command, in bytes. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 
 export interface RunResult {
@@ -32,7 +32,7 @@ export async function run(
     reject: false,
     maxBuffer: MAX_OUTPUT_BYTES,
     stripFinalNewline: false,
-    // Its handler of signals would end this process on a SIGTERM that another handler means to answer in its own time.
+    // execa's own signal handler would end this process on a SIGTERM that another handler answers by draining.
     cleanup: false,
     input: typeof input === 'string' ? input : Readable.from(once(input)),
     ...(options.env === undefined ? {} : { env: options.env, extendEnv: false }),
@@ -43,7 +43,7 @@ export async function run(
     throw new DroverError(
       notFound ? 'PROGRAM_NOT_FOUND' : 'PROGRAM_FAILED',
       notFound
-        ? `The program ${program} is not there`
+        ? `The program ${program} was not found`
         : `${program} did not finish: ${result.shortMessage ?? ''}`,
       { cause: result.cause, context: { program } },
     );

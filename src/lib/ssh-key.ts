@@ -9,14 +9,14 @@ export interface SshKeyPair {
   readonly publicKey: string;
 }
 
-/** Each key has one chance in 256 to be unusable: so many in a row have not, in the life of a universe. */
+/** One key in 256 is unusable; 64 failures in a row will not happen. */
 const MAX_ATTEMPTS = 64;
 
 /**
  * Makes an ed25519 key pair, in less than a millisecond.
  *
- * ssh2 drops zero bytes at the beginning of a public key, and then nothing can read what it has made: such a key is
- * thrown away, and another one made.
+ * ssh2 drops leading zero bytes of a public key, which makes the key unreadable. Such a key is discarded, and another one
+ * made.
  */
 export function makeSshKeyPair(): SshKeyPair {
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
@@ -30,7 +30,7 @@ export function makeSshKeyPair(): SshKeyPair {
   );
 }
 
-/** The public half of a private key, `<type> <base64>`; undefined for what is no private key. */
+/** The public half of a private key, `<type> <base64>`; undefined if `privateKey` is not one. */
 export function publicKeyOf(privateKey: string): string | undefined {
   const key = ssh2.utils.parseKey(privateKey);
   return key instanceof Error || !key.isPrivateKey()

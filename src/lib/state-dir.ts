@@ -16,7 +16,7 @@ export class StateDir {
   readonly socketDoor: string;
   readonly sshHostKey: string;
   readonly sshKnownHosts: string;
-  /** What the last probe of an accelerator found. */
+  /** Result of the last probe of an accelerator. */
   readonly accelerator: string;
   /** Roots of namespace guests, a directory each. */
   readonly images: string;

@@ -1,19 +1,19 @@
 import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
-/** Bytes that are read at a time. */
+/** Number of bytes read at a time. */
 const BUFFER_BYTES = 64 * 1024;
 
 const reusing = new WeakSet<Duplex>();
 
-/** Whether what a stream's `data` event brings is valid only until its handler returns, and has to be copied to be kept. */
+/** True if a chunk of the stream's `data` event is valid only until the handler returns, and must be copied to be kept. */
 export function reusesItsBuffer(stream: Duplex): boolean {
   return reusing.has(stream);
 }
 
 /**
- * Connects to a Unix socket and reads all of it into one and the same buffer: `reusesItsBuffer` says so. With a buffer
- * for each chunk, as sockets have it, a large output costs more time in collecting them than in copying. It is paused.
+ * Connects to a Unix socket and reads everything into one buffer, as `reusesItsBuffer` reports. With a buffer per chunk,
+ * the sockets' default, a large output costs more time in garbage collection than in copying. The socket is paused.
  * @throws Node's own error, such as `ENOENT`
  */
 export async function connectUnixSocket(path: string): Promise<Socket> {

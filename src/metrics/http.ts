@@ -3,11 +3,11 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import { closeServer, listen } from '../lib/listen.js';
 import type { Log } from '../lib/log.js';
 
-/** A request must be here in full within this time, and a connection on which nothing moves is closed, in milliseconds. */
+/** Time limit for a request to arrive, and for a connection to be idle, in milliseconds. */
 const TIMEOUT_MS = 10_000;
-/** Request line and headers together. */
+/** Upper bound for the request line and the headers together. */
 const MAX_HEADER_BYTES = 8 * 1024;
-/** Connections beyond this are closed at once. */
+/** Further connections are closed at once. */
 const MAX_CONNECTIONS = 64;
 
 export interface MetricsServerOptions {
@@ -15,7 +15,7 @@ export interface MetricsServerOptions {
   /** 0: any free port. */
   readonly port: number;
   readonly metrics: { readonly contentType: string; metrics(): Promise<string> };
-  /** Why Drover takes no more builds, one line; undefined while it does. */
+  /** One line that says why Drover accepts no builds; undefined while it accepts them. */
   readonly unhealthy: () => string | undefined;
   readonly log: Log;
   /** Default: 10 s. */
@@ -23,7 +23,7 @@ export interface MetricsServerOptions {
 }
 
 export interface MetricsServer {
-  /** Where it listens: the port that was chosen, if 0 was asked for. */
+  /** The port it listens on; the chosen one if 0 was requested. */
   readonly port: number;
   /** Closes its connections too. */
   readonly close: () => Promise<void>;
@@ -36,8 +36,8 @@ interface Answer {
 }
 
 /**
- * Serves `/metrics` to Prometheus, and `/healthz` to whoever wants to know whether Drover takes builds. There is no
- * authentication: what it tells is no secret, and nothing can be changed here.
+ * Serves `/metrics` to Prometheus, and `/healthz` to probes that ask whether Drover accepts builds. There is no
+ * authentication: nothing in it is secret, and nothing can be changed through it.
  * @throws DroverError `ADDRESS_IN_USE`, `ADDRESS_UNUSABLE`
  */
 export async function serveMetrics(options: MetricsServerOptions): Promise<MetricsServer> {
@@ -82,7 +82,7 @@ function requestListener(options: MetricsServerOptions): RequestListener {
   return (request, response) => {
     void answerTo(request)
       .catch((error: unknown): Answer => {
-        options.log.error({ err: error }, 'the metrics could not be read');
+        options.log.error({ err: error }, 'metrics collection failed');
         return { status: 500, body: 'the metrics could not be read; see the log\n' };
       })
       .then((answer) => {
@@ -100,7 +100,7 @@ function send(response: ServerResponse, { status, body, headers }: Answer, metho
     'content-type': 'text/plain; charset=utf-8',
     'content-length': Buffer.byteLength(body),
     'cache-control': 'no-store',
-    // What was asked wrongly may have a body on its way that nobody reads.
+    // A rejected request may have a body on its way, which is not read.
     ...(method === 'GET' || method === 'HEAD' ? {} : { connection: 'close' }),
     ...headers,
   });

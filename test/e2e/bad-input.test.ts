@@ -29,7 +29,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     return await runDrover(['serve', '--config', file], { env });
   }
 
-  test.each(['ssh', 'metrics'])('a port that is in use already: %s', async (what) => {
+  test.each(['ssh', 'metrics'])('a port that is already in use by another process: %s', async (what) => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const listen = `127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -39,17 +39,17 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
       what === 'ssh' ? { doors: { ssh: { listen, authorizedKeys: [key] } } } : { metrics: { listen } },
     );
     server.close();
-    expect(stderr).toContain(`${listen} is in use already`);
-    expect(stderr).toContain('Choose another one in the configuration');
+    expect(stderr).toContain(`${listen} is already in use by another process`);
+    expect(stderr).toContain('choose another address in the configuration');
     expect(exitCode).toBe(EXIT.inUse);
   });
 
-  test.each(['192.0.2.1:9419', 'no-such-host.invalid:9419'])(
+  test.each(['192.0.2.1:9619', 'no-such-host.invalid:9619'])(
     'an address that is not of this host: %s',
     async (listen) => {
       const { exitCode, stderr } = await serve({ metrics: { listen } });
-      expect(stderr).toContain(`drover: Cannot listen at ${listen}`);
-      expect(stderr).toContain('Choose an address of this host in the configuration');
+      expect(stderr).toContain(`drover: Cannot listen on ${listen}`);
+      expect(stderr).toContain('Choose an address of this host');
       expect(exitCode).toBe(EXIT.configuration);
     },
   );
@@ -75,10 +75,10 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
   });
 
   test.each([
-    ['a file', 'file', 'there is a file in its place'],
-    ['below a file', 'file/s', 'a part of its path is no directory'],
-    ['a link to nowhere', 'dangling', 'a part of its path is not there'],
-    ['a link to itself', 'loop', 'its links go round in circles'],
+    ['a file', 'file', 'a file is in its place'],
+    ['below a file', 'file/s', 'a part of its path is not a directory'],
+    ['a link to nowhere', 'dangling', 'a part of its path does not exist'],
+    ['a link to itself', 'loop', 'its symbolic links form a loop'],
   ])('a state directory that cannot be made: %s', async (_, name, reason) => {
     await writeFile(join(dir, 'file'), '');
     await symlink(join(dir, 'nowhere/at/all'), join(dir, 'dangling'));
@@ -100,7 +100,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     await mkdir(join(shared, 'theirs'), { recursive: true });
     await chmod(shared, 0o755);
     const inShared = await serve({ stateDir: shared });
-    expect(inShared.stderr).toContain(`drover: The directory ${shared} holds other things than Drover's`);
+    expect(inShared.stderr).toContain(`drover: The directory ${shared} holds files that are not Drover's`);
     expect(inShared.stderr).toContain(`chmod 700 ${shared}`);
     expect(inShared.exitCode).toBe(EXIT.configuration);
     expect((await stat(shared)).mode & 0o777).toBe(0o755);
@@ -119,7 +119,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     await writeFile(join(dir, 'file'), '');
     const { exitCode, stderr } = await serve({ doors: { socket: { path: join(dir, 'file/nix.sock') } } });
     expect(stderr).toContain(
-      `drover: The directory ${join(dir, 'file')} cannot be used: there is a file in its place\n`,
+      `drover: The directory ${join(dir, 'file')} cannot be used: a file is in its place\n`,
     );
     expect(stderr).toContain('doors.socket.path');
     expect(exitCode).toBe(EXIT.configuration);
@@ -131,7 +131,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     await execa('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'full', disk]);
     try {
       const { exitCode, stderr } = await serve({ stateDir: join(disk, 's') });
-      expect(stderr).toContain(`drover: There is no room in ${join(disk, 's')}`);
+      expect(stderr).toContain(`drover: The file system of ${join(disk, 's')} is full`);
       expect(stderr).toContain('choose another stateDir');
       expect(exitCode).toBe(EXIT.unavailable);
     } finally {
@@ -142,7 +142,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
   test('a log file in a directory that is not there', async () => {
     const { exitCode, stderr } = await serve({ log: { file: join(dir, 'absent/drover.log') } });
     expect(stderr).toContain('absent/drover.log cannot be written: ENOENT');
-    expect(stderr).toContain('leave log.file out');
+    expect(stderr).toContain('leave out log.file');
     expect(exitCode).toBe(EXIT.configuration);
   });
 

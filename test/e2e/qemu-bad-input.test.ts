@@ -187,7 +187,7 @@ describeE2e('what is wrong with VMs is said once, with a hint', ['vms'], () => {
         ]);
         const { stdout } = await drover.cli('status');
         for (const warning of warnings) expect(stdout).toContain(`warning: ${warning}`);
-        expect(drover.hasLogged('guests could run better')).toBe(true);
+        expect(drover.hasLogged('driver is degraded')).toBe(true);
       }
       const hasKvm = (await readdir('/dev')).includes('kvm');
       expect(await readFile(join(dir, 'tried'), 'utf8').catch(() => '')).toBe(hasKvm ? 'tried\n' : '');

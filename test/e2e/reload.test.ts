@@ -84,7 +84,7 @@ describeE2e('a configuration that changes', [], () => {
     await change(drover, { metrics: { listen: '127.0.0.1:0' } });
     drover.signal('SIGHUP');
     const line = await drover.waitForLog('these keys take effect when drover is restarted');
-    expect(line['keys']).toContain('metrics.listen.host');
+    expect(line['keys']).toContain('metrics');
     expect((await waitUntil('the status', () => drover.status())).metrics).toBeNull();
   });
 
@@ -94,7 +94,7 @@ describeE2e('a configuration that changes', [], () => {
     await execa('mkfifo', [drover.configFile]);
     drover.signal('SIGHUP');
     const line = await drover.waitForLog('the new configuration is not usable; the old one stays');
-    expect(line['reason']).toBe(`The configuration ${drover.configFile} is not a file any more`);
+    expect(line['reason']).toBe(`The configuration ${drover.configFile} is no longer a file`);
     expect(await drover.stop()).toEqual({ exitCode: 0, signal: null });
   });
 

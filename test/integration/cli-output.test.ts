@@ -25,6 +25,6 @@ describeWith('the output of a command', ['dist'], () => {
     let said = '';
     child.stderr?.on('data', (text) => (said += String(text)));
     expect(await once(child, 'close')).toEqual([1, null]);
-    expect(said).toBe('drover: The output cannot be written: ENOSPC: no space left on device, write\n');
+    expect(said).toBe('drover: cannot write the output: ENOSPC: no space left on device, write\n');
   });
 });

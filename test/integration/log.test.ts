@@ -55,7 +55,7 @@ test('a log file that cannot be begun anew: the old one is kept, and says so', a
   reopen();
   log.info('two');
   expect(await messages(`${file}.0`)).toEqual([
-    'the log file cannot be opened anew; the old one is kept',
+    'log file could not be reopened; still writing to the old one',
     'one',
   ]);
   expect(await messages(file)).toEqual(['two']);

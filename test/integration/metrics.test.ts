@@ -151,7 +151,7 @@ describe('limits', () => {
 test('a port that is taken is told as such', async () => {
   await expect(serve({ port: server.port })).rejects.toMatchObject({
     code: 'ADDRESS_IN_USE',
-    message: `127.0.0.1:${server.port} is in use already`,
+    message: `127.0.0.1:${server.port} is already in use by another process`,
   });
 });
 

@@ -117,7 +117,7 @@ describeWith('what does not fit together is refused, with advice', ['nix'], () =
     ['systems = [ "aarch64-linux x86_64-linux" ];', /systems\.\*' is not of type `word without spaces/],
     ['supportedFeatures = "kvm";', /supportedFeatures' is not of type `list of/],
     ['ssh.listen = "::1:22";', /ssh\.listen' is not of type `address and port/],
-    ['metrics.listen = "9419";', /metrics\.listen' is not of type `null or address and port/],
+    ['metrics.listen = "9619";', /metrics\.listen' is not of type `null or address and port/],
     ['ssh = { enable = true; authorizedKeys = [ "a\\nb" ]; };', /authorizedKeys\.\*' is not of type/],
     [
       'workingDirectory = "/var/lib/my drover";',

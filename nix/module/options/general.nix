@@ -31,7 +31,7 @@ in
 
     metrics.listen = mkOption {
       type = types.nullOr listen;
-      default = "127.0.0.1:9419";
+      default = "127.0.0.1:9619";
       description = "Where metrics are served for Prometheus; null: nowhere.";
     };
 

@@ -10,9 +10,9 @@ import { readConfig, type AddCommand, type MachineSources } from '../context.js'
 import { formatMachine, MACHINE_FORMATS, type MachineFacts, type MachineFormat } from '../machine-formats.js';
 
 /**
- * Jobs that Nix is told of beyond those that guests have room for. When a machine's jobs are all taken, Nix does not
- * wait for one to end, but looks again every 5 seconds (its `poll-interval`), and guests would stand idle. Sessions
- * cost little here while they wait for a lease, so the waiting is done here.
+ * Jobs advertised beyond those that guests have room for. When all jobs of a machine are taken, Nix polls for a free one
+ * every 5 seconds (its `poll-interval`), and guests would stand idle in between. A waiting session is cheap in Drover, so
+ * excess builds queue here.
  */
 const QUEUED_JOBS = 128;
 
@@ -41,7 +41,7 @@ export const addMachines: AddCommand = (program, context) => {
     });
 };
 
-/** What to paste into Nix's or ssh's configuration. */
+/** Text to paste into Nix's or ssh's configuration. */
 export async function machines(
   config: Config,
   options: MachinesOptions,
@@ -84,13 +84,13 @@ async function sshFacts(
   if (publicKey === undefined) {
     throw new DroverError(
       'NOT_RUNNING',
-      'The ssh door has no host key yet: it is made when drover serve starts',
+      'The ssh door has no host key yet: drover serve makes it when it starts',
       {
-        hint: 'Start drover serve once, and ask again.',
+        hint: 'Start drover serve once, then run this again.',
       },
     );
   }
-  // What it listens at, nobody can connect to.
+  // Clients cannot connect to a wildcard address: advertise the host name.
   const host = ['0.0.0.0', '::'].includes(listen.host) ? sources.hostName : listen.host;
   return { host, port: sshPort(listen, status), publicKey };
 }
@@ -100,21 +100,17 @@ function identityFile({ identity, format }: MachinesOptions, cwd: string): strin
   if (identity === undefined) return undefined;
   const file = resolve(cwd, identity);
   if (format === 'ssh-config' || /^[^\s#;]+$/.test(file)) return file;
-  throw new DroverError(
-    'IDENTITY_UNUSABLE',
-    `Nix's list of machines cannot hold the name of a key file like ${file}`,
-    {
-      hint: 'Leave --identity out here, and have it in ssh_config: drover machines --format ssh-config.',
-    },
-  );
+  throw new DroverError('IDENTITY_UNUSABLE', `Nix's machines file cannot hold the key file name ${file}`, {
+    hint: 'Leave out --identity, and name the key in ssh_config: drover machines --format ssh-config.',
+  });
 }
 
-/** Which port was chosen, where the configuration leaves that open, only the running supervisor knows. */
+/** The configured port, or the one that the running supervisor chose if the configuration leaves it open. */
 function sshPort({ port }: ListenAddress, status: Status | undefined): number {
   if (port !== 0) return port;
   const chosen = status?.doors.ssh?.split(':').at(-1);
   if (chosen !== undefined) return Number(chosen);
-  throw new DroverError('NOT_RUNNING', 'The ssh door is to listen at any free port: it has none yet', {
-    hint: 'Start drover serve and ask again, or choose a port as doors.ssh.listen.',
+  throw new DroverError('NOT_RUNNING', 'The ssh door listens on any free port, and none is chosen yet', {
+    hint: 'Start drover serve and run this again, or choose a port in doors.ssh.listen.',
   });
 }

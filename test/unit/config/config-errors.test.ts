@@ -46,7 +46,7 @@ const table: Record<string, [string, string][]> = {
     ['pool: [1]', `1:7: pool: expected a map (keys: ${poolKeys}), got a list`],
     [
       'pool:\n',
-      `1:6: pool: expected a map (keys: ${poolKeys}), got nothing (null); leave the key out to have its defaults`,
+      `1:6: pool: expected a map (keys: ${poolKeys}), got nothing (null); leave out the key for its defaults`,
     ],
     ['pool: { maxGuests: "2" }', '1:20: pool.maxGuests: expected a whole number from 1 to 1024, got "2"'],
     [
@@ -61,7 +61,7 @@ const table: Record<string, [string, string][]> = {
       `features: ["${odd}"]`,
       `1:12: features[0]: expected the name of a system feature, got "${odd}"`,
     ]),
-    ['metrics: 9419', '1:10: metrics: expected a map (keys: listen), got 9419'],
+    ['metrics: 9619', '1:10: metrics: expected a map (keys: listen), got 9619'],
     ['stateDir: ~/drover', '1:11: stateDir: expected an absolute path, got "~/drover"'],
     ['guest: { image: manifest.json }', '1:17: guest.image: expected an absolute path, got "manifest.json"'],
     ['guest: { memory: 1MiB }', '1:18: guest.memory: expected a size from 256MiB to 1024TiB, got "1MiB"'],
@@ -108,19 +108,19 @@ const table: Record<string, [string, string][]> = {
   'paths of sockets': [
     [
       `stateDir: ${long}`,
-      `1:11: stateDir: the socket's path ${long}/doors/nix.sock has 136 bytes, and a Unix socket's path has at most 103; choose a shorter stateDir`,
+      `1:11: stateDir: the socket's path ${long}/doors/nix.sock has 136 bytes, more than the 103 of a Unix socket; choose a shorter stateDir`,
     ],
     [
       `doors: { socket: { path: ${long} } }`,
-      `1:26: doors.socket.path: the socket's path ${long} has 121 bytes, and a Unix socket's path has at most 103; choose a shorter one`,
+      `1:26: doors.socket.path: the socket's path ${long} has 121 bytes, more than the 103 of a Unix socket; choose a shorter one`,
     ],
     ...[' ', ',', ';', "'", '#', '&', '$', '(', '|', '*', '?'].map((odd): [string, string] => [
       `stateDir: "/var/a${odd}b"`,
-      `1:11: stateDir: expected a path of letters, digits and . _ - + @ = : ~ %, which Nix can take as it is, got "/var/a${odd}b"`,
+      `1:11: stateDir: expected a path of letters, digits and . _ - + @ = : ~ %, which needs no quoting anywhere, got "/var/a${odd}b"`,
     ]),
     [
       'doors: { socket: { path: "/a b/nix.sock" } }',
-      '1:26: doors.socket.path: expected a path of letters, digits and . _ - + @ = : ~ %, which Nix can take as it is, got "/a b/nix.sock"',
+      '1:26: doors.socket.path: expected a path of letters, digits and . _ - + @ = : ~ %, which needs no quoting anywhere, got "/a b/nix.sock"',
     ],
     [
       'doors: { socket: { path: nix.sock } }',
@@ -130,17 +130,17 @@ const table: Record<string, [string, string][]> = {
   addresses: [
     ...(
       [
-        ['9419', 'expected host:port, such as 127.0.0.1:9419 or "[::1]:9419" (in quotes), got 9419'],
-        ['":9419"', '"" is not a host name or address, in ":9419"'],
+        ['9619', 'expected host:port, such as 127.0.0.1:9619 or "[::1]:9619" (in quotes), got 9619'],
+        ['":9619"', '"" in ":9619" is neither a host name nor an address'],
         [
           'localhost',
-          'expected host:port, such as 127.0.0.1:9419 or "[::1]:9419" (in quotes), got "localhost"',
+          'expected host:port, such as 127.0.0.1:9619 or "[::1]:9619" (in quotes), got "localhost"',
         ],
         ['127.0.0.1:65536', 'expected a port from 0 to 65535, got "65536" in "127.0.0.1:65536"'],
         ['127.0.0.1:-1', 'expected a port from 0 to 65535, got "-1" in "127.0.0.1:-1"'],
-        ['256.0.0.1:80', '"256.0.0.1" is not a host name or address, in "256.0.0.1:80"'],
-        ['"[::g]:80"', '"::g" is not a host name or address, in "[::g]:80"'],
-        ['"::1:80"', 'an IPv6 address stands in brackets, in front of a port: "[::1]:9419"; got "::1:80"'],
+        ['256.0.0.1:80', '"256.0.0.1" in "256.0.0.1:80" is neither a host name nor an address'],
+        ['"[::g]:80"', '"::g" in "[::g]:80" is neither a host name nor an address'],
+        ['"::1:80"', 'an IPv6 address takes brackets and a port, such as "[::1]:9619"; got "::1:80"'],
       ] as const
     ).map(([text, reason]): [string, string] => [
       `metrics: { listen: ${text} }`,
@@ -148,7 +148,7 @@ const table: Record<string, [string, string][]> = {
     ]),
     [
       'metrics:\n  listen: [::1]:80',
-      '2:16: YAML syntax: Unexpected scalar at node end; put an address with brackets in quotes',
+      '2:16: YAML syntax: Unexpected scalar at node end; an address with brackets needs quotes',
     ],
   ],
   'authorized keys': [
@@ -164,7 +164,7 @@ const table: Record<string, [string, string][]> = {
           `restrict ${key}`,
           'options before the key type are not supported: the line must start with the key type',
         ],
-        ['-----BEGIN OPENSSH PRIVATE KEY-----', 'this is a private key; give the public one (the .pub file)'],
+        ['-----BEGIN OPENSSH PRIVATE KEY-----', 'this is a private key; use the public one (the .pub file)'],
         [`"${key}\\n${key}"`, 'expected one OpenSSH public key on one line, got several lines'],
         ['7', 'expected an OpenSSH public key line, got 7'],
       ] as const
@@ -191,12 +191,12 @@ const table: Record<string, [string, string][]> = {
           'include: this is not the name of a Nix setting (lowercase letters, digits and -)',
           14,
         ],
-        ['a: "b\\nc"', 'a: a setting is one line without control characters', 8],
-        ['a: "b # c"', 'a: nix.conf cannot hold a #, it starts a comment there: "b # c"', 8],
+        ['a: "b\\nc"', 'a: a setting must be one line without control characters', 8],
+        ['a: "b # c"', 'a: nix.conf has no way to write a #, which starts a comment there: "b # c"', 8],
         ['a: ["b c"]', 'a: expected a list of words without spaces, got one with "b c"', 8],
         ['a: {}', 'a: expected text, a number, true, false or a list of words, got a map', 8],
         ['a: ', 'a: expected text, a number, true, false or a list of words, got nothing (null)', 8],
-        ['a: 1e400', 'a: a number that cannot be written exactly: Infinity; put it in quotes', 8],
+        ['a: 1e400', 'a: the number Infinity cannot be represented exactly; put it in quotes', 8],
       ] as const
     ).map(([text, reason, column]): [string, string] => [
       `guest:\n  nixConf:\n    ${text}`,
@@ -204,7 +204,7 @@ const table: Record<string, [string, string][]> = {
     ]),
     [
       'guest: { nixConf: { min-free: 1 } }',
-      '1:31: guest.nixConf.min-free: guests collect no garbage: that would take inputs of builds from them; see guest.scratchSize',
+      '1:31: guest.nixConf.min-free: guests do not collect garbage, because that would delete inputs of running builds; see guest.scratchSize',
     ],
     ['guest: { nixConf: [a] }', '1:19: guest.nixConf: expected a map of Nix settings, got a list'],
   ],
@@ -223,12 +223,12 @@ const table: Record<string, [string, string][]> = {
     ['log: !level {}', '1:6: YAML syntax: Unresolved tag: !level'],
     [
       'log: {}\n---\nlog: {}',
-      '2:1: YAML syntax: a second document starts here, and a configuration is one document',
+      '2:1: YAML syntax: a second document starts here; a configuration is a single document',
     ],
-    ['log: *gone', '1:6: the alias *gone stands for nothing: no &gone is in front of it'],
+    ['log: *gone', '1:6: the alias *gone has no anchor: there is no &gone before it'],
     [
       `a: &a [x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c]`,
-      '4:17: aliases stand for more than 50 values',
+      '4:17: aliases expand to more than 50 values',
     ],
     ['['.repeat(200_000), '1:34: nested more than 32 levels deep'],
     ['- '.repeat(100_000), '1:67: nested more than 32 levels deep'],

@@ -50,7 +50,7 @@ describe('defaults', () => {
         trustedPublicKeys: [],
       },
     },
-    metrics: { listen: { host: '127.0.0.1', port: 9419 } },
+    metrics: { listen: { host: '127.0.0.1', port: 9619 } },
     log: { level: 'info', file: undefined },
   };
 
@@ -80,7 +80,7 @@ describe('defaults', () => {
   it('are refused where the home directory makes the path of the socket too long', () => {
     const home = `/home/${'x'.repeat(90)}`;
     expect(() => defaultConfig({ env: {}, uid: 1000, home })).toThrow(
-      `default configuration: stateDir: the socket's path ${home}/.local/state/drover/doors/nix.sock has 131 bytes, and a Unix socket's path has at most 103; choose a shorter stateDir`,
+      `default configuration: stateDir: the socket's path ${home}/.local/state/drover/doors/nix.sock has 131 bytes, more than the 103 of a Unix socket; choose a shorter stateDir`,
     );
   });
 
@@ -237,7 +237,7 @@ describe('loadConfig', () => {
     });
     await expect(load('/dev/zero')).rejects.toMatchObject({
       code: 'CONFIG_INVALID',
-      message: '/dev/zero: a configuration has at most 256 KiB',
+      message: '/dev/zero: the file is larger than 256 KiB',
     });
   });
 });
