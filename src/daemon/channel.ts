@@ -44,6 +44,8 @@ export class Channel {
   #ended = false;
   /** Nothing can be sent any more. */
   #closed = false;
+  /** The peer ended the connection before this side did. */
+  #hungUp = false;
   /** What comes is thrown away. */
   #discarding = false;
   /** Why the stream failed. */
@@ -75,6 +77,16 @@ export class Channel {
     return this.#gone.signal;
   }
 
+  /** Whether the peer ended the connection, rather than this side. */
+  get hungUp(): boolean {
+    return this.#hungUp;
+  }
+
+  /** Number of bytes that have been received and not been decoded. */
+  get unreadBytes(): number {
+    return this.#queue.length;
+  }
+
   /** What reading was interrupted with, if it was: whatever fails in its wake comes from that. */
   get interruption(): Error | undefined {
     return this.#interruption;
@@ -97,10 +109,15 @@ export class Channel {
   }
 
   readonly #onEnd = (): void => {
+    this.#hungUp ||= !this.#ended;
+    this.#end();
+  };
+
+  #end(): void {
     this.#ended = true;
     this.#gone.abort();
     this.#wake?.();
-  };
+  }
 
   readonly #onClose = (): void => {
     this.#closed = true;
@@ -172,7 +189,7 @@ export class Channel {
   /** Makes whoever reads fail with `error`. The peer can still be told why. */
   interrupt(error: Error): void {
     this.#interruption ??= error;
-    this.#onEnd();
+    this.#end();
   }
 
   /** Sends bytes, waiting while the peer is slow. @throws ProtocolError `PROTOCOL_TRUNCATED` */
@@ -259,7 +276,7 @@ export class Channel {
    */
   close(clock: Clock): void {
     this.#discarding = true;
-    this.#onEnd();
+    this.#end();
     this.end();
     if (this.#closed || this.stream.destroyed) return;
     this.stream.once('close', clock.after(LINGER_MS, this.destroy.bind(this)));
@@ -268,6 +285,7 @@ export class Channel {
 
   /** Closes the connection, whatever is still on its way. */
   destroy(): void {
+    this.#end();
     this.stream.destroy();
     this.#onClose();
   }

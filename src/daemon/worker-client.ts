@@ -13,7 +13,6 @@ import {
   encodeQueryValidPaths,
 } from '../protocol/operations.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
-import type { ProtocolError } from '../protocol/protocol-error.js';
 import {
   decodeDoneResponse,
   decodeOutputMapResponse,
@@ -31,14 +30,22 @@ const PIPELINED_REQUESTS = 256;
 /** Bytes of a NAR that are handed on at a time. */
 const NAR_CHUNK_BYTES = 256 * 1024;
 
+/** What ends an operation: its response, or the daemon's error. */
+type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };
+
 /**
  * A client of a nix-daemon, the host's or a guest's. Operations run one after the other, in the order in which they
  * were asked for.
+ *
+ * INVARIANT: no byte of one answer becomes part of another. An exchange that does not come to its end closes the
+ * connection, and `reusable` is true only if every exchange did, and no byte is left over.
  */
 export class WorkerClient implements AsyncDisposable {
   readonly channel: Channel;
   readonly handshake: ClientHandshake;
   readonly #mutex = new Mutex();
+  #exchanges = 0;
+  #settingsChanged = false;
 
   private constructor(channel: Channel, handshake: ClientHandshake) {
     this.channel = channel;
@@ -69,6 +76,32 @@ export class WorkerClient implements AsyncDisposable {
     return this.handshake.version;
   }
 
+  /**
+   * Whether another session can use the connection as if it were new: nothing is under way on it, nothing was left unread,
+   * and no setting was changed.
+   */
+  get reusable(): boolean {
+    return (
+      !this.gone.aborted && this.#exchanges === 0 && !this.#settingsChanged && this.channel.unreadBytes === 0
+    );
+  }
+
+  /**
+   * Runs one request and its whole response over the channel itself. If `run` fails, the connection is closed: the rest of
+   * the response could be taken for that of the next request.
+   */
+  async exchange<T>(run: (channel: Channel) => Promise<T>): Promise<T> {
+    const end = await this.#begin();
+    try {
+      const result = await run(this.channel);
+      end('complete');
+      return result;
+    } catch (error) {
+      end('cut');
+      throw error;
+    }
+  }
+
   /** Which of `paths` are valid; with `substitute`, after the daemon has tried to substitute the others. */
   async queryValidPaths(paths: readonly StorePath[], substitute = false): Promise<StorePath[]> {
     if (paths.length === 0) return [];
@@ -93,49 +126,54 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   /**
-   * The NAR of a valid path. Whoever stops reading early leaves the connection usable: the rest is thrown away.
+   * Returns the NAR of a valid path. A caller that stops early leaves the connection usable: the rest is thrown away.
    * @param narSize bytes of the NAR, as its path info says: nothing else on the wire tells where it ends.
    */
   async *narFromPath(path: StorePath, narSize: number): AsyncGenerator<Uint8Array, void, undefined> {
-    await this.channel.write(encodeNarFromPath(path));
-    await this.#drainFrames();
-    let left = narSize;
+    const end = await this.#begin();
+    let left = 0;
     const read = async (): Promise<readonly Uint8Array[]> => {
       const parts = await this.channel.readSome(Math.min(left, NAR_CHUNK_BYTES));
-      left = parts.length === 0 ? 0 : left - parts.reduce((sum, { length }) => sum + length, 0);
+      if (parts.length === 0) throw truncated(path, left);
+      for (const { length } of parts) left -= length;
       return parts;
     };
+    let refused: RemoteErrorInfo | undefined;
+    let failed = false;
     try {
-      while (left > 0) {
-        const before = left;
-        const parts = await read();
-        if (parts.length === 0) {
-          throw new DroverError('NAR_TRUNCATED', `The NAR of ${path} ended ${before} bytes early`, {
-            context: { path, left: before },
-          });
-        }
-        yield* parts;
-      }
+      await this.channel.write(encodeNarFromPath(path));
+      refused = await readFrames(this.channel);
+      if (refused === undefined) left = narSize;
+      while (left > 0) yield* await read();
+    } catch (error) {
+      failed = true;
+      throw error;
     } finally {
-      while (left > 0) await read();
+      try {
+        while (!failed && left > 0) await read();
+      } catch {
+        // The caller did not want the rest anyway.
+      } finally {
+        end(failed || left > 0 ? 'cut' : 'complete');
+      }
     }
+    if (refused !== undefined) throw remoteError(refused);
   }
 
-  /** Adds a path whose references are valid there. Signatures are not asked for: the caller vouches for the path. */
+  /** Adds a path whose references are valid there. Signatures are not checked: the caller vouches for the path. */
   async addToStoreNar(info: ValidPathInfo, nar: AsyncIterable<Uint8Array>): Promise<void> {
-    await this.#mutex.run(async () => {
-      await this.channel.write(encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }));
-      for await (const chunk of nar) await this.channel.write(encodeFrame(chunk));
-      await this.channel.write(encodeFrameEnd());
-      await this.#drainFrames();
+    await this.#ask(async (channel) => {
+      await channel.write(encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }));
+      for await (const chunk of nar) await channel.write(encodeFrame(chunk));
+      await channel.write(encodeFrameEnd());
     });
   }
 
-  /** Sends a request that is answered by log frames alone, as it is. */
-  async forward(request: readonly Uint8Array[]): Promise<void> {
-    await this.#mutex.run(async () => {
-      for (const part of request) await this.channel.write(part);
-      await this.#drainFrames();
+  /** Sends the client's SetOptions request as it is. */
+  async setOptions(request: readonly Uint8Array[]): Promise<void> {
+    this.#settingsChanged = true;
+    await this.#ask(async (channel) => {
+      for (const part of request) await channel.write(part);
     });
   }
 
@@ -144,12 +182,32 @@ export class WorkerClient implements AsyncDisposable {
     return Promise.resolve();
   }
 
+  /** Waits for its turn. An exchange that was cut, or that never ends, makes the connection unusable. */
+  async #begin(): Promise<(how: 'complete' | 'cut') => void> {
+    const release = await this.#mutex.acquire();
+    this.#exchanges += 1;
+    return (how) => {
+      if (how === 'complete') this.#exchanges -= 1;
+      else this.channel.destroy();
+      release();
+    };
+  }
+
   async #request<T>(request: Uint8Array, response: Decoder<T>): Promise<T> {
-    return await this.#mutex.run(async () => {
-      await this.channel.write(request);
-      await this.#drainFrames();
-      return await this.channel.run(response);
+    return await this.#ask((channel) => channel.write(request), response);
+  }
+
+  async #ask(send: (channel: Channel) => Promise<void>): Promise<void>;
+  async #ask<T>(send: (channel: Channel) => Promise<void>, response: Decoder<T>): Promise<T>;
+  async #ask<T>(send: (channel: Channel) => Promise<void>, response?: Decoder<T>): Promise<T | undefined> {
+    const answer = await this.exchange(async (channel): Promise<Answer<T | undefined>> => {
+      await send(channel);
+      const error = await readFrames(channel);
+      if (error !== undefined) return { error };
+      return { value: response === undefined ? undefined : await channel.run(response) };
     });
+    if ('error' in answer) throw remoteError(answer.error);
+    return answer.value;
   }
 
   async #pipeline<A, T>(
@@ -157,36 +215,37 @@ export class WorkerClient implements AsyncDisposable {
     encode: (item: A) => Buffer,
     decode: () => Decoder<T>,
   ): Promise<T[]> {
-    return await this.#mutex.run(async () => {
-      const results: T[] = [];
-      for (let start = 0; start < items.length; start += PIPELINED_REQUESTS) {
-        const batch = items.slice(start, start + PIPELINED_REQUESTS);
-        await this.channel.write(Buffer.concat(batch.map(encode)));
-        let refused: ProtocolError | undefined;
+    const results: T[] = [];
+    for (let start = 0; start < items.length; start += PIPELINED_REQUESTS) {
+      const batch = items.slice(start, start + PIPELINED_REQUESTS);
+      const refused = await this.exchange(async (channel) => {
+        await channel.write(Buffer.concat(batch.map(encode)));
+        let first: RemoteErrorInfo | undefined;
         for (let i = 0; i < batch.length; i++) {
           // One request's error is not the end of the others' answers, which are on their way.
-          const error = await this.#readFrames();
-          if (error === undefined) results.push(await this.channel.run(decode()));
-          else refused ??= remoteError(error);
+          const error = await readFrames(channel);
+          if (error === undefined) results.push(await channel.run(decode()));
+          else first ??= error;
         }
-        if (refused !== undefined) throw refused;
-      }
-      return results;
-    });
-  }
-
-  /** Reads log frames up to the response. @throws ProtocolError `PROTOCOL_REMOTE_ERROR` for the daemon's error */
-  async #drainFrames(): Promise<void> {
-    const error = await this.#readFrames();
-    if (error !== undefined) throw remoteError(error);
-  }
-
-  /** @returns the daemon's error, if that is what the frames end with */
-  async #readFrames(): Promise<RemoteErrorInfo | undefined> {
-    for (;;) {
-      const frame = await this.channel.run(decodeStderrFrame());
-      if (frame.kind === 'last') return undefined;
-      if (frame.kind === 'error') return frame.error;
+        return first;
+      });
+      if (refused !== undefined) throw remoteError(refused);
     }
+    return results;
   }
+}
+
+/** Reads log frames up to the response. @returns the daemon's error, if that is what the frames end with */
+async function readFrames(channel: Channel): Promise<RemoteErrorInfo | undefined> {
+  for (;;) {
+    const frame = await channel.run(decodeStderrFrame());
+    if (frame.kind === 'last') return undefined;
+    if (frame.kind === 'error') return frame.error;
+  }
+}
+
+function truncated(path: StorePath, left: number): DroverError {
+  return new DroverError('NAR_TRUNCATED', `The NAR of ${path} ended ${left} bytes early`, {
+    context: { path, left },
+  });
 }

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import type { ImageManifest } from '../guest/driver.js';
-import type { CaseHackDetector } from '../guest/case-hack.js';
+import type { NameInspector } from '../guest/case-hack.js';
 import type { HostStore } from '../host-store/host-store.js';
 import type { Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
@@ -24,7 +24,7 @@ export interface FrontOptions {
   readonly systems: () => readonly string[];
   readonly host: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;
-  readonly caseHack: CaseHackDetector;
+  readonly caseHack: NameInspector;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -82,7 +82,8 @@ export class Front {
       stall: { clock: this.#options.clock, timeoutMs: STALL_TIMEOUT_MS },
       end,
     });
-    const session = new Session(channel, { ...this.#options, id, identity, log, events: this.events });
+    const { host: hostStore, ...options } = this.#options;
+    const session = new Session(channel, { ...options, hostStore, id, identity, log, events: this.events });
     this.#sessions.set(session, channel);
     this.events.emit({ type: 'session-opened', door });
     const failure = await session.run();

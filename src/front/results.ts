@@ -1,119 +1,92 @@
-import type { Clock } from '../lib/clock.js';
-import type { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
-import type { Log } from '../lib/log.js';
 import { isSuccess, type BuildResult } from '../protocol/build-result.js';
 import { MAX_MESSAGE_BYTES } from '../protocol/limits.js';
 import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
-import type { Backend } from './backend.js';
-import type { FrontEvent } from './events.js';
-import { howLost, MAX_REPLAYS } from './loss.js';
+import type { Seat } from './seat.js';
 
-/** Bytes of requests that are kept, to be sent again. A build hook sends one, of less than a megabyte. */
+/** Maximum number of bytes of requests that a session keeps for a rebuild. A build hook sends one, of less than a megabyte. */
 const MAX_KEPT_BYTES = MAX_MESSAGE_BYTES;
-const ADVICE = 'Start the build again.';
 
-export interface ResultsOptions {
-  readonly backend: Backend;
-  readonly clock: Clock;
-  readonly events: Emitter<FrontEvent>;
-  readonly log: Log;
-  /** The client is gone. */
-  readonly gone: AbortSignal;
+/** A build that succeeded, and how to repeat it. */
+export interface Rebuild {
+  readonly outputs: readonly StorePath[];
+  /** Size of the request, in bytes. */
+  readonly bytes: number;
+  /** Builds in another guest. @returns undefined if there was no result */
+  readonly run: (seat: Seat) => Promise<BuildResult | undefined>;
 }
 
-/** Builds again, in whatever guest the session has. @returns undefined when there was no result */
-export type Rebuild = () => Promise<BuildResult | undefined>;
-
 /**
- * What a session has built, while it is in the guest and nowhere else: until the client has fetched it. If the guest is
- * lost meanwhile, it is built again in another one, and the client goes on where it was: provided that the same came
- * out, down to the hash of each path that the client has been told of.
+ * Results of a session's builds. Until the client has fetched them they are in the session's guest and nowhere else; if
+ * that guest is lost, they are built again in another one, provided that the same comes out, down to the NAR hash of
+ * each path that the client was told about.
  */
 export class Results {
-  readonly #options: ResultsOptions;
   readonly #rebuilds: Rebuild[] = [];
   #keptBytes = 0;
   /** NAR hashes that the client knows. */
   readonly #told = new Map<StorePath, string>();
-  #losses = 0;
+  /** How the guest that had the results was lost. */
+  #loss: string | undefined;
 
-  constructor(options: ResultsOptions) {
-    this.#options = options;
+  /** Whether the results are lost and have not been built again. */
+  get lost(): boolean {
+    return this.#loss !== undefined;
   }
 
-  /** @param bytes of the request. @returns whether it can be built again: not beyond what is kept of one session */
-  add(rebuild: Rebuild, bytes: number): boolean {
-    if (this.#rebuilds.length > 0 && this.#keptBytes + bytes > MAX_KEPT_BYTES) return false;
-    this.#keptBytes += bytes;
+  /** Outputs that the next guest must build. */
+  get lostOutputs(): readonly StorePath[] {
+    return this.lost ? this.#rebuilds.flatMap(({ outputs }) => outputs) : [];
+  }
+
+  /** @returns whether the build can be repeated: a session keeps requests up to a limit */
+  add(rebuild: Rebuild): boolean {
+    if (this.#rebuilds.length > 0 && this.#keptBytes + rebuild.bytes > MAX_KEPT_BYTES) return false;
+    this.#keptBytes += rebuild.bytes;
     this.#rebuilds.push(rebuild);
     return true;
   }
 
-  /** The guest has said this of a path. */
-  noteTold(path: StorePath, { narHash }: PathInfo): void {
-    // What came from the host is no result.
-    if (this.#options.backend.lease?.guest.store.sharesAnyOf([path]) === false) this.#told.set(path, narHash);
+  /** Records what the client is told about a path in the guest. */
+  noteTold(seat: Seat, path: StorePath, { narHash }: PathInfo): void {
+    // A path that came from the host is not a result.
+    if (!seat.guest.store.sharesAnyOf([path])) this.#told.set(path, narHash);
+  }
+
+  /** The guest that had them is lost. */
+  lose(loss: string): void {
+    this.#loss = loss;
   }
 
   /**
-   * Asks something of the guest, and asks again where it was lost and another one has the results now.
-   * @throws what `ask` throws; DroverError `GUEST_LOST` where the results cannot be had again
+   * Builds lost results again in a new guest.
+   * @throws DroverError `GUEST_LOST` if something else came out, and what the builds throw
    */
-  async outlive<T>(ask: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await ask();
-      } catch (error) {
-        await this.#restore(error);
-      }
-    }
+  async restore(seat: Seat): Promise<void> {
+    if (this.#loss === undefined) return;
+    for (const rebuild of this.#rebuilds) requireSuccess(await rebuild.run(seat), this.#loss);
+    await this.#requireSame(seat, this.#loss);
+    seat.bind('result');
+    this.#loss = undefined;
   }
 
-  async #restore(cause: unknown): Promise<void> {
-    const { backend, clock, gone, events, log } = this.#options;
-    if (!backend.holdsResultsOnly) throw cause;
-    for (let error = cause; ;) {
-      if (gone.aborted) throw error;
-      const guest = backend.lease?.guest.id ?? '';
-      const loss = await howLost(error, backend, clock);
-      if (loss === undefined) throw error;
-      if (++this.#losses > MAX_REPLAYS)
-        throw new DroverError('GUEST_LOST', loss, { cause: error, hint: ADVICE });
-      log.warn({ guest, loss }, 'a guest was lost before its results were fetched; building them again');
-      events.emit({ type: 'build-replayed', guest });
-      await backend.dropGuest('lost');
-      try {
-        for (const rebuild of this.#rebuilds) requireSuccess(await rebuild(), loss);
-        await this.#requireSame(loss);
-        backend.bind('result');
-        return;
-      } catch (failure) {
-        error = failure;
-      }
-    }
-  }
-
-  /** @throws DroverError `GUEST_LOST` */
-  async #requireSame(loss: string): Promise<void> {
+  async #requireSame(seat: Seat, loss: string): Promise<void> {
     const paths = [...this.#told.keys()];
-    const infos = (await this.#options.backend.guest?.queryPathInfos(paths)) ?? [];
+    const infos = await seat.daemon.queryPathInfos(paths);
     const other = paths.find((path, index) => infos[index]?.narHash !== this.#told.get(path));
-    if (other !== undefined)
-      throw new DroverError('GUEST_LOST', `${loss}; built again, ${other} came out differently`, {
-        hint: ADVICE,
-      });
+    if (other !== undefined) throw guestLost(`${loss}; built again, ${other} came out differently`);
   }
+}
+
+/** The client has lost something that cannot be brought back. */
+export function guestLost(loss: string): DroverError {
+  return new DroverError('GUEST_LOST', loss, {
+    hint: "Start the build again. If guests go on ending, Drover's log and their console logs may say why.",
+  });
 }
 
 function requireSuccess(result: BuildResult | undefined, loss: string): void {
   if (result !== undefined && isSuccess(result.status)) return;
-  throw new DroverError(
-    'GUEST_LOST',
-    `${loss}; building again failed: ${result?.errorMessage ?? 'no result'}`,
-    {
-      hint: ADVICE,
-    },
-  );
+  throw guestLost(`${loss}; building again failed: ${result?.errorMessage ?? 'no result'}`);
 }

@@ -23,14 +23,19 @@ export interface FileNames {
   readonly files: number;
 }
 
-/** Looks through store paths, for names that are not the true ones, and for how many there are. */
-export class CaseHackDetector {
-  readonly #known = new Map<string, Promise<FileNames>>();
-
+/** Looks at the names in store paths of the host. */
+export interface NameInspector {
   /**
    * A path that is not there has no names: whether the guest sees it is checked when it is registered.
    * @throws DroverError `PROVISION_FAILED` when the path cannot be read
    */
+  inspect(path: string): Promise<FileNames>;
+}
+
+/** Walks store paths on the host's disk for names with the case-hack suffix, and counts their files. */
+export class CaseHackDetector implements NameInspector {
+  readonly #known = new Map<string, Promise<FileNames>>();
+
   async inspect(path: string): Promise<FileNames> {
     let answer = this.#known.get(path);
     if (answer === undefined) {

@@ -8,7 +8,7 @@ import { Mutex } from '../lib/mutex.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { GuestAgent } from './agent.js';
-import { HINT_DAMAGED, type CaseHackDetector } from './case-hack.js';
+import { HINT_DAMAGED, type NameInspector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
 import { formatRegistration } from './registration.js';
 
@@ -46,7 +46,7 @@ export class GuestConflictError extends DroverError {
 export async function lookUpInputs(
   host: HostConnection,
   roots: Iterable<StorePath>,
-  caseHack: CaseHackDetector,
+  caseHack: NameInspector,
 ): Promise<Inputs> {
   const infos = await queryClosure(host, roots);
   const unshareable = new Set<StorePath>();

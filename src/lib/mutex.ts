@@ -7,4 +7,15 @@ export class Mutex {
     this.#tail = result.catch(() => undefined);
     return result;
   }
+
+  /** Waits for its turn, which lasts until the returned function is called. */
+  async acquire(): Promise<() => void> {
+    return await new Promise((granted) => {
+      void this.run(async () => {
+        await new Promise<void>((release) => {
+          granted(release);
+        });
+      });
+    });
+  }
 }

@@ -42,6 +42,21 @@ describe('a client of a nix-daemon', () => {
     expect(await client.queryValidPaths([path])).toEqual([path]);
   });
 
+  test('sends nothing else while a NAR is on its way', async () => {
+    const { daemon, client } = await connected();
+    const path = storePath('p');
+    const nar = Buffer.alloc(3_000_000, 1);
+    daemon.paths.set(path, { info: pathInfo(path), nar });
+    const parts: Uint8Array[] = [];
+    let valid: Promise<StorePath[]> | undefined;
+    for await (const chunk of client.narFromPath(path, nar.length)) {
+      valid ??= client.queryValidPaths([path]);
+      parts.push(chunk);
+    }
+    expect(Buffer.concat(parts).equals(nar)).toBe(true);
+    expect(await valid).toEqual([path]);
+  });
+
   test('tells a NAR that ends early from one that is whole', async () => {
     const { daemon, client } = await connected();
     const path = storePath('p');

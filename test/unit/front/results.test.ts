@@ -26,6 +26,9 @@ const NAR = Buffer.from(Array.from({ length: 40_000 }, (_, at) => String(at).pad
 const INFO = pathInfo(OUTPUT, { narSize: NAR.length });
 const LOG_LINE = encodeStderrFrame({ kind: 'next', text: 'building\n' });
 
+/** Argument of a builder that fails everywhere. */
+const FAILS = 'fail';
+
 /** A guest whose build makes OUTPUT, as `info` has it. */
 function guestThatBuilds(
   id: string,
@@ -33,11 +36,12 @@ function guestThatBuilds(
 ): BenchGuest {
   const guest = new BenchGuest(id);
   guest.daemon.handlers.set(Op.BuildDerivation, async (daemon, version) => {
-    await daemon.run(decodeBuildDerivation(version));
-    if (status === 'Built') guest.daemon.paths.set(OUTPUT, { info, nar: NAR });
+    const { derivation } = await daemon.run(decodeBuildDerivation(version));
+    const became = derivation.args.includes(FAILS) ? 'MiscFailure' : status;
+    if (became === 'Built') guest.daemon.paths.set(OUTPUT, { info, nar: NAR });
     const result = {
-      status,
-      errorMessage: status === 'Built' ? '' : 'it does not build any more',
+      status: became,
+      errorMessage: became === 'Built' ? '' : 'it does not build any more',
       timesBuilt: 1,
       isNonDeterministic: false,
       startTime: 0,
@@ -166,6 +170,21 @@ describe('when a guest is lost that holds a result', () => {
     expect(await fetchNar(channel)).toEqual(NAR.subarray(0, 100_000));
     await served;
     expect(bench.leaser.held).toBe(0);
+  });
+
+  test('a build that failed there is not repeated with it', async () => {
+    const [first, second] = [guestThatBuilds('g1'), guestThatBuilds('g2')];
+    const bench = benchWith(first, second);
+    const { channel } = await built(bench);
+    await channel.write(buildRequest({ args: [FAILS] }));
+    expect(await outcome(channel)).toBeUndefined();
+    expect((await channel.run(decodeBuildDerivationResponse(VERSION))).status).toBe('MiscFailure');
+    first.lose();
+    expect(await askInfo(channel)).toBe(INFO.narHash);
+    expect(bench.events.filter((event) => event.type === 'build-finished')).toMatchObject([
+      { result: 'Built', succeeded: true },
+      { result: 'MiscFailure', succeeded: false },
+    ]);
   });
 
   test('and it cannot be built again, the client is told why', async () => {

@@ -1,0 +1,33 @@
+import type { Channel } from '../daemon/channel.js';
+import type { NameInspector } from '../guest/case-hack.js';
+import type { HostStore } from '../host-store/host-store.js';
+import type { Clock } from '../lib/clock.js';
+import type { Emitter } from '../lib/emitter.js';
+import type { Log } from '../lib/log.js';
+import type { Leaser } from '../pool/lease.js';
+import type { ProtocolVersion } from '../protocol/version.js';
+import type { FrontEvent } from './events.js';
+import type { ClientIdentity } from './identity.js';
+import type { SessionEvent } from './state.js';
+
+/** Surroundings of every session of a front. */
+export interface Surroundings {
+  readonly hostStore: Pick<HostStore, 'connect'>;
+  readonly leaser: Leaser;
+  readonly caseHack: NameInspector;
+  /** Nix systems that are built here now. A guest may turn out not to build one of them. */
+  readonly systems: () => readonly string[];
+  readonly clock: Clock;
+  readonly events: Emitter<FrontEvent>;
+  readonly log: Log;
+}
+
+/** One session, as everything that serves it sees it. */
+export interface SessionContext extends Surroundings {
+  readonly id: number;
+  readonly identity: ClientIdentity;
+  readonly client: Channel;
+  /** Negotiated with the client. A guest must speak the same version, because its bytes are passed on. */
+  readonly version: ProtocolVersion;
+  readonly move: (event: SessionEvent) => void;
+}

@@ -1,0 +1,22 @@
+import type { SessionContext } from '../context.js';
+import type { HostView } from '../host-view.js';
+import type { Placement } from '../placement.js';
+
+/** The session with the two stores behind it, as an operation sees it. */
+export interface OperationContext extends SessionContext {
+  readonly host: HostView;
+  readonly placement: Placement;
+  /** Shows a build in `status`; undefined when it has ended. */
+  readonly track: (build: RunningBuild | undefined) => void;
+}
+
+/** A build that a session has asked for. */
+export interface RunningBuild {
+  readonly derivation: string;
+  readonly system: string;
+  readonly startedAt: number;
+  /** Id of the guest that it runs in; null while it waits. */
+  guest: string | null;
+  /** Phase that the build has reported, such as `buildPhase`. */
+  phase: string | null;
+}

@@ -1,0 +1,140 @@
+import type { Channel } from '../../daemon/channel.js';
+import { encodeFrame, encodeFrameEnd } from '../../protocol/framed.js';
+import { Op } from '../../protocol/operations.js';
+import { decodeAddToStoreResponse } from '../../protocol/responses.js';
+import type { StorePath } from '../../protocol/store-path.js';
+import {
+  decodeAddedPath,
+  decodeAddMultipleToStore,
+  decodeAddToStore,
+  decodeAddToStoreNar,
+  decodePathCount,
+  encodePathCount,
+} from '../../protocol/uploads.js';
+import type { OperationContext } from './context.js';
+import { FramedInput } from '../framed-input.js';
+import { answer, capture, relayFrames, relayResponse, writeAll } from '../relay.js';
+import type { Seat } from '../seat.js';
+
+interface Header {
+  readonly references: readonly StorePath[];
+  readonly raw: readonly Uint8Array[];
+}
+
+/** AddToStore: a header, and a stream of data. */
+export async function serveAddToStore(context: OperationContext): Promise<void> {
+  const { client, version } = context;
+  const { value, raw } = await capture(client, Op.AddToStore, decodeAddToStore(version));
+  await passUpload(context, { references: value.references, raw }, true);
+}
+
+/** AddToStoreNar: the same with a path info, and an empty response. */
+export async function serveAddToStoreNar(context: OperationContext): Promise<void> {
+  const { client, version } = context;
+  const { value, raw } = await capture(client, Op.AddToStoreNar, decodeAddToStoreNar(version));
+  await passUpload(context, { references: othersOf(value.info), raw }, false);
+}
+
+async function passUpload(context: OperationContext, header: Header, responds: boolean): Promise<void> {
+  const { client, placement, version } = context;
+  await placement.run({}, async (seat) => {
+    seat.bind('upload');
+    await seat.provisionMentioned(header.references);
+    await seat.daemon.exchange(async (channel) => {
+      const send = async (): Promise<void> => {
+        await writeAll(channel, header.raw);
+        await new FramedInput(client).finish(channel);
+      };
+      const response = responds ? decodeAddToStoreResponse(version) : undefined;
+      await sendAndListen(send(), channel, relayResponse(channel, client, response));
+    });
+  });
+}
+
+/**
+ * AddMultipleToStore. The references of a path must be valid in the guest before the path gets there, and each path is a
+ * request of its own there: the guest may have it already, from an earlier upload. Nix 2.8 then takes its NAR for the
+ * next path, but it does step over the rest of a request. An empty upload, which Nix 2.8 sends too, takes no guest.
+ */
+export async function serveAddMultipleToStore(context: OperationContext): Promise<void> {
+  const { client, placement, version } = context;
+  const { raw } = await capture(client, Op.AddMultipleToStore, decodeAddMultipleToStore(version));
+  const input = new FramedInput(client);
+  const { value: count } = await input.receive(decodePathCount());
+  if (count > 0 && !(await placement.run({}, (seat) => passPaths(seat, count, raw, input, client)))) return;
+  await input.expectEnd();
+  await answer(client);
+}
+
+/** @returns whether the guest has taken all paths; if not, the client has been told why */
+async function passPaths(
+  seat: Seat,
+  count: number,
+  raw: readonly Uint8Array[],
+  input: FramedInput,
+  client: Channel,
+): Promise<boolean> {
+  seat.bind('upload');
+  for (let i = 0; i < count; i++) {
+    const { value: info, raw: header } = await input.receive(decodeAddedPath());
+    await seat.provisionMentioned(othersOf(info));
+    const begin = [...raw, ...[encodePathCount(1), ...header].map(encodeFrame)];
+    if (await passPath(seat, begin, info.narSize, input, client)) continue;
+    // The client may end the upload wherever it learns of the error.
+    await input.drain();
+    return false;
+  }
+  return true;
+}
+
+/** Passes one path on. @returns whether the guest has taken it; if not, the client has been told why */
+async function passPath(
+  seat: Seat,
+  begin: readonly Uint8Array[],
+  narSize: number,
+  input: FramedInput,
+  client: Channel,
+): Promise<boolean> {
+  let refused = false;
+  await seat.daemon.exchange(async (channel) => {
+    const send = async (): Promise<void> => {
+      await writeAll(channel, begin);
+      try {
+        await input.pass(channel, narSize);
+      } catch (error) {
+        if (!refused || !input.ended) throw error;
+      }
+      await channel.write(encodeFrameEnd());
+    };
+    const listen = async (): Promise<void> => {
+      refused = (await relayFrames(channel, client)) === undefined;
+    };
+    await sendAndListen(send(), channel, listen());
+  });
+  return !refused;
+}
+
+/**
+ * Runs an upload and what the guest says meanwhile side by side: its daemon reports each path, and reads no further while
+ * its reports are not read.
+ */
+async function sendAndListen(
+  upload: Promise<void>,
+  channel: Channel,
+  response: Promise<void>,
+): Promise<void> {
+  // The first failure decides. The response must not go on to the client after that.
+  response.catch(() => undefined);
+  try {
+    await Promise.race([upload, response.then(() => upload)]);
+  } catch (error) {
+    channel.destroy();
+    await response.catch(() => undefined);
+    throw error;
+  }
+  await response;
+}
+
+function othersOf({ path, references }: { path: StorePath; references: readonly StorePath[] }): StorePath[] {
+  return references.filter((reference) => reference !== path);
+}
