@@ -170,7 +170,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
     const image = (system: DarwinSystem) => (system.settings['guest'] as { readonly image: string }).image;
     const own = await darwin('{ services.drover.guest.config = { networking.hostName = "g"; }; }', {
       more: `extraModules = [ ({ lib, pkgs, ... }: { services.drover.guest.build = lib.mkForce (modules:
-        pkgs.package (lib.evalModules { inherit modules; undeclared = true; }).config.networking.hostName { }); }) ];`,
+        pkgs.package (lib.evalModules { modules = modules ++ [ { options.networking.hostName = lib.mkOption { type = lib.types.str; }; } ]; }).config.networking.hostName { }); }) ];`,
     });
     expect(image(own)).toMatch(/^\/nix\/store\/\w+-g\/manifest\.json$/);
     const given = await darwin('{ services.drover.guest.image = "/images/manifest.json"; }');

@@ -53,13 +53,13 @@ describeWith('a guest', ['nix'], () => {
 
   test("has the host's store below a layer of its own, and everything that is written on the scratch disk", () => {
     expect(plain.fstab.trim().split('\n').sort()).toEqual([
-      '/dev/disk/by-id/virtio-drover-scratch /nix ext4 x-initrd.mount,noatime,barrier=0,noinit_itable,nodev,nosuid 0 0',
+      '/dev/disk/by-id/virtio-drover-scratch /nix ext4 noatime,barrier=0,noinit_itable,nodev,nosuid,x-initrd.mount 0 0',
       '/nix/.scratch/build /build none bind 0 0',
       '/nix/.scratch/tmp /tmp none bind 0 0',
-      'nix-store /nix/.host virtiofs x-initrd.mount,ro 0 0',
+      'nix-store /nix/.host virtiofs ro,x-initrd.mount 0 0',
       'overlay /nix/store overlay x-initrd.mount,lowerdir=/sysroot/nix/.host,upperdir=/sysroot/nix/.scratch/upper,workdir=/sysroot/nix/.scratch/work 0 0',
       'rosetta /run/rosetta virtiofs ro,nofail 0 0',
-      'tmpfs / tmpfs x-initrd.mount,mode=0755 0 0',
+      'tmpfs / tmpfs mode=0755,x-initrd.mount 0 0',
     ]);
     expect(plain.readOnlyStore).toBe(false);
   });
@@ -147,7 +147,7 @@ describeWith('a guest', ['nix'], () => {
 
   test("has Nix settings of the driver's after its own, and keeps what modules want builds to see", () => {
     expect(plain.nixConf).toBe(
-      '!include /run/drover/nix.conf\nextra-sandbox-paths = /run/binfmt /run/rosetta /run/rosettad?\n',
+      '!include /run/drover/nix.conf\nextra-sandbox-paths = /run/rosettad? /run/binfmt /run/rosetta\n',
     );
     expect(plain.nixSettings).toMatchObject({ substituters: [], 'auto-optimise-store': false });
     expect(plain.buildUsers).toBeGreaterThanOrEqual(128);

@@ -9,7 +9,7 @@
   hasFlake ? true,
 }:
 let
-  lib = import ./lib;
+  lib = import ./lib.nix;
   pkgs = import ./packages.nix {
     inherit lib system;
     extra = lib.optionalAttrs hasFlake { drover = pkgs.package "drover-1.0" { }; };

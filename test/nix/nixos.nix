@@ -5,7 +5,7 @@
   system ? "x86_64-linux",
 }:
 let
-  lib = import ./lib;
+  lib = import ./lib.nix;
   render = import ./render.nix { inherit lib; };
   pkgs = import ./packages.nix {
     inherit lib system;

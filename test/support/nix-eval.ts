@@ -20,12 +20,17 @@ export async function nixFiles(): Promise<readonly string[]> {
   return files.filter((file) => file.endsWith('.nix')).sort();
 }
 
+/** Folder of nixpkgs' own lib, to be used in place of test/nix/lib: see docs/verifying.md. */
+export const NIXPKGS_LIB = process.env['DROVER_NIXPKGS_LIB'] ?? '';
+
 /** Runs nix-instantiate in the repository, without a store, without a network and with no configuration. */
 export async function nixInstantiate(
   version: NixVersion,
   args: readonly string[],
 ): Promise<{ readonly exitCode: number; readonly stdout: string; readonly stderr: string }> {
-  const result = await execa(join(NIX_DIRS[version], 'nix-instantiate'), args, {
+  // nixpkgs' lib does not evaluate with Debian's Nix, which is too old.
+  const program = join(NIX_DIRS[NIXPKGS_LIB === '' ? version : 'modern'], 'nix-instantiate');
+  const result = await execa(program, args, {
     cwd: REPOSITORY,
     reject: false,
     env: {
@@ -34,6 +39,7 @@ export async function nixInstantiate(
       NIX_CONFIG: 'build-users-group =',
       NIX_PATH: '',
       NIX_REMOTE: 'dummy://',
+      DROVER_NIXPKGS_LIB: NIXPKGS_LIB,
     },
     extendEnv: false,
   });

@@ -104,6 +104,7 @@ rec {
   allUnique = list: length (unique list) == length list;
   flatten = x: if isList x then concatMap flatten x else [ x ];
   last = list: elemAt list (length list - 1);
+  reverseList = list: genList (i: elemAt list (length list - 1 - i)) (length list);
   init = list: genList (elemAt list) (length list - 1);
   take = count: list: genList (elemAt list) (min count (length list));
   drop = count: list: genList (i: elemAt list (i + count)) (max 0 (length list - count));

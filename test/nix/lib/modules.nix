@@ -1,6 +1,5 @@
-# evalModules, for tests of Drover's modules where there is no nixpkgs. What differs from nixpkgs' own:
-# an option is declared once, option types are not merged; `undeclared = true` accepts definitions of options that no
-# module declares, except beside declared ones (so that a misspelled option of Drover's is an error everywhere).
+# evalModules, for tests of Drover's modules where there is no nixpkgs. It differs from nixpkgs' own in one respect: an option
+# is declared once; types are not merged.
 {
   lib,
   functions,
@@ -8,7 +7,6 @@
 }:
 let
   inherit (builtins)
-    any
     attrValues
     concatMap
     elem
@@ -60,8 +58,8 @@ let
     "_class"
   ];
 
-  # A module, and all that it imports, as { key, file, options, config, freeformType }.
-  collect =
+  # A module as { key, file, options, config, freeformType, imports }.
+  read =
     arguments: parentFile: module:
     let
       isFile = isPath module || isString module;
@@ -73,16 +71,17 @@ let
     if isLong && strangers != [ ] then
       throw "Module `${file}' has `config' or `options', and so everything else belongs in `config': ${show strangers}"
     else
-      concatMap (collect arguments file) (content.imports or [ ])
-      ++ [
-        {
-          inherit file;
-          key = if isFile then file else content.key or null;
-          options = content.options or { };
-          config = if isLong then content.config or { } else removeAttrs content moduleKeys;
-          freeformType = content.freeformType or null;
-        }
-      ];
+      {
+        inherit file;
+        key = if isFile then file else content.key or null;
+        options = content.options or { };
+        config = if isLong then content.config or { } else removeAttrs content moduleKeys;
+        freeformType = content.freeformType or null;
+        imports = map (read arguments file) (content.imports or [ ]);
+      };
+
+  breadthFirst =
+    level: if level == [ ] then [ ] else level ++ breadthFirst (concatMap (m: m.imports) level);
 
   # A file that is imported twice counts once.
   distinct = (
@@ -149,7 +148,6 @@ let
       modules,
       specialArgs ? { },
       prefix ? [ ],
-      undeclared ? false,
       class ? null,
     }:
     let
@@ -163,7 +161,7 @@ let
         get =
           name:
           base.${name}
-            or (extra.${name} or (throw "A module asks for the argument `${name}', which nobody gives it"));
+            or (extra.${name} or (throw "A module takes the argument `${name}', which is not defined"));
       };
       internal = {
         options._module.args = lib.mkOption {
@@ -171,15 +169,14 @@ let
           default = { };
         };
       };
-      collected =
-        (distinct (concatMap (collect arguments "<unknown file>") ([ internal ] ++ modules))).modules;
+      # The last module first: the order in which nixpkgs merges definitions.
+      collected = lib.reverseList (
+        (distinct (breadthFirst (map (read arguments "<unknown file>") ([ internal ] ++ modules)))).modules
+      );
       declared = foldl' (a: m: declare prefix a m.options) { } collected;
       freeform = foldl' (a: m: if m.freeformType == null then a else m.freeformType) null collected;
 
-      # Definitions at places where no option is declared: [ ] or [ value ].
-      isAllowed =
-        siblings:
-        freeform != null || (undeclared && !any isOption (attrValues (removeAttrs siblings [ "_module" ])));
+      # Definitions where no option is declared, as the free-form type merges them: [ ] or [ value ].
       others =
         loc: defs:
         let
@@ -187,10 +184,7 @@ let
           place = lib.drop (builtins.length prefix) loc;
           whole = map (d: d // { value = lib.setAttrByPath place d.value; }) held;
         in
-        if freeform != null then
-          optional (held != [ ]) (lib.getAttrFromPath place (types.mergeChecked prefix freeform whole))
-        else
-          [ (if held == [ ] then null else types.mergeChecked loc types.undeclared held) ];
+        optional (held != [ ]) (lib.getAttrFromPath place (types.mergeChecked prefix freeform whole));
 
       walk =
         loc: tree: defs:
@@ -226,9 +220,9 @@ let
             if strays != [ ] then
               fail loc "is a set of options, and was given something else" strays
             else
-              mapAttrs (_: node: node.config) known // lib.optionalAttrs (isAllowed tree) (listToAttrs rest);
+              mapAttrs (_: node: node.config) known // lib.optionalAttrs (freeform != null) (listToAttrs rest);
           unmatched =
-            lib.optionals (!isAllowed tree) (
+            lib.optionals (freeform == null) (
               map (name: {
                 loc = loc ++ [ name ];
                 files = map (d: d.file) (sets.of name);
