@@ -44,6 +44,8 @@ case $task in
     node_modules/.bin/eslint .
     node_modules/.bin/tsc -p tsconfig.json
     node_modules/.bin/knip
+    # Import cycles, of types too.
+    node_modules/.bin/dpdm --no-warning --no-tree --no-progress --exit-code circular:1 'src/**/*.ts'
     shellcheck scripts/*.sh scripts/lib/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh vz-helper/*.sh .ci/run
     ;;
   bench)

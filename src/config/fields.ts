@@ -4,8 +4,7 @@ import { z } from 'zod';
 
 import { errorMessage } from '../lib/errors.js';
 import { showValue } from './errors.js';
-import { parseListen } from './listen.js';
-import type { ListenAddress } from './schema.js';
+import { parseListen, type ListenAddress } from './listen.js';
 import { nearest } from './suggest.js';
 import { formatDuration, formatSize, parseDuration, parseSize } from './units.js';
 

@@ -1,7 +1,12 @@
 import { isIPv4, isIPv6 } from 'node:net';
 
 import { showValue } from './errors.js';
-import type { ListenAddress } from './schema.js';
+
+/** Where a TCP server listens. `host` has no brackets; `port` 0 means any free port. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
 
 /** Labels of letters, digits and `-`. The last is not a number, so that a mistyped IPv4 address is rejected. */
 const HOST_NAME =

@@ -18,14 +18,9 @@ import {
   text,
   wholeNumber,
 } from './fields.js';
+import type { ListenAddress } from './listen.js';
 import { nixConf } from './nix-conf.js';
 import { sshDoor, type SshDoorConfig } from './ssh-clients.js';
-
-/** Where a TCP server listens. `host` has no brackets; `port` 0 means any free port. */
-export interface ListenAddress {
-  readonly host: string;
-  readonly port: number;
-}
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 

@@ -4,7 +4,7 @@ import { sshFingerprint } from '../lib/ssh-fingerprint.js';
 import { authorizedKeyProblem, keyComment, publicKeyBlob, weakKeyProblem } from './authorized-key.js';
 import { showValue } from './errors.js';
 import { flag, list, listen, section, text, wholeNumber } from './fields.js';
-import type { ListenAddress } from './schema.js';
+import type { ListenAddress } from './listen.js';
 
 /** A client of the ssh door. */
 export interface SshClientConfig {

@@ -2,7 +2,8 @@ import { resolve } from 'node:path';
 
 import { Option, type Command } from 'commander';
 
-import type { Config, ListenAddress } from '../../config/schema.js';
+import type { ListenAddress } from '../../config/listen.js';
+import type { Config } from '../../config/schema.js';
 import type { Status } from '../../control/api.js';
 import { fetchStatus } from '../../control/client.js';
 import { DroverError, errorCode } from '../../lib/errors.js';
