@@ -17,8 +17,10 @@ in
 
       cache = mkOption {
         type = types.bool;
-        default = true;
-        description = "Whether what Rosetta has translated is kept for as long as the guest lives. Takes macOS 14.";
+        default = false;
+        description = ''
+          Whether Rosetta's translations are kept while the guest lives (macOS 14). Builds are known to fail with it.
+        '';
       };
     };
 
@@ -45,7 +47,7 @@ in
         ++ lib.optional cfg.nestedVirtualization "kvm"
       );
       memory = lib.mkOptionDefault "6GiB";
-      # Nothing is reserved, but a guest is refused where it could not have so much.
+      # Sparse: an upper bound, not a reservation.
       scratchSize = lib.mkOptionDefault "50GiB";
       settings = {
         driver = lib.mkDefault "vz";

@@ -295,14 +295,20 @@ function address(host: string, port: number): string {
 }
 
 /** Nix systems that guests build now. */
-function servedSystems(config: Config, { manifest, brokenSystems }: GuestDriver): readonly string[] {
-  return (config.systems ?? manifest.systems).filter((system) => brokenSystems?.has(system) !== true);
+function servedSystems(config: Config, driver: GuestDriver): readonly string[] {
+  const { manifest, brokenSystems, absentSystems } = driver;
+  return (config.systems ?? manifest.systems).filter(
+    (system) => brokenSystems?.has(system) !== true && absentSystems?.has(system) !== true,
+  );
 }
 
 /** @throws DroverError `SYSTEM_NOT_SERVED` */
 function requireSystems(config: Config, driver: GuestDriver): void {
   const { systems } = driver.manifest;
-  const unknown = config.systems?.find((system) => !systems.includes(system));
+  // A system that only this host lacks is a warning of the driver's: the rest can still be served.
+  const unknown = config.systems?.find(
+    (system) => !systems.includes(system) && driver.absentSystems?.has(system) !== true,
+  );
   if (unknown === undefined) return;
   throw new DroverError(
     'SYSTEM_NOT_SERVED',

@@ -147,7 +147,7 @@ const guest = section({
   nix: absolutePath.optional(),
   image: absolutePath.optional(),
   accelerator: choice(['auto', 'kvm', 'hvf', 'tcg']).prefault('auto'),
-  rosetta: section({ enable: flag().prefault(true), cache: flag().prefault(true) }).prefault({}),
+  rosetta: section({ enable: flag().prefault(true), cache: flag().prefault(false) }).prefault({}),
   nestedVirtualization: flag().prefault(false),
 });
 

@@ -63,6 +63,16 @@ async function watchPlaces(places: readonly Place[], onChange: () => void): Prom
   return watcher;
 }
 
+/** On macOS, watching the root reports every change on the whole disk, and `/etc` is a link in it. */
+function isUnwatched(directory: string): boolean {
+  return directory === '/' || directory === IMMUTABLE || directory.startsWith(`${IMMUTABLE}/`);
+}
+
+/** Directories that `watchConfig` watches for a file. */
+export async function watchedDirectories(file: string): Promise<readonly string[]> {
+  return (await placesOn(resolve(file))).map(({ directory }) => directory);
+}
+
 /** The places where a change can make `path` another file: each link on the way, and its end or first missing part. */
 async function placesOn(path: string): Promise<Place[]> {
   const places: Place[] = [];
@@ -80,7 +90,7 @@ async function placesOn(path: string): Promise<Place[]> {
       directory = here;
       continue;
     }
-    if (directory !== IMMUTABLE && !directory.startsWith(`${IMMUTABLE}/`)) places.push({ directory, name });
+    if (!isUnwatched(directory)) places.push({ directory, name });
     if (target === undefined || ++links > MAX_LINKS) break;
     if (isAbsolute(target)) directory = '/';
     rest.unshift(...target.split('/'));

@@ -70,6 +70,8 @@ export interface GuestDriver {
   readonly manifest: ImageManifest;
   /** Systems of the manifest that cannot be built for after all, as soon as a guest has said so. */
   readonly brokenSystems?: ReadonlySet<string>;
+  /** Systems that the image can build and this host cannot, such as x86_64-linux on a Mac without Rosetta. */
+  readonly absentSystems?: ReadonlySet<string>;
   /** What to do to have more systems in the manifest: a sentence without its full stop, for people. */
   readonly systemsHint: string;
   /** Whether a guest has a clock of its own, which `set-clock` may set. */

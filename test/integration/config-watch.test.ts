@@ -2,9 +2,9 @@ import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, test } from '@jest/globals';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
-import { watchConfig } from '../../src/config/watch.js';
+import { watchConfig, watchedDirectories } from '../../src/config/watch.js';
 import { within } from '../support/wait.js';
 
 let directory: string;
@@ -116,4 +116,15 @@ test('a directory on the way that is another one from then on, as /etc/static of
     () => relink(join(directory, 'one'), join(etc, 'static')),
     () => swapLink(join(directory, 'two'), join(etc, 'static')),
   );
+});
+
+test('the root directory is never watched, though a link in it leads to the file, as /etc does on macOS', async () => {
+  const link = join('/', `drover-watch-${process.pid}`);
+  await writeFile(join(directory, 'drover.yaml'), '# one');
+  await symlink(directory, link);
+  try {
+    expect(await watchedDirectories(join(link, 'drover.yaml'))).toEqual([directory]);
+  } finally {
+    await rm(link);
+  }
 });

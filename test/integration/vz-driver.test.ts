@@ -193,14 +193,38 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
   });
 
-  test('a guest that loses its network while it boots is not used', async () => {
+  test('a guest whose network fails while it boots serves builds, with a warning', async () => {
     const driver = await VzDriver.create(await options('networkLost'));
-    await expect(driver.boot({ id: 'g1', signal: NEVER })).rejects.toMatchObject({
-      code: 'BOOT_FAILED',
-      message: expect.stringContaining('macOS took its network away: The network is gone.'),
-      hint: expect.stringContaining('guest.network to none'),
-    });
-    expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+    const guest = await driver.boot({ id: 'g1', signal: NEVER });
+    try {
+      expect(guest.warnings).toEqual([expect.stringContaining('no network: The network is gone.')]);
+    } finally {
+      await guest.kill();
+    }
+  });
+
+  test.each(['notInstalled', 'notSupported'])(
+    'serves the other systems of its configuration where Rosetta is %s, and says so',
+    async (rosetta) => {
+      await using drover = await startDrover({
+        config: {
+          driver: 'vz',
+          systems: ['aarch64-linux', 'x86_64-linux'],
+          guest: { image: join(dir, 'manifest.json'), cores: 1, memory: '1GiB', scratchSize: '1GiB' },
+        },
+        env: { DROVER_VZ_HELPER: await helper(`rosetta=${rosetta}`) },
+      });
+      const { systems, warnings } = await drover.status();
+      expect(systems).toEqual(['aarch64-linux']);
+      expect(warnings).toEqual([expect.stringContaining('x86_64-linux')]);
+      const { stdout } = await drover.cli('machines');
+      expect(stdout.split(' ')[1]).toBe('aarch64-linux');
+    },
+  );
+
+  test('starts although the scratch disk could not be filled, with a warning', async () => {
+    const driver = await VzDriver.create(await options('', { scratchSizeBytes: 2 ** 49 }));
+    expect(driver.warnings).toEqual([expect.stringContaining('guest.scratchSize')]);
   });
 
   test('what its helper warns of while it boots is logged', async () => {

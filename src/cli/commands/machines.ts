@@ -51,7 +51,7 @@ export async function machines(
   const door = options.format === 'ssh-config' ? 'ssh' : options.door;
   const status = await statusIfRunning(config);
   const facts: MachineFacts = {
-    systems: status?.systems ?? config.systems ?? (await sources.systems(config)),
+    systems: status?.systems ?? (await servedSystems(config, sources)),
     maxJobs: config.pool.maxGuests * config.pool.jobsPerGuest + QUEUED_JOBS,
     features: config.features,
     connect: sources.connectProgram(config),
@@ -59,6 +59,12 @@ export async function machines(
     identity: identityFile(options, sources.cwd),
   };
   return formatMachine(options.format, door, facts);
+}
+
+/** Systems that the configuration names and guests on this host can build: a Mac may lack Rosetta. */
+async function servedSystems(config: Config, sources: MachineSources): Promise<readonly string[]> {
+  const here = await sources.systems(config);
+  return config.systems?.filter((system) => here.includes(system)) ?? here;
 }
 
 async function statusIfRunning(config: Config): Promise<Status | undefined> {

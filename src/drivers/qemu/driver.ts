@@ -13,7 +13,7 @@ import { guestFiles } from '../vm/guest-files.js';
 import { makeGuestKeys } from '../vm/guest-keys.js';
 import { loadImage, requireNoShare, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
-import { makeScratchDisk, requireSpace } from '../vm/scratch-disk.js';
+import { makeScratchDisk, requireSpace, spaceWarning } from '../vm/scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
 import { configDisk as configDiskOf } from './config-disk.js';
@@ -69,7 +69,7 @@ export class QemuDriver implements GuestDriver {
 
   /**
    * Checks that this host can run the image, and how fast.
-   * @throws DroverError `IMAGE_UNUSABLE`, `REQUIREMENT_MISSING`, `CONFIG_INVALID`, `NO_SPACE`
+   * @throws DroverError `IMAGE_UNUSABLE`, `REQUIREMENT_MISSING`, `CONFIG_INVALID`
    */
   static async create(options: QemuDriverOptions): Promise<QemuDriver> {
     const { guest, env } = options;
@@ -104,14 +104,16 @@ export class QemuDriver implements GuestDriver {
       });
     }
     await makePrivateDir(stateDir.path);
-    await requireSpace(stateDir.path, guest.scratchSizeBytes);
+    const space = await spaceWarning(stateDir.path, guest.scratchSizeBytes);
     const picked = await pickAccelerator({
       programs,
       image,
       wanted: guest.accelerator,
       memoryFile: stateDir.accelerator,
     });
-    return new QemuDriver(options, image, programs, picked);
+    const driver = new QemuDriver(options, image, programs, picked);
+    if (space !== undefined) driver.#warnOnce(space);
+    return driver;
   }
 
   get warnings(): readonly string[] {

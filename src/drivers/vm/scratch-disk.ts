@@ -3,6 +3,9 @@ import { open, statfs } from 'node:fs/promises';
 import { DroverError } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 
+/** A guest is not booted with less free space than this for its scratch disk, or than the disk's size, in bytes. */
+const MIN_FREE_BYTES = 4 * 1024 ** 3;
+
 /** A sparse file: it takes room only as far as a guest writes to it. */
 export async function makeScratchDisk(path: string, bytes: number): Promise<void> {
   await using file = await open(path, 'wx', 0o600);
@@ -10,15 +13,31 @@ export async function makeScratchDisk(path: string, bytes: number): Promise<void
 }
 
 /**
- * A scratch disk must be able to be filled, though at first it takes no room.
+ * Explains that a scratch disk cannot be filled. Advice only: the disk is sparse, most builds need little of it, and
+ * macOS does not count space that it can purge as free.
+ */
+export async function spaceWarning(directory: string, bytes: number): Promise<string | undefined> {
+  const free = await freeBytes(directory);
+  if (free >= bytes) return undefined;
+  return `guest.scratchSize is ${humanBytes(bytes)}, and ${directory} has ${humanBytes(free)} free: large builds may find no room`;
+}
+
+/**
+ * Checks before a guest boots that it can build at all.
  * @throws DroverError `NO_SPACE`
  */
 export async function requireSpace(directory: string, bytes: number): Promise<void> {
-  const { bavail, bsize } = await statfs(directory);
-  if (bavail * bsize >= bytes) return;
+  const free = await freeBytes(directory);
+  const needed = Math.min(bytes, MIN_FREE_BYTES);
+  if (free >= needed) return;
   throw new DroverError(
     'NO_SPACE',
-    `There is no room for a guest's scratch disk: guest.scratchSize is ${humanBytes(bytes)}, and ${directory} has ${humanBytes(bavail * bsize)} free`,
-    { hint: 'Make room there, choose another stateDir, or lower guest.scratchSize.' },
+    `No room for a guest's scratch disk: it needs ${humanBytes(needed)}, and ${directory} has ${humanBytes(free)} free`,
+    { hint: 'Free space there, or choose another stateDir.' },
   );
+}
+
+async function freeBytes(directory: string): Promise<number> {
+  const { bavail, bsize } = await statfs(directory);
+  return bavail * bsize;
 }

@@ -13,7 +13,7 @@ import { guestFiles } from '../vm/guest-files.js';
 import { makeGuestKeys } from '../vm/guest-keys.js';
 import { loadImage, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
-import { makeScratchDisk, requireSpace } from '../vm/scratch-disk.js';
+import { makeScratchDisk, requireSpace, spaceWarning } from '../vm/scratch-disk.js';
 import { guestConfiguration } from './configuration.js';
 import { VzGuest } from './guest.js';
 import { MAX_VSOCK_CONNECTIONS } from './helper-vsock.js';
@@ -46,6 +46,7 @@ export class VzDriver implements GuestDriver {
   readonly ownClock = true;
   readonly manifest: ImageManifest;
   readonly brokenSystems = new Set<string>();
+  readonly absentSystems: ReadonlySet<string>;
   readonly systemsHint: string;
   readonly #options: VzDriverOptions;
   readonly #ground: Ground;
@@ -53,14 +54,16 @@ export class VzDriver implements GuestDriver {
   readonly #logs: ConsoleLogs;
   readonly #stateDir: StateDir;
   readonly #slots = new Slots();
+  #spaceWarning: string | undefined;
 
   private constructor(options: VzDriverOptions, ground: Ground) {
     this.#options = options;
     this.#ground = ground;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
-    const { systems, systemsHint, use } = ground.rosetta;
+    const { systems, systemsHint, use, absent } = ground.rosetta;
     this.systemsHint = systemsHint;
+    this.absentSystems = new Set(absent);
     const { nixConf, manifest } = vmIdentity(options, ground.image, systems, use);
     this.#nixConf = nixConf;
     this.manifest = manifest;
@@ -68,13 +71,13 @@ export class VzDriver implements GuestDriver {
 
   /**
    * Checks that this host can run the image.
-   * @throws DroverError `REQUIREMENT_MISSING`, `IMAGE_UNUSABLE`, `CONFIG_INVALID`, `NO_SPACE`
+   * @throws DroverError `REQUIREMENT_MISSING`, `IMAGE_UNUSABLE`, `CONFIG_INVALID`
    */
   static async create(options: VzDriverOptions): Promise<VzDriver> {
     const driver = new VzDriver(options, await survey(options));
     driver.#checkConfiguration();
     await makePrivateDir(options.stateDir);
-    await requireSpace(options.stateDir, options.guest.scratchSizeBytes);
+    driver.#spaceWarning = await spaceWarning(options.stateDir, options.guest.scratchSizeBytes);
     return driver;
   }
 
@@ -87,6 +90,7 @@ export class VzDriver implements GuestDriver {
     const broken = [...this.brokenSystems].join(' and ');
     return [
       this.#ground.rosetta.warning,
+      this.#spaceWarning,
       broken === ''
         ? undefined
         : `Rosetta does not run programs in guests: ${broken} is not built here any more`,
@@ -117,7 +121,6 @@ export class VzDriver implements GuestDriver {
         if (running.stopped) await rm(this.consoleLog(id), { force: true });
       });
       for (const system of (await greetGuest(running, this, signal)).brokenSystems) this.#noteBroken(system);
-      await running.requireFit();
       return running;
     } catch (cause) {
       await cleanUp();

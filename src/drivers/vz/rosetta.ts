@@ -14,6 +14,8 @@ export interface RosettaOptions {
 export interface RosettaPlan {
   readonly use: 'off' | 'on' | 'cache';
   readonly systems: readonly string[];
+  /** Systems of the image that this Mac lacks Rosetta for. */
+  readonly absent: readonly string[];
   /** Undefined: all is as well as it could be. */
   readonly warning: string | undefined;
   /** See `GuestDriver.systemsHint`. */
@@ -31,18 +33,19 @@ export function planRosetta(
   const translated =
     architecture === 'aarch64' ? systems.filter((system) => TRANSLATED_SYSTEMS.has(system)) : [];
   if (translated.length === 0) {
-    return { use: 'off', systems, warning: undefined, systemsHint: ASK_THE_IMAGE };
+    return { use: 'off', systems, absent: [], warning: undefined, systemsHint: ASK_THE_IMAGE };
   }
   if (wanted.enable && rosetta === 'installed') {
     const use = wanted.cache && rosettaCache ? 'cache' : 'on';
-    return { use, systems, warning: undefined, systemsHint: ASK_THE_IMAGE };
+    return { use, systems, absent: [], warning: undefined, systemsHint: ASK_THE_IMAGE };
   }
   const without = {
     use: 'off' as const,
     systems: systems.filter((system) => !translated.includes(system)),
+    absent: translated,
   };
   if (!wanted.enable) {
-    return { ...without, warning: undefined, systemsHint: 'set guest.rosetta.enable to true' };
+    return { ...without, absent: [], warning: undefined, systemsHint: 'set guest.rosetta.enable to true' };
   }
   const names = translated.join(' and ');
   if (rosetta === 'notSupported') {

@@ -38,7 +38,7 @@ describe('defaults', () => {
       nix: undefined,
       image: undefined,
       accelerator: 'auto',
-      rosetta: { enable: true, cache: true },
+      rosetta: { enable: true, cache: false },
       nestedVirtualization: false,
     },
     doors: {
@@ -138,7 +138,7 @@ log: { level: trace, file: /var/log/drover.log }
         scratchSizeBytes: 512 * 1024 ** 2,
         image: '/images/x86_64/manifest.json',
         accelerator: 'kvm',
-        rosetta: { enable: false, cache: true },
+        rosetta: { enable: false, cache: false },
         nestedVirtualization: true,
         network: 'none',
         nix: '/opt/nix/bin',
