@@ -32,6 +32,8 @@ export interface PoolConfig {
   readonly warmGuests: number;
   /** Leases that one guest carries at the same time: 1 to 1024. */
   readonly jobsPerGuest: number;
+  /** Clients that a guest serves in its life: those of one trust domain, one lease, or all. */
+  readonly isolation: 'client' | 'build' | 'shared';
   /** A guest beyond `warmGuests` is drained after this time without a lease: 0 to 24 d. */
   readonly idleTimeoutMs: number;
   /** A guest that is not ready after this time has failed: 1 s to 24 h. */
@@ -117,6 +119,7 @@ const pool = section({
   maxGuests: wholeNumber({ min: 1, max: 1024 }).prefault(2),
   warmGuests: wholeNumber({ min: 0, max: 1024 }).prefault(0),
   jobsPerGuest: wholeNumber({ min: 1, max: 1024 }).prefault(4),
+  isolation: choice(['client', 'build', 'shared']).prefault('client'),
   idleTimeout: duration({ min: 0, max: LONGEST_MS }).prefault('5m'),
   bootTimeout: duration({ min: SECOND_MS, max: DAY_MS }).prefault('60s'),
   drainTimeout: duration({ min: 0, max: DAY_MS }).prefault('60s'),

@@ -73,6 +73,7 @@ export const ERROR_CODES = {
   SHUTTING_DOWN: facts('failure', 'session'),
   SSH_PROTOCOL: facts('failure'),
   SYSTEM_NOT_SERVED: facts('configuration'),
+  TOO_MANY_BUILDS: facts('failure', 'session'),
   UNIT_INVALID: facts('failure'),
   UNKNOWN_GUEST: facts('failure'),
   UNKNOWN_WAITER: facts('failure'),

@@ -25,6 +25,7 @@ const RETIRE_REASONS = namesOf<RetireReason>({
   builds: true,
   scratch: true,
   conflict: true,
+  turn: true,
   lost: true,
   stale: true,
   unfit: true,

@@ -1,73 +1,66 @@
-import type { GuestView, PoolPolicy, Step, WaiterView } from './view.js';
+import type { Domain } from './domain.js';
+import { isReady, isSilent, type GuestEntry } from './guest-entry.js';
+import type { PoolIndex } from './pool-index.js';
+import type { SortedList } from './sorted-list.js';
+import type { Step } from './view.js';
+import type { WaiterNode } from './waiter-list.js';
 
-export interface Assignment {
-  readonly grants: readonly Step[];
-  /** Leases by guest, included those that are granted now, and those that are kept for waiters until the guest is awake. */
-  readonly leases: ReadonlyMap<string, number>;
-  readonly unserved: readonly WaiterView[];
-}
-
-interface Slots {
-  readonly guest: GuestView;
-  leases: number;
-  free: number;
-}
-
-export function isUp(guest: GuestView): boolean {
-  return guest.state === 'ready' || guest.state === 'leased';
-}
-
-/** How many leases a fresh guest is good for at once. */
-export function roomOfFresh(policy: PoolPolicy): number {
-  return Math.max(1, Math.min(policy.jobsPerGuest, policy.maxBuilds));
+/** Whether a guest of the waiter's domain, or of none, can serve it. */
+export function suits({ id, builds }: GuestEntry, { waiter, avoid }: WaiterNode): boolean {
+  return avoid?.has(id) !== true && !(waiter.alone && builds > 0);
 }
 
 /**
- * Hands free slots out in the order of waiting. A waiter gets the fullest guest that has room, the oldest of equals. One
- * that is asleep comes last, and its slots are only kept for who waits: it will be awake sooner than another one boots.
- * Takes waiters × guests with room at worst, and ends with the room.
+ * Grants a free slot. In each domain the first waiter that can be served is; it gets the fullest guest, the oldest of
+ * equals, so that others can become idle. A guest that has no domain goes to the one with the fewest guests, of equals
+ * to the one whose turn it is: that alone decides where guests are shared.
  */
-export function assignLeases(
-  guests: readonly GuestView[],
-  waiters: readonly WaiterView[],
-  policy: PoolPolicy,
-): Assignment {
-  const leases = new Map(guests.map((guest) => [guest.id, guest.leases]));
-  let open: Slots[] = guests
-    .filter(isUp)
-    .map((guest) => ({ guest, leases: guest.leases, free: freeSlots(guest, policy) }))
-    .filter(({ free }) => free > 0)
-    .sort((a, b) => a.guest.bornAt - b.guest.bornAt);
-  const grants: Step[] = [];
-  const unserved: WaiterView[] = [];
-  for (const waiter of waiters) {
-    const best = fullest(open, waiter);
-    if (best === undefined) {
-      unserved.push(waiter);
-      continue;
-    }
-    best.leases += 1;
-    best.free -= 1;
-    if (best.free === 0) open = open.filter((slots) => slots !== best);
-    leases.set(best.guest.id, best.leases);
-    if (!best.guest.asleep) grants.push({ type: 'grant', waiter: waiter.id, guest: best.guest.id });
+export function nextGrant(index: PoolIndex, now: number): Step | undefined {
+  for (const domain of index.servable) {
+    const step = grantTo(domain, domain.open, now);
+    if (step !== undefined) return step;
   }
-  return { grants, leases, unserved };
-}
-
-function freeSlots(guest: GuestView, policy: PoolPolicy): number {
-  return Math.min(policy.jobsPerGuest - guest.leases, policy.maxBuilds - guest.builds);
-}
-
-function fullest(open: readonly Slots[], waiter: WaiterView): Slots | undefined {
-  let best: Slots | undefined;
-  for (const slots of open) {
-    if (best !== undefined && rank(slots) <= rank(best)) continue;
-    if (!waiter.avoid.has(slots.guest.id)) best = slots;
+  const { open } = index.unclaimed;
+  if (firstOf(open, (guest) => isReady(guest, now)) === undefined) return undefined;
+  for (const domain of index.hungry) {
+    const step = grantTo(domain, open, now);
+    if (step !== undefined) return step;
   }
-  return best;
+  return undefined;
 }
 
-function rank({ guest, leases }: Slots): number {
-  return guest.asleep ? -1 : leases;
+function grantTo(domain: Domain, open: SortedList<GuestEntry>, now: number): Step | undefined {
+  const { first } = domain.plain;
+  const forFirst = first && firstOf(open, (guest) => isReady(guest, now));
+  for (const node of domain.picky) {
+    if (first !== undefined && forFirst !== undefined && first.waiter.id < node.waiter.id) break;
+    const guest = firstOf(open, (candidate) => isReady(candidate, now) && suits(candidate, node));
+    if (guest !== undefined) return { type: 'grant', waiter: node.waiter.id, guest: guest.id };
+  }
+  if (first === undefined || forFirst === undefined) return undefined;
+  return { type: 'grant', waiter: first.waiter.id, guest: forFirst.id };
+}
+
+/**
+ * Asks a guest for a sign of life: one that waiters need and that has not answered for a while, or one in use. Waiters
+ * count on the guests that have been asked, so no more are asked than they need.
+ */
+export function nextProbe(index: PoolIndex, now: number): Step | undefined {
+  const silent = (guest: GuestEntry): boolean => isSilent(guest, now);
+  for (const domain of index.servable) {
+    if (domain.waiting <= domain.unreadyRoom) continue;
+    const guest = firstOf(domain.open, silent);
+    if (guest !== undefined) return { type: 'probe', guest: guest.id };
+  }
+  if (index.need === 0) return undefined;
+  const guest = firstOf(index.unclaimed.open, silent);
+  return guest && { type: 'probe', guest: guest.id };
+}
+
+function firstOf(
+  guests: SortedList<GuestEntry>,
+  fits: (guest: GuestEntry) => boolean,
+): GuestEntry | undefined {
+  for (const guest of guests) if (fits(guest)) return guest;
+  return undefined;
 }

@@ -1,7 +1,8 @@
+import type { BootFailuresSnapshot } from './boot-failures.js';
 import type { GuestState } from './state.js';
 import type { RetireReason } from './view.js';
 
-/** What the pool tells observers, after it has happened. Durations in milliseconds. */
+/** Told to observers after it has happened. Durations are in milliseconds. */
 export type PoolEvent =
   | {
       readonly type: 'guest-state';
@@ -27,6 +28,8 @@ export interface GuestSnapshot {
   readonly id: string;
   readonly state: GuestState;
   readonly driver: string;
+  /** Trust domain that it serves; null before its first lease. */
+  readonly domain: string | null;
   readonly leases: number;
   /** Leases granted so far. */
   readonly builds: number;
@@ -34,16 +37,29 @@ export interface GuestSnapshot {
   readonly startedAt: string;
   readonly bootedAt: string | null;
   readonly idleSeconds: number;
-  /** Since the host's sleep its clock has not been set: it gets no new lease. */
+  /** The host has slept and the guest's clock has not been set since: it gets no new lease. */
   readonly asleep: boolean;
   readonly sharedPaths: number;
   readonly consoleLog: string;
 }
 
+/** Sessions of one trust domain that wait for a lease. */
+export interface QueueSnapshot {
+  readonly domain: string;
+  readonly waiting: number;
+  /** How long the first of them has waited. */
+  readonly oldestSeconds: number;
+  /** Why they wait, for people: `2 of 2 guests are full`. */
+  readonly reason: string;
+}
+
 /** The pool at one moment. */
 export interface PoolSnapshot {
   readonly guests: readonly GuestSnapshot[];
-  /** Sessions that wait for a lease. */
+  /** Number of sessions that wait for a lease. */
   readonly waiting: number;
+  readonly queues: readonly QueueSnapshot[];
   readonly leases: number;
+  /** Boots that have failed in a row; null while they work. */
+  readonly failedBoots: BootFailuresSnapshot | null;
 }

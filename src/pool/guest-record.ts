@@ -9,30 +9,37 @@ import type { LeasedGuest } from './lease.js';
 import type { GuestView, RetireReason } from './view.js';
 import type { GuestState } from './state.js';
 
-/** One guest in the pool's books. Only the pool writes to it. */
+/** One guest in the pool's books. Only the pool writes to it, and tells its index of each change. */
 export class GuestRecord implements GuestView {
   readonly id: string;
-  /** What makes it: a later configuration may make guests by another. */
+  /** Its driver; after a reload, new guests may have another. */
   readonly driver: GuestDriver;
   readonly bornAt: number;
   readyAt: number;
   readonly startedWall: number;
-  /** Second boot in a row: if it fails too, whoever waits is told. */
+  /** A boot after one that failed. */
   readonly isRetry: boolean;
-  /** Gives up the boot. */
+  /** Ends the boot. */
   readonly bootAbort = new AbortController();
   state: GuestState = 'booting';
   leases = 0;
   builds = 0;
+  domain: string | undefined;
+  claimedAt = 0;
   idleSince: number;
+  seenAt: number;
+  drainingSince = 0;
   retire: RetireReason | undefined;
   stopping = false;
   asleep = false;
+  probing = false;
+  /** Why it gives no sign of life. */
+  hang: string | undefined;
   bootedWall: number | undefined;
   running: RunningGuest | undefined;
   leased: LeasedGuest | undefined;
   statsAt = -Infinity;
-  /** It will be asked for its statistics in a moment. */
+  /** Its statistics are about to be asked for. */
   statsDue = false;
   readonly #lost = new AbortController();
 
@@ -42,14 +49,15 @@ export class GuestRecord implements GuestView {
     this.bornAt = now;
     this.readyAt = now;
     this.idleSince = now;
+    this.seenAt = now;
     this.startedWall = wallNow;
     this.isRetry = isRetry;
   }
 
-  /** The guest runs now. */
   attach(running: RunningGuest, now: number, wallNow: number, log: Log): void {
     this.readyAt = now;
     this.idleSince = now;
+    this.seenAt = now;
     this.bootedWall = wallNow;
     const agent = new GuestAgent(running);
     agent.prepareRegister();
@@ -64,7 +72,7 @@ export class GuestRecord implements GuestView {
     };
   }
 
-  /** The guest is gone: whoever holds a lease learns it. */
+  /** Tells the holders of its leases that the guest is gone. */
   markLost(reason: DroverError): void {
     this.#lost.abort(reason);
   }
@@ -74,6 +82,7 @@ export class GuestRecord implements GuestView {
       id: this.id,
       state: this.state,
       driver: this.driver.name,
+      domain: this.domain ?? null,
       leases: this.leases,
       builds: this.builds,
       startedAt: new Date(this.startedWall).toISOString(),

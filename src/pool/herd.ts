@@ -2,60 +2,68 @@ import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
+import { BootFailures } from './boot-failures.js';
 import type { PoolEvent } from './events.js';
 import { GuestRecord } from './guest-record.js';
 import { bootGuest, killGuest, stopGuest } from './lifecycle.js';
 import { followNotices } from './notices.js';
+import { findHang, type Probe } from './probe.js';
+import { isAlive, transition, type GuestEvent } from './state.js';
 import type { RetireReason } from './view.js';
-import { transition, type GuestEvent } from './state.js';
-
-/** How long guests are booted only for waiters that have no other after boots have failed, in milliseconds. */
-const BOOT_BACKOFF_MS = 30_000;
 
 export interface HerdOptions {
   readonly driver: GuestDriver;
   readonly bootTimeoutMs: number;
+  readonly probe: Probe;
   readonly clock: Clock;
   readonly log: Log;
   readonly emit: (event: PoolEvent) => void;
-  /** A guest has booted or is gone. */
+  /** A guest's record has changed. Called on every change, before `onChange`. */
+  readonly note: (guest: GuestRecord) => void;
+  /** Something has happened that may call for a step. */
   readonly onChange: () => void;
-  /** A boot has failed, and its retry too. */
-  readonly onGiveUp: (error: Error) => void;
+  /** Boots have failed for too long. */
+  readonly onGiveUp: (error: DroverError) => void;
 }
 
 /**
- * The guests that there are: makes them, ends them, and keeps their states. Part of the pool, which alone calls it.
+ * The guests: boots them, ends them and keeps their states. Part of the pool, which alone calls it.
  *
  * INVARIANT: A guest is in here from before the driver is asked to boot it until nothing of it is left on the host.
  */
 export class Herd {
+  readonly failures = new BootFailures();
   #options: HerdOptions;
   readonly #guests = new Map<string, GuestRecord>();
   #count = 0;
-  /** Since a guest has booted, or the herd gave up. */
-  #failedBoots = 0;
-  #bootNotBefore = 0;
   #onEmpty: (() => void)[] = [];
 
   constructor(options: HerdOptions) {
     this.#options = options;
   }
 
-  get guests(): readonly GuestRecord[] {
-    return [...this.#guests.values()];
+  get guests(): Iterable<GuestRecord> {
+    return this.#guests.values();
   }
 
-  /** See `Snapshot.bootNotBefore`. */
-  get bootNotBefore(): number {
-    return this.#bootNotBefore;
-  }
-
-  /** Guests are made by this driver from now on. Those of another generation get no more leases. */
+  /** New guests have this driver from now on. Those of another generation get no more leases. */
   configure(driver: GuestDriver, bootTimeoutMs: number): void {
+    const { generation } = driver.manifest;
+    this.failures.reset(generation !== this.#options.driver.manifest.generation);
     this.#options = { ...this.#options, driver, bootTimeoutMs };
+    this.#retireWhere((guest) => guest.driver.manifest.generation !== generation);
+  }
+
+  /** Retires guests that may have served several domains. */
+  retireUsed(): void {
+    this.#retireWhere(({ builds }) => builds > 0);
+  }
+
+  #retireWhere(which: (guest: GuestRecord) => boolean): void {
     for (const guest of this.#guests.values()) {
-      if (guest.driver.manifest.generation !== driver.manifest.generation) guest.retire ??= 'stale';
+      if (!which(guest)) continue;
+      guest.retire ??= 'stale';
+      this.#options.note(guest);
     }
   }
 
@@ -71,12 +79,13 @@ export class Herd {
   }
 
   boot(): void {
-    const { driver, bootTimeoutMs, clock, emit, log } = this.#options;
+    const { driver, bootTimeoutMs, clock, emit, log, note } = this.#options;
     const id = `g${++this.#count}`;
-    const guest = new GuestRecord(id, driver, clock.now(), clock.wallNow(), this.#failedBoots > 0);
+    const guest = new GuestRecord(id, driver, clock.now(), clock.wallNow(), this.failures.isRetry);
     this.#guests.set(id, guest);
+    note(guest);
     emit({ type: 'guest-state', guest: id, from: undefined, to: 'booting', reason: undefined });
-    log.info({ guest: id }, 'booting a guest');
+    log.info({ guest: id }, 'booting guest');
     bootGuest(driver, id, guest.bootAbort, bootTimeoutMs, clock).then(
       (running) => {
         this.#onBooted(guest, running);
@@ -90,23 +99,26 @@ export class Herd {
 
   drain(guest: GuestRecord, reason: RetireReason): void {
     guest.retire = reason;
+    guest.drainingSince = this.#options.clock.now();
     this.move(guest, 'drain', reason);
     this.#options.emit({ type: 'guest-retired', guest: guest.id, reason });
   }
 
-  /** Ends a guest that drains and that nobody uses. */
+  /** Stops a guest that drains and has no lease. */
   destroy(guest: GuestRecord): void {
     guest.stopping = true;
-    guest.bootAbort.abort(new DroverError('BOOT_CANCELLED', 'nobody needs it any more'));
+    this.#options.note(guest);
+    guest.bootAbort.abort(new DroverError('BOOT_CANCELLED', 'the guest is not needed any more'));
     if (guest.running !== undefined) void stopGuest(guest.running, this.logOf(guest));
   }
 
   /**
-   * Ends a guest that drains, whoever uses it. One that cannot be killed is logged, and taken out of the books.
-   * @param reason what whoever uses it is told
+   * Ends a guest that drains, in use or not. One that cannot be killed is logged, and taken out of the books.
+   * @param reason reported to the holders of its leases
    */
   kill(guest: GuestRecord, reason: DroverError): void {
     guest.stopping = true;
+    this.#options.note(guest);
     guest.markLost(reason);
     guest.bootAbort.abort(new DroverError('BOOT_CANCELLED', reason.message));
     if (guest.running === undefined) return;
@@ -115,10 +127,33 @@ export class Herd {
     });
   }
 
+  /** Asks the guest for a sign of life. One that gives none is killed, and its leases are lost. */
+  async probe(guest: GuestRecord): Promise<void> {
+    const { probe, clock, note, onChange } = this.#options;
+    if (guest.running === undefined) return;
+    guest.probing = true;
+    note(guest);
+    const hang = await findHang(probe, guest.running, guest.driver, clock);
+    guest.probing = false;
+    if (!this.#guests.has(guest.id)) return;
+    if (hang === undefined) guest.seenAt = clock.now();
+    else this.#onHang(guest, hang);
+    note(guest);
+    onChange();
+  }
+
+  /** The guest has answered something. */
+  noteSeen(guest: GuestRecord): void {
+    if (!this.#guests.has(guest.id)) return;
+    guest.seenAt = this.#options.clock.now();
+    this.#options.note(guest);
+  }
+
   move(guest: GuestRecord, event: GuestEvent, reason?: string): void {
     const from = guest.state;
     const to = transition(from, event);
     guest.state = to;
+    this.#options.note(guest);
     if (to !== from) this.#options.emit({ type: 'guest-state', guest: guest.id, from, to, reason });
   }
 
@@ -127,12 +162,11 @@ export class Herd {
   }
 
   #onBooted(guest: GuestRecord, running: RunningGuest): void {
-    const { clock, emit, onChange } = this.#options;
+    const { clock, emit, note, onChange } = this.#options;
     const log = this.logOf(guest);
     guest.attach(running, clock.now(), clock.wallNow(), log);
     const durationMs = guest.readyAt - guest.bornAt;
-    this.#failedBoots = 0;
-    this.#bootNotBefore = 0;
+    this.failures.onBooted();
     running.exited.then(
       (how) => {
         this.#onExited(guest, how);
@@ -141,65 +175,71 @@ export class Herd {
         this.#onExited(guest, errorMessage(error));
       },
     );
-    followNotices(guest, running, { clock, log, onChange });
+    followNotices(guest, running, {
+      clock,
+      log,
+      onChange: () => {
+        if (isAlive(guest.state)) note(guest);
+        onChange();
+      },
+    });
     emit({ type: 'boot-finished', guest: guest.id, result: 'ok', durationMs });
-    log.info({ durationMs: Math.round(durationMs) }, 'guest is ready');
+    log.info({ durationMs: Math.round(durationMs) }, 'guest booted');
     if (guest.state === 'booting') this.move(guest, 'booted');
-    // Its boot was given up, too late to stop it.
+    // Its boot was cancelled, but too late.
     else void stopGuest(running, log);
     onChange();
   }
 
   #onBootFailed(guest: GuestRecord, error: DroverError): void {
-    const { clock, emit, onChange, onGiveUp } = this.#options;
+    const { bootTimeoutMs, clock, emit, onChange, onGiveUp } = this.#options;
     this.#guests.delete(guest.id);
     if (guest.state === 'draining') {
       this.move(guest, 'ended');
     } else {
-      const durationMs = clock.now() - guest.bornAt;
+      const now = clock.now();
       this.move(guest, 'failed', errorMessage(error));
-      emit({ type: 'boot-finished', guest: guest.id, result: 'failed', durationMs });
-      this.logOf(guest).error({ err: error }, 'a guest did not boot');
-      this.#failedBoots += 1;
-      if (guest.isRetry) {
-        this.#failedBoots = 0;
-        this.#backOff();
-        onGiveUp(error);
-      }
+      emit({ type: 'boot-finished', guest: guest.id, result: 'failed', durationMs: now - guest.bornAt });
+      this.logOf(guest).error({ err: error }, 'guest did not boot');
+      if (this.failures.onFailed(error, guest.isRetry, now, bootTimeoutMs)) onGiveUp(error);
     }
     this.#noteEmpty();
     onChange();
-    // Nobody wanted a retry: the next boot is a first one again, whenever it comes.
-    if (!this.guests.some(({ state }) => state === 'booting')) this.#failedBoots = 0;
+    if (![...this.guests].some(({ state }) => state === 'booting')) this.failures.onUnwanted();
+  }
+
+  #onHang(guest: GuestRecord, hang: string): void {
+    guest.hang = hang;
+    this.logOf(guest).error({ hang, leases: guest.leases }, 'guest hangs');
+    if (guest.state !== 'draining') this.drain(guest, 'lost');
+    this.kill(guest, lost(guest, hang));
   }
 
   #onExited(guest: GuestRecord, how: string): void {
     if (!this.#guests.delete(guest.id)) return;
     const log = this.logOf(guest);
-    if (guest.state === 'draining' && guest.stopping) {
+    if (guest.hang !== undefined) {
+      this.move(guest, 'failed', guest.hang);
+    } else if (guest.state === 'draining' && guest.stopping) {
       this.move(guest, 'ended');
-      log.info({ reason: guest.retire }, 'guest is gone');
+      log.info({ reason: guest.retire }, 'guest stopped');
     } else {
       this.move(guest, 'failed', how);
-      log.error({ how, leases: guest.leases }, 'a guest was lost');
-      // A guest that dies by itself before it was of any use is no better than one that does not boot.
-      if (guest.builds === 0) this.#backOff();
+      log.error({ how, leases: guest.leases }, 'guest lost');
+      // A guest that dies before it has served is no better than one that does not boot.
+      if (guest.builds === 0) this.failures.backOff(this.#options.clock.now());
     }
-    guest.markLost(
-      new DroverError('GUEST_LOST', `The guest ${guest.id} was lost: ${how}`, {
-        context: { guest: guest.id },
-      }),
-    );
+    guest.markLost(lost(guest, how));
     this.#noteEmpty();
     this.#options.onChange();
-  }
-
-  #backOff(): void {
-    this.#bootNotBefore = this.#options.clock.now() + BOOT_BACKOFF_MS;
   }
 
   #noteEmpty(): void {
     if (this.#guests.size > 0) return;
     for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
+}
+
+function lost({ id }: GuestRecord, how: string): DroverError {
+  return new DroverError('GUEST_LOST', `The guest ${id} was lost: ${how}`, { context: { guest: id } });
 }

@@ -28,8 +28,17 @@ export interface Lease extends AsyncDisposable {
 export interface LeaseRequest {
   /** Trust domain of the session. See `ClientIdentity`. */
   readonly domain: string;
+  /** Leases that the domain may hold and wait for at the same time; undefined: any number. */
+  readonly maxBuilds?: number | undefined;
   /** Guests that the session cannot use, because they hold something that contradicts the host. */
   readonly avoid?: ReadonlySet<string>;
+  /** The session needs a fresh guest for itself, as for a build that found another guest full. */
+  readonly alone?: boolean;
+  /**
+   * Called once, if the session must wait. `place` says how many sessions are served before it, and why it waits; it may
+   * be called at any time.
+   */
+  readonly onWait?: (place: () => WaitPlace) => void;
   /**
    * Aborts when the session is gone. While the request waits, `lease` then rejects with the signal's reason. A lease that
    * has been granted belongs to the session, even if the signal aborts before the session's next line runs: look at the
@@ -38,11 +47,19 @@ export interface LeaseRequest {
   readonly signal: AbortSignal;
 }
 
+/** A session's place in the queue. */
+export interface WaitPlace {
+  readonly before: number;
+  /** For people: `2 of 2 guests are full`. */
+  readonly reason: string;
+}
+
 /** The pool as a session sees it. */
 export interface Leaser {
   /**
-   * Waits for a job slot, booting a guest if necessary. Sessions are served in the order of asking.
-   * @throws DroverError `BOOT_FAILED` when guests do not boot, `SHUTTING_DOWN`
+   * Waits for a job slot, booting a guest if necessary. Domains take turns; sessions of one domain are served
+   * in the order of asking.
+   * @throws DroverError `BOOT_FAILED` when guests do not boot, `TOO_MANY_BUILDS`, `SHUTTING_DOWN`
    */
   lease(request: LeaseRequest): Promise<Lease>;
 }

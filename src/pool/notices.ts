@@ -4,9 +4,9 @@ import { DroverError, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { GuestRecord } from './guest-record.js';
 
-/** A guest that has not set its clock by then does not answer, in milliseconds. */
+/** A guest that has not set its clock in this time does not answer, in milliseconds. */
 const SET_CLOCK_TIMEOUT_MS = 10_000;
-/** A host that is awake for so long after it was to sleep has not told of its waking, in milliseconds. */
+/** If no wake event follows a sleep event within this time, the host is assumed to be awake, in milliseconds. */
 const WAKE_TIMEOUT_MS = 60_000;
 
 export interface NoticeOptions {
@@ -17,39 +17,42 @@ export interface NoticeOptions {
 }
 
 /**
- * Heeds what a guest's driver tells of it. Between the host's falling asleep and the setting of the guest's clock the
- * guest is `asleep`; one whose clock cannot be set is retired.
+ * Follows what a guest's driver reports of it. From the host's falling asleep until the guest's clock has been set, the
+ * guest is `asleep`. A guest whose clock cannot be set is retired.
  */
 export function followNotices(
   guest: GuestRecord,
   running: RunningGuest,
   { clock, log, onChange }: NoticeOptions,
 ): void {
-  /** Counts sleeps and wakes: what was begun before the last one is of no account any more. */
+  /** Counts sleeps and wakes: the answer to an earlier one no longer matters. */
   let turn = 0;
   const retire = (why: string): void => {
-    log.warn({ why }, 'a guest gets no more work');
+    log.warn({ why }, 'retiring guest');
     guest.retire ??= 'unfit';
     onChange();
   };
   const wake = async (): Promise<void> => {
     const mine = ++turn;
     guest.asleep = true;
+    onChange();
     const problem = await setClock(guest, clock);
     if (mine !== turn) return;
     guest.asleep = false;
+    guest.seenAt = clock.now();
     if (problem === undefined) onChange();
     else retire(`its clock cannot be set after the host's sleep: ${problem}`);
   };
   const sleep = (): void => {
     const mine = ++turn;
     guest.asleep = true;
+    onChange();
     clock.after(WAKE_TIMEOUT_MS, () => {
       if (mine === turn) void wake();
     });
   };
   const warn = (warning: string): void => {
-    log.warn({ warning }, 'a guest has trouble');
+    log.warn({ warning }, 'guest reported a warning');
   };
   running.warnings?.forEach(warn);
   running.notices?.on((notice) => {
@@ -70,7 +73,7 @@ export function followNotices(
   });
 }
 
-/** Never rejects. @returns why it could not be set; undefined when it was */
+/** Never rejects. @returns why the clock could not be set; undefined when it was */
 async function setClock({ leased }: GuestRecord, clock: Clock): Promise<string | undefined> {
   let cancel = (): void => undefined;
   const timeout = new Promise<never>((_, reject) => {

@@ -1,109 +1,86 @@
-import { assignLeases, isUp } from './assign.js';
-import { demand } from './demand.js';
-import type { GuestView, Plan, PoolPolicy, RetireReason, Snapshot, Step } from './view.js';
+import { nextGrant, nextProbe } from './assign.js';
+import { demand, isWanted, isStep, nextEviction, nextTurn, type StepOrTime } from './demand.js';
+import { agedAt, idledAt, watchAt, type GuestEntry } from './guest-entry.js';
+import type { PoolIndex } from './pool-index.js';
+import type { Conditions, RetireReason, Step } from './view.js';
 
 /**
- * What to do next, given how things are: pure, so that scaling can be tried without a clock or a guest. Applying the
- * steps and planning again must come to rest: no step may make the same step necessary again.
+ * What to do next, given how things are, or when to look again if nothing happens before: pure, so that scaling can be
+ * tried without a clock or a guest. Applying each step and asking again comes to rest.
  *
- * Packing: a waiter gets the fullest guest that has room, the oldest of equals, so that others can become idle. Guests
- * are booted only for waiters that neither a running nor a booting guest has room for, and for `warmGuests`.
- *
- * Grants come first: what the later steps make of a driver cannot make a waiter leave that is yet to get its lease.
+ * The order matters. Guests that must get no more leases drain first; then waiters get slots; only then are idle guests
+ * dropped and places counted. Steps that reach the driver come last.
  */
-export function plan(snapshot: Snapshot, policy: PoolPolicy, now: number): Plan {
-  const drains: Step[] = [];
-  const drained = new Set<string>();
-  const drain = (guest: GuestView, reason: RetireReason): void => {
-    drained.add(guest.id);
-    drains.push({ type: 'drain', guest: guest.id, reason });
-  };
-  const staying = (guest: GuestView): boolean => guest.state !== 'draining' && !drained.has(guest.id);
+export function nextStep(index: PoolIndex, conditions: Conditions, now: number): StepOrTime {
+  const step =
+    nextRetirement(index, conditions, now) ??
+    nextGrant(index, now) ??
+    nextProbe(index, now) ??
+    nextWatch(index, now);
+  if (step !== undefined) return step;
+  const idle = nextIdle(index, now);
+  if (isStep(idle)) return idle;
+  const wanted = demand(index, conditions, now);
+  const eviction = nextEviction(index, wanted, now);
+  if (isStep(eviction)) return eviction;
+  // An idle guest that makes room before long spares one that is in use.
+  const turn = eviction ?? nextTurn(index, wanted, now);
+  if (isStep(turn)) return turn;
+  const [ended] = index.destroyable;
+  if (ended !== undefined) return { type: 'destroy', guest: ended.id };
+  if (wanted.boots > 0) return { type: 'boot' };
+  const { bootNotBefore, retryBootAt } = conditions;
+  return soonestAfter(now, [idle, turn, bootNotBefore, retryBootAt, ageOfNext(index), watchOfNext(index)]);
+}
 
-  for (const guest of snapshot.guests) {
-    const reason = retireReason(guest, snapshot, policy, now);
-    if (reason !== undefined) drain(guest, reason);
+function soonestAfter(now: number, times: readonly (number | undefined)[]): number | undefined {
+  let soonest: number | undefined;
+  for (const time of times) if (time !== undefined && time > now) soonest = Math.min(soonest ?? time, time);
+  return soonest;
+}
+
+function nextRetirement(index: PoolIndex, { shuttingDown }: Conditions, now: number): Step | undefined {
+  const [retiring] = index.retiring;
+  if (retiring !== undefined)
+    return drain(retiring, retiring.retire ?? (shuttingDown ? 'shutdown' : 'builds'));
+  if (shuttingDown) {
+    for (const guest of index.guests) if (guest.state !== 'draining') return drain(guest, 'shutdown');
+    return undefined;
   }
-  const { grants, leases, unserved } = assignLeases(
-    snapshot.guests.filter(staying),
-    snapshot.waiters,
-    policy,
-  );
-  for (const guest of idleGuests(snapshot.guests.filter(staying), leases, policy, now)) drain(guest, 'idle');
-  const { boots, evictions } = demand(
-    snapshot.guests.filter(staying),
-    unserved,
-    leases,
-    snapshot,
-    policy,
-    now,
-  );
-  for (const guest of evictions) drain(guest, 'conflict');
-
-  const destroys = snapshot.guests
-    .filter((guest) => guest.state === 'draining' || drained.has(guest.id))
-    .filter((guest) => !guest.stopping && (leases.get(guest.id) ?? guest.leases) === 0)
-    .map((guest): Step => ({ type: 'destroy', guest: guest.id }));
-  return {
-    steps: [...grants, ...drains, ...destroys, ...Array<Step>(boots).fill({ type: 'boot' })],
-    wakeAt: nextWake(snapshot.guests.filter(staying), leases, snapshot, policy, now),
-  };
+  const { first } = index.up;
+  return first !== undefined && agedAt(first, index.policy) <= now ? drain(first, 'age') : undefined;
 }
 
-function retireReason(
-  guest: GuestView,
-  snapshot: Snapshot,
-  policy: PoolPolicy,
-  now: number,
-): RetireReason | undefined {
-  if (guest.state !== 'booting' && !isUp(guest)) return undefined;
-  if (guest.retire !== undefined) return guest.retire;
-  if (snapshot.shuttingDown) return 'shutdown';
-  if (guest.state === 'booting') return undefined;
-  if (guest.builds >= policy.maxBuilds) return 'builds';
-  if (now >= agedAt(guest, policy)) return 'age';
-  return undefined;
+function ageOfNext({ up, policy }: PoolIndex): number | undefined {
+  return up.first && agedAt(up.first, policy);
 }
 
-/** Guests beyond `warmGuests` that have been idle for long enough, the newest first: the oldest stay. */
-function idleGuests(
-  guests: readonly GuestView[],
-  leases: ReadonlyMap<string, number>,
-  policy: PoolPolicy,
-  now: number,
-): readonly GuestView[] {
-  const up = guests.filter(isUp).sort((a, b) => a.bornAt - b.bornAt);
-  const idle = up.filter((guest) => leases.get(guest.id) === 0);
-  const keep = Math.max(0, policy.warmGuests - (up.length - idle.length));
-  return idle.slice(keep).filter((guest) => now >= idledAt(guest, policy));
+/** A guest in use that has not answered for a while is asked for a sign of life. */
+function nextWatch({ watched: { first } }: PoolIndex, now: number): Step | undefined {
+  return first !== undefined && watchAt(first) <= now ? { type: 'probe', guest: first.id } : undefined;
 }
 
-// What is due, and when to look again, must be the same sum: rounded otherwise, neither might come true.
-function agedAt(guest: GuestView, policy: PoolPolicy): number {
-  return guest.readyAt + policy.maxAgeMs;
+function watchOfNext({ watched: { first } }: PoolIndex): number | undefined {
+  return first && watchAt(first);
 }
 
-function idledAt(guest: GuestView, policy: PoolPolicy): number {
-  return guest.idleSince + policy.idleTimeoutMs;
+/** Guests beyond `warmGuests` that have been idle for long enough; the oldest stay. */
+function nextIdle(index: PoolIndex, now: number): StepOrTime {
+  const { idle, idleByTime, up, policy } = index;
+  const due = idleByTime.countWhile((guest) => idledAt(guest, policy) <= now);
+  const keep = Math.max(0, policy.warmGuests - (up.size - idle.size));
+  if (due > 0) {
+    for (let place = keep; place < idle.size; place++) {
+      const guest = idle.at(place);
+      if (guest !== undefined && idledAt(guest, policy) <= now && !isWanted(guest, index))
+        return drain(guest, 'idle');
+    }
+  }
+  // A guest that is kept although its time has passed needs no waking.
+  const next = idleByTime.at(due);
+  return next && idledAt(next, policy);
 }
 
-function nextWake(
-  guests: readonly GuestView[],
-  leases: ReadonlyMap<string, number>,
-  snapshot: Snapshot,
-  policy: PoolPolicy,
-  now: number,
-): number | undefined {
-  const times = [
-    snapshot.bootNotBefore,
-    ...guests
-      .filter(isUp)
-      .flatMap((guest) => [
-        agedAt(guest, policy),
-        ...(leases.get(guest.id) === 0 ? [idledAt(guest, policy)] : []),
-      ]),
-  ];
-  // An idle guest that is kept warm has passed its time already, and needs no waking.
-  const future = times.filter((time) => time > now);
-  return future.length === 0 ? undefined : future.reduce((a, b) => Math.min(a, b));
+function drain({ id }: GuestEntry, reason: RetireReason): Step {
+  return { type: 'drain', guest: id, reason };
 }

@@ -3,27 +3,30 @@ import type { CancelTimer, Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
-import { hasProspect } from './demand.js';
-import type { PoolEvent, PoolSnapshot } from './events.js';
+import { hasProspect, isStep } from './demand.js';
+import type { PoolEvent, PoolSnapshot, QueueSnapshot } from './events.js';
 import type { GuestRecord } from './guest-record.js';
 import { Herd } from './herd.js';
-import type { Lease, Leaser, LeaseRequest } from './lease.js';
-import { plan } from './plan.js';
-import type { PoolPolicy, RetireReason, Step } from './view.js';
+import type { Lease, Leaser, LeaseRequest, WaitPlace } from './lease.js';
+import { nextStep } from './plan.js';
+import { PoolIndex } from './pool-index.js';
+import { probeDaemon, type Probe } from './probe.js';
 import { isScratchFull } from './scratch.js';
 import { isAlive } from './state.js';
+import type { Conditions, PoolPolicy, RetireReason, Step, WaiterView } from './view.js';
 import { WaitQueue } from './wait-queue.js';
+import { countBefore, whyWaiting } from './waiting.js';
 
 export interface PoolOptions extends PoolPolicy {
   readonly bootTimeoutMs: number;
 }
 
 /**
- * The herd, who holds its job slots, and who waits for one.
+ * The herd, the sessions that hold its job slots, and those that wait for one.
  *
- * INVARIANTS: All state is written here, in the herd and in the wait queue, synchronously, and by nobody else. Every
- * change ends in `#settle`, which plans and applies until there is nothing to do, and only then tells observers. What
- * takes time (boots, stops) runs outside and comes back as one of the `#on…` methods.
+ * INVARIANTS: All state is written here, in the herd and in the wait queue, synchronously, and nowhere else. Every write
+ * is noted in the index at once. Every change ends in `#settle`, which plans and applies until there is nothing to do,
+ * and only then tells observers. What takes time (boots, stops, probes) runs outside and comes back as a call.
  */
 export class Pool implements Leaser {
   readonly events: Emitter<PoolEvent>;
@@ -31,16 +34,19 @@ export class Pool implements Leaser {
   readonly #clock: Clock;
   readonly #herd: Herd;
   readonly #waiters: WaitQueue;
+  #index: PoolIndex;
+  /** Leases that each domain holds. */
+  readonly #held = new Map<string, number>();
   #shuttingDown = false;
   #settling = false;
-  #unsettled = false;
   #untold: PoolEvent[] = [];
   #telling = false;
   #cancelWake: CancelTimer | undefined;
 
-  constructor(driver: GuestDriver, options: PoolOptions, clock: Clock, log: Log) {
+  constructor(driver: GuestDriver, options: PoolOptions, clock: Clock, log: Log, probe: Probe = probeDaemon) {
     this.#options = options;
     this.#clock = clock;
+    this.#index = new PoolIndex(options);
     this.events = new Emitter((error) => {
       log.error({ err: error }, 'an observer of the pool failed');
     });
@@ -51,45 +57,81 @@ export class Pool implements Leaser {
     this.#herd = new Herd({
       driver,
       bootTimeoutMs: options.bootTimeoutMs,
+      probe,
       clock,
       log,
       emit,
+      note: (guest) => {
+        if (isAlive(guest.state)) this.#index.putGuest(guest);
+        else this.#index.removeGuest(guest.id);
+      },
       onChange,
-      // Whoever has another guest to wait for goes on waiting for that one.
       onGiveUp: (error) => {
-        const { guests } = this.#herd;
-        this.#waiters.refuse(error, (waiter) => !hasProspect(waiter, guests));
+        this.#waiters.refuse(error, (waiter) => !this.#hasProspect(waiter));
       },
     });
-    this.#waiters = new WaitQueue({ now: () => clock.now(), emit, onLeft: onChange });
+    this.#waiters = new WaitQueue({
+      now: () => clock.now(),
+      emit,
+      onAdded: (waiter) => {
+        this.#index.addWaiter(waiter);
+      },
+      onRemoved: (id) => {
+        this.#index.removeWaiter(id);
+      },
+      onLeft: onChange,
+    });
   }
 
-  /** Boots the guests that are to be kept warm. */
+  /** Boots the warm guests. */
   start(): void {
     this.#settle();
   }
 
-  /** From now on these limits hold, and guests are made by this driver; those of another generation drain. */
+  /** Applies these limits from now on. New guests have this driver; those of another generation drain. */
   configure(options: PoolOptions, driver: GuestDriver): void {
+    const wasShared = this.#options.isolation === 'shared';
     this.#options = options;
+    this.#index = new PoolIndex(options);
+    for (const guest of this.#herd.guests) this.#index.putGuest(guest);
+    for (const waiter of this.#waiters) this.#index.addWaiter(waiter);
     this.#herd.configure(driver, options.bootTimeoutMs);
+    if (wasShared && options.isolation !== 'shared') this.#herd.retireUsed();
     this.#settle();
   }
 
   async lease(request: LeaseRequest): Promise<Lease> {
-    request.signal.throwIfAborted();
+    const { signal, domain, maxBuilds = Infinity, onWait } = request;
+    signal.throwIfAborted();
     if (this.#shuttingDown) throw shuttingDown();
-    const lease = this.#waiters.add(request);
+    const builds = (this.#held.get(domain) ?? 0) + (this.#index.domain(domain)?.waiting ?? 0);
+    if (builds >= maxBuilds) throw tooManyBuilds(maxBuilds);
+    const { id, lease } = this.#waiters.add(request);
     this.#settle();
+    if (this.#index.waiter(id) !== undefined) onWait?.(() => this.#placeOf(id));
     return await lease;
   }
 
   snapshot(): PoolSnapshot {
-    const { guests } = this.#herd;
+    const guests = [...this.#herd.guests].map((guest) => guest.snapshot(this.#clock.now()));
     return {
-      guests: guests.map((guest) => guest.snapshot(this.#clock.now())),
+      guests,
       waiting: this.#waiters.size,
-      leases: guests.reduce((sum, guest) => sum + guest.leases, 0),
+      queues: [...this.#index.hungry].map((domain): QueueSnapshot => {
+        const first = Math.min(
+          domain.plain.first?.waiter.id ?? Infinity,
+          domain.picky.first?.waiter.id ?? Infinity,
+        );
+        const now = this.#clock.now();
+        return {
+          domain: domain.name,
+          waiting: domain.waiting,
+          oldestSeconds: Math.round((now - (this.#waiters.sinceOf(first) ?? now)) / 1000),
+          reason: whyWaiting(domain, this.#index, this.#conditions, now),
+        };
+      }),
+      leases: guests.reduce((sum, { leases }) => sum + leases, 0),
+      failedBoots: this.#herd.failures.snapshot,
     };
   }
 
@@ -101,35 +143,48 @@ export class Pool implements Leaser {
     await this.#herd.empty();
   }
 
-  /** Ends all guests at once, whoever uses them. One that cannot be killed is logged, and not waited for. */
+  /** Ends all guests at once, in use or not. One that cannot be killed is logged, and not waited for. */
   async kill(): Promise<void> {
     const drained = this.drain();
     for (const guest of this.#herd.guests) this.#herd.kill(guest, shuttingDown());
     await drained;
   }
 
-  /** INVARIANT: never runs inside itself, so no step sees a half-applied plan. */
+  get #conditions(): Conditions {
+    const { notBefore, retryAt } = this.#herd.failures;
+    return { bootNotBefore: notBefore, retryBootAt: retryAt, shuttingDown: this.#shuttingDown };
+  }
+
+  #hasProspect({ id }: WaiterView): boolean {
+    const node = this.#index.waiter(id);
+    return node !== undefined && hasProspect(node, this.#index);
+  }
+
+  #placeOf(id: number): WaitPlace {
+    const node = this.#index.waiter(id);
+    if (node === undefined) return { before: 0, reason: 'it has been served' };
+    const domain = this.#index.domainOf(node);
+    const reason = whyWaiting(domain, this.#index, this.#conditions, this.#clock.now());
+    return { before: countBefore(node, this.#index), reason };
+  }
+
+  /** INVARIANT: never runs inside itself, so each step is planned from the state that the last one left. */
   #settle(): void {
-    this.#unsettled = true;
     if (this.#settling) return;
     this.#settling = true;
     try {
-      while (this.#takeUnsettled()) {
-        const { steps, wakeAt } = plan(this.#view(), this.#options, this.#clock.now());
-        for (const step of steps) this.#apply(step);
-        if (steps.length > 0) this.#unsettled = true;
-        else this.#wakeAt(wakeAt);
+      for (;;) {
+        const next = nextStep(this.#index, this.#conditions, this.#clock.now());
+        if (isStep(next)) this.#apply(next);
+        else {
+          this.#wakeAt(next);
+          break;
+        }
       }
     } finally {
       this.#settling = false;
     }
     this.#tell();
-  }
-
-  #takeUnsettled(): boolean {
-    const was = this.#unsettled;
-    this.#unsettled = false;
-    return was;
   }
 
   /** Observers may call back into the pool: what comes of that is told after what they are being told. */
@@ -142,15 +197,6 @@ export class Pool implements Leaser {
       this.#untold = [];
       this.#telling = false;
     }
-  }
-
-  #view(): Parameters<typeof plan>[0] {
-    return {
-      guests: this.#herd.guests,
-      waiters: this.#waiters.view(),
-      bootNotBefore: this.#herd.bootNotBefore,
-      shuttingDown: this.#shuttingDown,
-    };
   }
 
   #wakeAt(time: number | undefined): void {
@@ -171,8 +217,11 @@ export class Pool implements Leaser {
       case 'grant':
         this.#grant(step.waiter, this.#herd.get(step.guest));
         return;
+      case 'probe':
+        void this.#herd.probe(this.#herd.get(step.guest));
+        return;
       case 'drain':
-        this.#herd.drain(this.#herd.get(step.guest), step.reason);
+        this.#drain(this.#herd.get(step.guest), step.reason);
         return;
       case 'destroy':
         this.#herd.destroy(this.#herd.get(step.guest));
@@ -180,13 +229,26 @@ export class Pool implements Leaser {
     }
   }
 
+  #drain(guest: GuestRecord, reason: RetireReason): void {
+    this.#herd.drain(guest, reason);
+    // It has had its turn: its waiters are served after those that it makes room for.
+    if (reason === 'turn' && guest.domain !== undefined) this.#index.endTurn(guest.domain);
+  }
+
   #grant(waiterId: number, guest: GuestRecord): void {
     const { leased } = guest;
     if (leased === undefined)
       throw new DroverError('ILLEGAL_TRANSITION', `The guest ${guest.id} does not run yet`);
-    this.#herd.move(guest, 'leased');
+    const { domain, alone } = this.#waiters.get(waiterId);
+    const shared = this.#options.isolation === 'shared';
+    if (shared || guest.domain === undefined) this.#index.endTurn(domain);
+    if (guest.builds === 0) guest.claimedAt = this.#clock.now();
+    guest.domain ??= shared ? undefined : domain;
     guest.leases += 1;
     guest.builds += 1;
+    if (alone) guest.retire ??= 'builds';
+    this.#held.set(domain, (this.#held.get(domain) ?? 0) + 1);
+    this.#herd.move(guest, 'leased');
     let returned = false;
     this.#waiters.grant(waiterId, {
       guest: leased,
@@ -199,28 +261,38 @@ export class Pool implements Leaser {
       [Symbol.asyncDispose]: () => {
         if (!returned) {
           returned = true;
-          this.#onReturned(guest);
+          this.#onReturned(guest, domain);
         }
         return Promise.resolve();
       },
     });
   }
 
-  #onReturned(guest: GuestRecord): void {
+  #onReturned(guest: GuestRecord, domain: string): void {
+    const held = (this.#held.get(domain) ?? 0) - 1;
+    if (held > 0) this.#held.set(domain, held);
+    else this.#held.delete(domain);
     guest.leases -= 1;
     guest.idleSince = this.#clock.now();
     this.#untold.push({ type: 'lease-returned', guest: guest.id });
-    if (isAlive(guest.state) && guest.leases === 0) this.#herd.move(guest, 'returned');
+    if (isAlive(guest.state)) {
+      if (guest.leases === 0) this.#herd.move(guest, 'returned');
+      else this.#index.putGuest(guest);
+    }
     this.#settle();
-    // Now, and not while a build goes on that it would take the processor from.
+    // Now, and not while a build runs that would have to share the processor.
     if (isAlive(guest.state)) guest.leased?.agent.prepareRegister();
-    void isScratchFull(guest, this.#clock, this.#herd.logOf(guest)).then((full) => {
+    const onAnswer = (): void => {
+      this.#herd.noteSeen(guest);
+    };
+    void isScratchFull(guest, this.#clock, this.#herd.logOf(guest), onAnswer).then((full) => {
       if (full) this.#retire(guest, 'scratch');
     });
   }
 
   #retire(guest: GuestRecord, reason: RetireReason): void {
     guest.retire ??= reason;
+    if (isAlive(guest.state)) this.#index.putGuest(guest);
     this.#settle();
   }
 }
@@ -228,5 +300,12 @@ export class Pool implements Leaser {
 function shuttingDown(): DroverError {
   return new DroverError('SHUTTING_DOWN', 'Drover is shutting down', {
     hint: 'Try again when it runs again.',
+  });
+}
+
+function tooManyBuilds(limit: number): DroverError {
+  return new DroverError('TOO_MANY_BUILDS', `This client has ${limit} builds running or waiting, its limit`, {
+    hint: "Wait until one has ended, lower max-jobs in the client's machines file, or raise maxBuilds of its key.",
+    context: { limit },
   });
 }

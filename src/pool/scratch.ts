@@ -2,17 +2,25 @@ import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { GuestRecord } from './guest-record.js';
 
-/** A guest is asked at most so often how full its scratch is, in milliseconds. */
+/** A guest is asked at most this often how full its scratch is, in milliseconds. */
 const STATS_INTERVAL_MS = 5_000;
 /** A guest whose scratch is fuller than this is retired: builds start with room, or in another guest. */
 const SCRATCH_RETIRE_RATIO = 0.8;
 
-/** Whether the guest's scratch is too full for another build. Never rejects; a guest that cannot tell is not full. */
-export async function isScratchFull(guest: GuestRecord, clock: Clock, log: Log): Promise<boolean> {
+/**
+ * Whether the guest's scratch is too full for another build. Never rejects; a guest that does not answer is not full.
+ * @param onAnswer called when the guest has answered
+ */
+export async function isScratchFull(
+  guest: GuestRecord,
+  clock: Clock,
+  log: Log,
+  onAnswer: () => void,
+): Promise<boolean> {
   if (!isOfInterest(guest) || guest.statsDue) return false;
   const waitMs = guest.statsAt + STATS_INTERVAL_MS - clock.now();
   if (waitMs > 0) {
-    // It was asked a moment ago, but what has been returned since may have filled it.
+    // It was asked a moment ago, but a build that has ended since may have filled it.
     guest.statsDue = true;
     await new Promise<void>((resolve) => clock.after(waitMs, resolve));
     guest.statsDue = false;
@@ -21,9 +29,10 @@ export async function isScratchFull(guest: GuestRecord, clock: Clock, log: Log):
   guest.statsAt = clock.now();
   try {
     const stats = await guest.leased?.agent.stats();
+    onAnswer();
     return stats !== undefined && stats.scratchUsedBytes > stats.scratchTotalBytes * SCRATCH_RETIRE_RATIO;
   } catch (error) {
-    log.debug({ err: error }, 'a guest did not tell its statistics');
+    log.debug({ err: error }, 'guest reported no statistics');
     return false;
   }
 }

@@ -28,6 +28,9 @@ export class FakeGuest implements RunningGuest {
   registers = 0;
   scratchUsedRatio = 0;
   gone = false;
+  /** How its nix-daemon answers a probe. */
+  daemon: 'answers' | 'hangs' | 'fails' = 'answers';
+  probes = 0;
   readonly #exit: (how: string) => void;
   #setClock: 'exit' | 'fail' | 'hang' = 'exit';
   #clockWaiters: (() => void)[] = [];
@@ -70,6 +73,13 @@ export class FakeGuest implements RunningGuest {
     if (this.#setClock === 'fail') return { exitCode: 1, stdout: '', stderr: 'cannot set the clock' };
     this.clocks.push(seconds);
     return { exitCode: 0, stdout: '', stderr: '' };
+  }
+
+  /** Stands in for a handshake with its nix-daemon. */
+  async probe(): Promise<void> {
+    this.probes += 1;
+    if (this.daemon === 'hangs') await this.exited;
+    if (this.daemon === 'fails' || this.gone) throw new DroverError('GUEST_GONE', 'connection refused');
   }
 
   openDaemon(): Promise<Duplex> {

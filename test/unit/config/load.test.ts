@@ -23,6 +23,7 @@ describe('defaults', () => {
       maxGuests: 2,
       warmGuests: 0,
       jobsPerGuest: 4,
+      isolation: 'client',
       idleTimeoutMs: 300_000,
       bootTimeoutMs: 60_000,
       drainTimeoutMs: 60_000,
@@ -98,7 +99,7 @@ stateDir: /srv//drover/
 driver: namespace
 systems: [x86_64-linux, i686-linux]
 features: []
-pool: { maxGuests: 8, warmGuests: 8, jobsPerGuest: 1, idleTimeout: 0s, bootTimeout: 1h30m, drainTimeout: 500ms, maxBuilds: 1, maxAge: 24d }
+pool: { maxGuests: 8, warmGuests: 8, jobsPerGuest: 1, isolation: shared, idleTimeout: 0s, bootTimeout: 1h30m, drainTimeout: 500ms, maxBuilds: 1, maxAge: 24d }
 guest:
   cores: 3
   memory: 4GiB
@@ -126,6 +127,7 @@ log: { level: trace, file: /var/log/drover.log }
         maxGuests: 8,
         warmGuests: 8,
         jobsPerGuest: 1,
+        isolation: 'shared',
         idleTimeoutMs: 0,
         bootTimeoutMs: 5_400_000,
         drainTimeoutMs: 500,

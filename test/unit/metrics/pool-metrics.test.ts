@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 
-import { guestSnapshot, MetricsBench } from './support.js';
+import { EMPTY, guestSnapshot, MetricsBench } from './support.js';
 
 describe('metrics of the pool', () => {
   test('guests and leases are what the snapshot says at the moment of the scrape', async () => {
@@ -12,6 +12,7 @@ describe('metrics of the pool', () => {
       'drover_guests{state="draining"}': 0,
     });
     bench.snapshot = {
+      ...EMPTY,
       guests: [guestSnapshot('g1', 'leased'), guestSnapshot('g2', 'leased'), guestSnapshot('g3', 'booting')],
       waiting: 4,
       leases: 3,
@@ -20,7 +21,7 @@ describe('metrics of the pool', () => {
     expect(await bench.value('drover_guests{state="booting"}')).toBe(1);
     expect(await bench.value('drover_leases_waiting')).toBe(4);
     expect(await bench.value('drover_leases_held')).toBe(3);
-    bench.snapshot = { guests: [], waiting: 0, leases: 0 };
+    bench.snapshot = EMPTY;
     expect(await bench.value('drover_guests{state="leased"}')).toBe(0);
   });
 
@@ -80,7 +81,7 @@ describe('metrics of the pool', () => {
       'drover_guests_retired_total{reason="scratch"}': 1,
       'drover_guests_retired_total{reason="stale"}': 0,
     });
-    expect(Object.keys(series)).toHaveLength(9);
+    expect(Object.keys(series)).toHaveLength(10);
     expect(bench.failures).toEqual([]);
   });
 });

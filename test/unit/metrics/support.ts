@@ -10,6 +10,7 @@ export function guestSnapshot(id: string, state: GuestState): GuestSnapshot {
     id,
     state,
     driver: 'fake',
+    domain: null,
     leases: 0,
     builds: 0,
     startedAt: '2025-01-01T00:00:00.000Z',
@@ -21,6 +22,8 @@ export function guestSnapshot(id: string, state: GuestState): GuestSnapshot {
   };
 }
 
+export const EMPTY: PoolSnapshot = { guests: [], waiting: 0, queues: [], leases: 0, failedBoots: null };
+
 /** Emitters without a pool or a front behind them, and what they are counted to. */
 export class MetricsBench {
   /** What the listeners of events threw: nothing, always. */
@@ -28,7 +31,7 @@ export class MetricsBench {
   readonly poolEvents = new Emitter<PoolEvent>((error) => this.failures.push(error));
   readonly frontEvents = new Emitter<FrontEvent>((error) => this.failures.push(error));
   readonly reloads = new Emitter<'ok' | 'failed'>((error) => this.failures.push(error));
-  snapshot: PoolSnapshot = { guests: [], waiting: 0, leases: 0 };
+  snapshot: PoolSnapshot = EMPTY;
   openBytes: RelayedBytes = { receivedBytes: 0, sentBytes: 0 };
   readonly registry;
 

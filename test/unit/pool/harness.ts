@@ -1,9 +1,10 @@
 import { errorCode, errorMessage } from '../../../src/lib/errors.js';
 import { createLog } from '../../../src/lib/log.js';
 import type { PoolEvent } from '../../../src/pool/events.js';
-import type { Lease } from '../../../src/pool/lease.js';
+import type { Lease, WaitPlace } from '../../../src/pool/lease.js';
 import type { RetireReason } from '../../../src/pool/view.js';
 import { Pool, type PoolOptions } from '../../../src/pool/pool.js';
+import type { Probe } from '../../../src/pool/probe.js';
 import { FakeClock, settled } from '../../support/fake-clock.js';
 import { FakeDriver } from '../../support/fake-driver.js';
 
@@ -11,30 +12,46 @@ export const DEFAULT_OPTIONS: PoolOptions = {
   maxGuests: 2,
   warmGuests: 0,
   jobsPerGuest: 2,
+  isolation: 'client',
   idleTimeoutMs: 60_000,
   maxBuilds: 100,
   maxAgeMs: 3_600_000,
   bootTimeoutMs: 30_000,
 };
 
+export interface SessionRequest {
+  readonly domain?: string | undefined;
+  readonly avoid?: readonly string[] | undefined;
+  readonly alone?: boolean | undefined;
+  readonly maxBuilds?: number | undefined;
+}
+
 /** A session that asks for a lease, and returns it if its client has left meanwhile. */
 export class Session {
   readonly controller = new AbortController();
   readonly promise: Promise<Lease>;
   lease: Lease | undefined;
+  /** Set once the session has to wait. */
+  place: (() => WaitPlace) | undefined;
   error: unknown;
 
-  constructor(pool: Pool, avoid: readonly string[]) {
-    this.promise = this.#ask(pool, new Set(avoid));
+  constructor(pool: Pool, request: SessionRequest) {
+    this.promise = this.#ask(pool, request);
     this.promise.then(
       (lease) => (this.lease = lease),
       (error: unknown) => (this.error = error),
     );
   }
 
-  async #ask(pool: Pool, avoid: ReadonlySet<string>): Promise<Lease> {
+  async #ask(
+    pool: Pool,
+    { domain = 'uid:0', avoid = [], alone = false, maxBuilds }: SessionRequest,
+  ): Promise<Lease> {
     const { signal } = this.controller;
-    const lease = await pool.lease({ domain: 'uid:0', avoid, signal });
+    const onWait = (place: () => WaitPlace): void => {
+      this.place = place;
+    };
+    const lease = await pool.lease({ domain, avoid: new Set(avoid), alone, maxBuilds, onWait, signal });
     if (signal.aborted) await lease[Symbol.asyncDispose]();
     signal.throwIfAborted();
     return lease;
@@ -64,12 +81,16 @@ export class Harness {
   readonly sessions = new Map<string, Session>();
 
   constructor(options: Partial<PoolOptions> = {}) {
-    this.pool = new Pool(this.driver, { ...DEFAULT_OPTIONS, ...options }, this.clock, createLog('silent'));
+    const probe: Probe = async (running) => {
+      await [...this.driver.guests.values()].find((guest) => guest === running)?.probe();
+    };
+    const log = createLog('silent');
+    this.pool = new Pool(this.driver, { ...DEFAULT_OPTIONS, ...options }, this.clock, log, probe);
     this.pool.events.on((event) => this.events.push(event));
   }
 
-  lease(name: string, avoid: readonly string[] = []): Session {
-    const session = new Session(this.pool, avoid);
+  lease(name: string, request: SessionRequest = {}): Session {
+    const session = new Session(this.pool, request);
     this.sessions.set(name, session);
     return session;
   }

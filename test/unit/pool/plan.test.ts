@@ -1,13 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
 
-import { plan } from '../../../src/pool/plan.js';
-import type { GuestView, PoolPolicy, Snapshot, Step } from '../../../src/pool/view.js';
-import { guest, snapshot, waiter } from './model.js';
+import type { GuestView, PoolPolicy, Step } from '../../../src/pool/view.js';
+import { guest, settle, snapshot, waiter, type Snapshot } from './model.js';
 
 const POLICY: PoolPolicy = {
   maxGuests: 3,
   warmGuests: 0,
   jobsPerGuest: 2,
+  isolation: 'client',
   idleTimeoutMs: 100,
   maxBuilds: 10,
   maxAgeMs: 1000,
@@ -22,6 +22,8 @@ function text(step: Step): string {
       return 'boot';
     case 'grant':
       return `grant ${step.guest} to ${step.waiter}`;
+    case 'probe':
+      return `probe ${step.guest}`;
     case 'drain':
       return `drain ${step.guest}: ${step.reason}`;
     case 'destroy':
@@ -86,7 +88,7 @@ const ROWS: readonly Row[] = [
   {
     what: 'a guest that the waiter does not avoid',
     given: snapshot([leased('g1', 1), ready('g2')], [waiter(1, 'g1'), waiter(2)]),
-    steps: ['grant g2 to 1', 'grant g1 to 2'],
+    steps: ['grant g1 to 2', 'grant g2 to 1'],
     wakeAt: 1000,
   },
   {
@@ -177,6 +179,7 @@ const ROWS: readonly Row[] = [
     given: snapshot([ready('g1')], [waiter(1, 'g1')]),
     policy: { maxGuests: 1, warmGuests: 1 },
     steps: ['drain g1: conflict', 'destroy g1'],
+    wakeAt: 60_000,
   },
   {
     what: 'one guest on its way out is room enough',
@@ -196,7 +199,7 @@ const ROWS: readonly Row[] = [
 
 describe('plan', () => {
   test.each(ROWS)('$what', ({ given, policy, now, steps, wakeAt }) => {
-    const made = plan(given, { ...POLICY, ...policy }, now ?? 0);
+    const made = settle(given, { ...POLICY, ...policy }, now ?? 0);
     expect(made.steps.map(text)).toEqual(steps);
     expect(made.wakeAt).toBe(wakeAt);
   });

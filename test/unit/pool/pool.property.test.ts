@@ -3,6 +3,7 @@ import fc from 'fast-check';
 
 import type { PoolEvent } from '../../../src/pool/events.js';
 import type { PoolOptions } from '../../../src/pool/pool.js';
+import type { Isolation } from '../../../src/pool/view.js';
 import { settled } from '../../support/fake-clock.js';
 import { Harness, type Session } from './harness.js';
 
@@ -11,6 +12,7 @@ const options: fc.Arbitrary<PoolOptions> = fc
     maxGuests: fc.integer({ min: 1, max: 3 }),
     warmGuests: fc.integer({ min: 0, max: 3 }),
     jobsPerGuest: fc.integer({ min: 1, max: 3 }),
+    isolation: fc.constantFrom<Isolation[]>('client', 'build', 'shared'),
     idleTimeoutMs: fc.constantFrom(0, 1000, 60_000),
     maxBuilds: fc.integer({ min: 1, max: 6 }),
     maxAgeMs: fc.constantFrom(1000, 100_000, 10_000_000),
@@ -25,7 +27,9 @@ class Checked {
   readonly all: Session[] = [];
   /** Leases that their holders have not returned. */
   held: Session[] = [];
-  /** Guests that may be asleep, as far as the pool knows. */
+  /** Whom each guest has served. */
+  readonly served = new Map<string, Set<string>>();
+  /** Guests that may be asleep, as far as the pool knows, or that hang. */
   readonly sleepy = new Set<string>();
   shuttingDown = false;
   drained = false;
@@ -41,7 +45,7 @@ class Checked {
     await settled();
     const { pool, driver, events } = this.harness;
     this.held = this.all.filter((session) => session.lease !== undefined && !returned.has(session));
-    const { guests, waiting, leases } = pool.snapshot();
+    const { guests, waiting, leases, failedBoots } = pool.snapshot();
     const avoids = (session: Session): ReadonlySet<string> => avoided.get(session) ?? new Set();
 
     expect(guests.length).toBeLessThanOrEqual(this.rules.maxGuests);
@@ -59,15 +63,26 @@ class Checked {
     for (const session of this.held) {
       expect(session.lease?.guest.lost.aborted).toBe(!there.has(session.state));
       expect(avoids(session).has(session.state)).toBe(false);
+      const served = this.served.get(session.state) ?? new Set();
+      this.served.set(session.state, served.add(domainOf(session)));
     }
+    if (this.rules.isolation !== 'shared')
+      for (const served of this.served.values()) expect(served.size).toBe(1);
     const open = guests
       .filter(({ state }) => state === 'ready' || state === 'leased')
       .filter(({ leases: count }) => count < this.rules.jobsPerGuest)
+      .filter(({ builds }) => builds < (this.rules.isolation === 'build' ? 1 : this.rules.maxBuilds))
       .filter(({ id }) => !this.sleepy.has(id));
     for (const session of this.all.filter(({ state }) => state === 'waiting')) {
-      expect(open.filter(({ id }) => !avoids(session).has(id))).toEqual([]);
-      // Something is coming or going, or in use by others.
-      expect(guests.length).toBeGreaterThan(0);
+      const usable = open
+        .filter(
+          ({ domain }) =>
+            this.rules.isolation === 'shared' || (domain ?? domainOf(session)) === domainOf(session),
+        )
+        .filter(({ builds }) => builds === 0 || !alone.has(session));
+      expect(usable.filter(({ id }) => !avoids(session).has(id))).toEqual([]);
+      // A guest is coming, going or in use, or another boot will be tried.
+      expect(guests.length > 0 || failedBoots !== null).toBe(true);
     }
     checkEvents(events, waiting, this.held.length);
     if (this.shuttingDown) {
@@ -80,6 +95,12 @@ class Checked {
 
 const returned = new WeakSet<Session>();
 const avoided = new WeakMap<Session, ReadonlySet<string>>();
+const alone = new WeakSet<Session>();
+const domains = new WeakMap<Session, string>();
+
+function domainOf(session: Session): string {
+  return domains.get(session) ?? '';
+}
 
 function checkEvents(events: readonly PoolEvent[], waiting: number, held: number): void {
   const count = (type: PoolEvent['type']): number => events.filter((event) => event.type === type).length;
@@ -99,10 +120,11 @@ const at = <T>(items: readonly T[], pick: number): T | undefined => items[pick %
 const ACTIONS: Readonly<Record<string, Action>> = {
   lease: ({ harness, all }, pick) => {
     const avoid = pick % 3 === 0 ? harness.pool.snapshot().guests.slice(0, pick % 4) : [];
-    const session = harness.lease(
-      `s${all.length}`,
-      avoid.map(({ id }) => id),
-    );
+    const domain = at(['A', 'A', 'B', 'C'], pick) ?? '';
+    const request = { avoid: avoid.map(({ id }) => id), domain, alone: pick % 11 === 0 };
+    const session = harness.lease(`s${all.length}`, request);
+    if (request.alone) alone.add(session);
+    domains.set(session, domain);
     avoided.set(session, new Set(avoid.map(({ id }) => id)));
     all.push(session);
   },
@@ -119,7 +141,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     await session.return();
     await session.return();
   },
-  /** One returns, and everybody who waits leaves so many microtasks later: in the midst of the grant. */
+  /** One session returns its lease; a few microtasks later, in the midst of the grant, all that wait leave. */
   returnAndAbort: async ({ held, all }, pick) => {
     const session = at(held, pick);
     if (session === undefined) return;
@@ -128,7 +150,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     void session.return();
     for (let ticks = pick % 3; ticks > 0; ticks--) await Promise.resolve();
     for (const other of waiting) {
-      // Its next line has run already if it has a lease: then it would return it itself.
+      // A session whose next line has run holds its lease.
       if (other.lease !== undefined) continue;
       other.controller.abort(new Error('gone'));
       returned.add(other);
@@ -164,6 +186,12 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     if (answer === 'hang') sleepy.add(guest.id);
     else sleepy.delete(guest.id);
     guest.notices.emit({ kind: 'wake' });
+  },
+  hang: ({ harness, sleepy }, pick) => {
+    const guest = at([...harness.driver.guests.values()], pick);
+    if (guest === undefined) return;
+    sleepy.add(guest.id);
+    guest.daemon = pick % 2 === 0 ? 'hangs' : 'fails';
   },
   fillScratch: ({ harness }, pick) => {
     const guest = at([...harness.driver.guests.values()], pick);
@@ -203,7 +231,7 @@ describe('the pool, whatever happens', () => {
           await session.return();
         }
         await checked.check();
-        expect(pool.snapshot()).toEqual({ guests: [], waiting: 0, leases: 0 });
+        expect(pool.snapshot()).toMatchObject({ guests: [], waiting: 0, queues: [], leases: 0 });
         expect([driver.alive, checked.drained]).toEqual([0, true]);
         await clock.advance(10_000_000);
         expect([driver.alive, clock.pendingTimers]).toEqual([0, 0]);

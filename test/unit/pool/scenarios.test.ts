@@ -6,12 +6,14 @@ import { parse } from 'yaml';
 import { z } from 'zod';
 
 import { errorMessage } from '../../../src/lib/errors.js';
+import type { PoolOptions } from '../../../src/pool/pool.js';
 import { settled } from '../../support/fake-clock.js';
 import { DEFAULT_OPTIONS, eventText, Harness } from './harness.js';
 
 const DIRECTORY = join(import.meta.dirname, 'scenarios');
 const behaviour = z.enum(['exit', 'hang', 'reject', 'throw']);
-const reason = z.enum(['idle', 'age', 'builds', 'scratch', 'conflict', 'lost', 'stale', 'unfit', 'shutdown']);
+const reason = z.enum(['stale', 'conflict', 'lost', 'scratch']);
+const options = z.record(z.string(), z.union([z.number(), z.enum(['client', 'build', 'shared'])]));
 const list = z.union([z.string().transform((name) => [name]), z.array(z.string())]);
 
 /** What a step may say. Several keys in one step happen in this order; `expect` comes last. */
@@ -27,6 +29,9 @@ const stepSchema = z.strictObject({
   /** Sessions that ask for a lease, and the guests that they avoid. */
   lease: list.optional(),
   avoid: list.optional(),
+  domain: z.string().optional(),
+  alone: z.literal(true).optional(),
+  maxBuilds: z.number().optional(),
   boot: list.optional(),
   /** Boots that fail, and why. */
   fail: z.record(z.string(), z.string()).optional(),
@@ -34,7 +39,9 @@ const stepSchema = z.strictObject({
   driverHeedsAbort: z.boolean().optional(),
   onStop: z.record(z.string(), behaviour).optional(),
   onKill: z.record(z.string(), behaviour).optional(),
-  /** Guests whose scratch is so full, from 0 to 1. */
+  /** How guests' nix-daemons answer probes. */
+  daemon: z.record(z.string(), z.enum(['answers', 'hangs', 'fails'])).optional(),
+  /** How full the scratch of guests is, from 0 to 1. */
   scratch: z.record(z.string(), z.number()).optional(),
   return: list.optional(),
   retire: z.record(z.string(), reason).optional(),
@@ -45,7 +52,7 @@ const stepSchema = z.strictObject({
   /** Another configuration: its options, and whether its guests are of another generation. */
   configure: z
     .strictObject({
-      options: z.record(z.string(), z.number()).prefault({}),
+      options: options.prefault({}),
       generation: z.string().optional(),
     })
     .optional(),
@@ -55,6 +62,12 @@ const stepSchema = z.strictObject({
     .strictObject({
       guests: z.record(z.string(), z.string()).optional(),
       sessions: z.record(z.string(), z.string()).optional(),
+      /** By session that waits: how many are served before it, and why it waits. */
+      places: z.record(z.string(), z.string()).optional(),
+      /** `none`, or how many boots have failed in a row, and the first line of why. */
+      failedBoots: z.string().optional(),
+      /** Number of probes that guests were sent. */
+      probes: z.record(z.string(), z.number()).optional(),
       /** All events since they were looked at last. */
       events: z.array(z.string()).optional(),
       /** What the `lost` signals of leases say: null while the guest is there. */
@@ -71,7 +84,7 @@ type Step = z.infer<typeof stepSchema>;
 
 const scenarioSchema = z.strictObject({
   scenario: z.string(),
-  options: z.record(z.string(), z.number()).prefault({}),
+  options: options.prefault({}),
   ownClock: z.boolean().prefault(true),
   steps: z.array(stepSchema),
 });
@@ -81,7 +94,7 @@ class Run {
   drained = false;
   #eventsSeen = 0;
 
-  constructor(options: Record<string, number>, ownClock: boolean) {
+  constructor(options: z.infer<typeof scenarioSchema>['options'], ownClock: boolean) {
     this.harness = new Harness(options);
     this.harness.driver.ownClock = ownClock;
   }
@@ -93,7 +106,7 @@ class Run {
     for (const id of step.sleep ?? []) driver.guestOf(id).notices.emit({ kind: 'sleep' });
     for (const id of step.wake ?? []) driver.guestOf(id).notices.emit({ kind: 'wake' });
     for (const [id, why] of entries(step.unfit)) driver.guestOf(id).notices.emit({ kind: 'unfit', why });
-    for (const name of step.lease ?? []) this.harness.lease(name, step.avoid);
+    for (const name of step.lease ?? []) this.harness.lease(name, step);
     if (step.driverThrows !== undefined)
       driver.throws = step.driverThrows === null ? undefined : new Error(step.driverThrows);
     driver.heedsAbort = step.driverHeedsAbort ?? driver.heedsAbort;
@@ -101,6 +114,7 @@ class Run {
     for (const [id, why] of entries(step.fail)) driver.bootOf(id).fail(driver.bootError(id, why));
     for (const [id, what] of entries(step.onStop)) driver.guestOf(id).onStop = what;
     for (const [id, what] of entries(step.onKill)) driver.guestOf(id).onKill = what;
+    for (const [id, how] of entries(step.daemon)) driver.guestOf(id).daemon = how;
     for (const [id, ratio] of entries(step.scratch)) driver.guestOf(id).scratchUsedRatio = ratio;
     for (const name of step.return ?? []) void this.harness.session(name).return();
     for (const [name, why] of entries(step.retire)) this.harness.session(name).retire(why);
@@ -108,7 +122,10 @@ class Run {
     for (const [id, how] of entries(step.die)) driver.guestOf(id).die(how);
     if (step.configure !== undefined) {
       const { options, generation = driver.manifest.generation } = step.configure;
-      pool.configure({ ...DEFAULT_OPTIONS, ...options }, driver.ofGeneration(generation));
+      pool.configure(
+        { ...DEFAULT_OPTIONS, ...(options as Partial<PoolOptions>) },
+        driver.ofGeneration(generation),
+      );
     }
     if (step.drain !== undefined) void pool.drain().then(() => (this.drained = true));
     if (step.kill !== undefined) void pool.kill().then(() => (this.drained = true));
@@ -120,6 +137,9 @@ class Run {
   #check({
     guests,
     sessions,
+    places,
+    probes,
+    failedBoots,
     events,
     lost,
     calls,
@@ -131,6 +151,17 @@ class Run {
     if (guests !== undefined) expect(harness.guests()).toEqual(guests);
     for (const [name, state] of entries(sessions))
       expect([name, harness.session(name).state]).toEqual([name, state]);
+    for (const [name, text] of entries(places)) {
+      const { before, reason } = harness.session(name).place?.() ?? { before: NaN, reason: 'served' };
+      expect([name, `${before} before: ${reason}`]).toEqual([name, text]);
+    }
+    if (failedBoots !== undefined) {
+      const failed = harness.pool.snapshot().failedBoots;
+      const text = failed === null ? 'none' : `${failed.count} failed: ${failed.last.split('\n')[0] ?? ''}`;
+      expect(text).toBe(failedBoots);
+    }
+    for (const [id, count] of entries(probes))
+      expect([id, harness.driver.guestOf(id).probes]).toEqual([id, count]);
     if (events !== undefined) {
       expect(harness.events.slice(this.#eventsSeen).map(eventText)).toEqual(events);
       this.#eventsSeen = harness.events.length;

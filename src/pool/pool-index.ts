@@ -1,0 +1,250 @@
+import { byHolding, byShare, Domain } from './domain.js';
+import {
+  byAge,
+  byBirth,
+  byDraining,
+  byIdleTime,
+  byPacking,
+  bySilence,
+  entryOf,
+  isUnready,
+  isUp,
+  roomOfFresh,
+  type GuestEntry,
+} from './guest-entry.js';
+import { SortedList } from './sorted-list.js';
+import type { GuestView, PoolPolicy, WaiterView } from './view.js';
+import type { WaiterNode } from './waiter-list.js';
+
+/**
+ * Guests and waiters, indexed by everything that the planner asks for, so that a decision costs the same however many
+ * there are. The planner reads it; the pool, the single writer, tells it of each change.
+ */
+export class PoolIndex {
+  readonly policy: PoolPolicy;
+  readonly #guests = new Map<string, GuestEntry>();
+  readonly #waiters = new Map<number, WaiterNode>();
+  readonly #picky = new Set<WaiterNode>();
+  readonly #domains = new Map<string, Domain>();
+  #orders = 0;
+  #turns = 0;
+
+  /** Guests that boot. */
+  booting = 0;
+  /** Guests that are up, the oldest first by age. */
+  readonly up = new SortedList<GuestEntry>(byAge);
+  /** Guests that are up and must get no more leases. */
+  readonly retiring = new Set<GuestEntry>();
+  /** Idle guests, the oldest first, and those idle for the longest time first. */
+  readonly idle = new SortedList<GuestEntry>(byBirth);
+  readonly idleByTime = new SortedList<GuestEntry>(byIdleTime);
+  /** Guests in use, those that have been silent for the longest time first. */
+  readonly watched = new SortedList<GuestEntry>(bySilence);
+  /** Guests that drain, those that began first at the beginning; how many have no lease left; which are not stopping. */
+  readonly draining = new SortedList<GuestEntry>(byDraining);
+  ending = 0;
+  readonly destroyable = new Set<GuestEntry>();
+  /** Guests that serve any domain: all, where guests are shared. */
+  readonly unclaimed = { up: 0, unready: 0, unreadyRoom: 0, open: new SortedList<GuestEntry>(byPacking) };
+
+  /** Domains that wait, by their share of guests, and those that have guests. */
+  readonly hungry = new SortedList<Domain>(byShare);
+  readonly holders = new SortedList<Domain>(byHolding);
+  /** Domains that wait although a guest of theirs has free slots. */
+  readonly servable = new Set<Domain>();
+  #need = 0;
+  #alone = 0;
+
+  constructor(policy: PoolPolicy) {
+    this.policy = policy;
+  }
+
+  get alive(): number {
+    return this.#guests.size;
+  }
+
+  get waiting(): number {
+    return this.#waiters.size;
+  }
+
+  get picky(): Iterable<WaiterNode> {
+    return this.#picky;
+  }
+
+  get guests(): Iterable<GuestEntry> {
+    return this.#guests.values();
+  }
+
+  /** Guests to boot so that each waiter has a slot, those that boot already included. */
+  get need(): number {
+    const { unready, unreadyRoom } = this.unclaimed;
+    if (this.policy.isolation !== 'shared') return Math.max(0, this.#need - unready);
+    return this.guestsFor(this.waiting - this.#alone - unreadyRoom) + this.#alone;
+  }
+
+  domain(name: string): Domain | undefined {
+    return this.#domains.get(name);
+  }
+
+  domainOf({ waiter }: WaiterNode): Domain {
+    return this.#domainNamed(waiter.domain);
+  }
+
+  waiter(id: number): WaiterNode | undefined {
+    return this.#waiters.get(id);
+  }
+
+  addWaiter(waiter: WaiterView): void {
+    const usable = [...waiter.avoid].filter((id) => this.#guests.get(id)?.state !== 'draining');
+    const avoid = usable.filter((id) => this.#guests.has(id));
+    const node: WaiterNode = {
+      waiter,
+      avoid: avoid.length === 0 ? undefined : new Set(avoid),
+      previous: undefined,
+      next: undefined,
+    };
+    this.#waiters.set(waiter.id, node);
+    this.#change(waiter.domain, (domain) => {
+      if (domain.waiting === 0) domain.turn = ++this.#turns;
+      this.#link(domain, node);
+      if (waiter.alone) domain.alone += 1;
+    });
+    if (waiter.alone) this.#alone += 1;
+  }
+
+  removeWaiter(id: number): void {
+    const node = this.#waiters.get(id);
+    if (node === undefined) return;
+    const { waiter } = node;
+    this.#waiters.delete(id);
+    this.#change(waiter.domain, (domain) => {
+      this.#unlink(domain, node);
+      if (waiter.alone) domain.alone -= 1;
+    });
+    if (waiter.alone) this.#alone -= 1;
+  }
+
+  /** Puts the domain last in turn. */
+  endTurn(name: string): void {
+    this.#change(name, (domain) => {
+      domain.turn = ++this.#turns;
+    });
+  }
+
+  /** Adds a guest, or takes note of what has changed about it. */
+  putGuest(view: GuestView): void {
+    const before = this.#guests.get(view.id);
+    const entry = entryOf(view, before?.order ?? this.#orders++, this.policy);
+    this.#guests.set(view.id, entry);
+    this.#replace(before, entry);
+    if (entry.state === 'draining' && before?.state !== 'draining') this.#forgetAvoided(view.id);
+  }
+
+  removeGuest(id: string): void {
+    const entry = this.#guests.get(id);
+    if (entry === undefined) return;
+    this.#guests.delete(id);
+    this.#replace(entry, undefined);
+    this.#forgetAvoided(id);
+  }
+
+  #replace(before: GuestEntry | undefined, after: GuestEntry | undefined): void {
+    const names = new Set([before?.domain, after?.domain]);
+    if (before !== undefined) this.#count(before, 'delete', -1);
+    if (after !== undefined) this.#count(after, 'add', 1);
+    for (const name of names) {
+      if (name === undefined) continue;
+      this.#change(name, (domain) => {
+        if (before?.domain === name) this.#countIn(domain, before, 'delete', -1);
+        if (after?.domain === name) this.#countIn(domain, after, 'add', 1);
+      });
+    }
+  }
+
+  #count(entry: GuestEntry, how: 'add' | 'delete', by: 1 | -1): void {
+    const { state, leases } = entry;
+    if (state === 'booting') this.booting += by;
+    if (state === 'draining') {
+      this.draining[how](entry);
+      if (leases === 0) this.ending += by;
+      if (leases === 0 && !entry.stopping) this.destroyable[how](entry);
+      return;
+    }
+    if (entry.retire !== undefined || (isUp(entry) && this.#isSpent(entry))) this.retiring[how](entry);
+    if (!isUp(entry)) return;
+    this.up[how](entry);
+    if (leases === 0) {
+      this.idle[how](entry);
+      this.idleByTime[how](entry);
+    } else if (!isUnready(entry)) this.watched[how](entry);
+    if (entry.domain !== undefined) return;
+    this.unclaimed.up += by;
+    if (entry.free === 0) return;
+    this.unclaimed.open[how](entry);
+    if (!isUnready(entry)) return;
+    this.unclaimed.unready += by;
+    this.unclaimed.unreadyRoom += by * entry.free;
+  }
+
+  #countIn(domain: Domain, entry: GuestEntry, how: 'add' | 'delete', by: 1 | -1): void {
+    if (!isUp(entry)) return;
+    domain.guests[how](entry);
+    if (entry.free === 0) return;
+    domain.open[how](entry);
+    if (isUnready(entry)) domain.unreadyRoom += by * entry.free;
+  }
+
+  #isSpent({ builds }: GuestEntry): boolean {
+    const { isolation, maxBuilds } = this.policy;
+    return builds >= (isolation === 'build' ? 1 : maxBuilds);
+  }
+
+  /** Changes a domain and everything that is sorted or summed by it. */
+  #change(name: string, change: (domain: Domain) => void): void {
+    const domain = this.#domainNamed(name);
+    this.hungry.delete(domain);
+    this.holders.delete(domain);
+    change(domain);
+    if (domain.waiting > 0) this.hungry.add(domain);
+    if (domain.guests.size > 0) this.holders.add(domain);
+    if (domain.waiting > 0 && domain.open.size > 0) this.servable.add(domain);
+    else this.servable.delete(domain);
+    this.#need -= domain.need;
+    domain.need = this.guestsFor(domain.waiting - domain.alone - domain.unreadyRoom) + domain.alone;
+    this.#need += domain.need;
+    if (domain.waiting === 0 && domain.guests.size === 0) this.#domains.delete(name);
+  }
+
+  #domainNamed(name: string): Domain {
+    let domain = this.#domains.get(name);
+    if (domain === undefined) this.#domains.set(name, (domain = new Domain(name)));
+    return domain;
+  }
+
+  /** Guests that so many waiters fill. */
+  guestsFor(waiters: number): number {
+    return Math.ceil(Math.max(0, waiters) / roomOfFresh(this.policy));
+  }
+
+  #link(domain: Domain, node: WaiterNode): void {
+    const list = domain.listOf(node);
+    list.add(node);
+    if (list === domain.picky) this.#picky.add(node);
+  }
+
+  #unlink(domain: Domain, node: WaiterNode): void {
+    domain.listOf(node).delete(node);
+    this.#picky.delete(node);
+  }
+
+  /** The guest serves nobody any more: those that avoid it may be as good as others now. */
+  #forgetAvoided(id: string): void {
+    for (const node of this.#picky) {
+      if (node.avoid?.has(id) !== true) continue;
+      const domain = this.domainOf(node);
+      this.#unlink(domain, node);
+      node.avoid.delete(id);
+      this.#link(domain, node);
+    }
+  }
+}

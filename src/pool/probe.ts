@@ -1,0 +1,75 @@
+import { WorkerClient } from '../daemon/worker-client.js';
+import type { GuestDriver, RunningGuest } from '../guest/driver.js';
+import type { Clock } from '../lib/clock.js';
+import { DroverError, errorMessage } from '../lib/errors.js';
+
+/** A guest whose nix-daemon does not answer a handshake in this time hangs, in milliseconds. */
+const PROBE_TIMEOUT_MS = 30_000;
+/** A timer that fires this much too late shows that the supervisor itself was stopped, in milliseconds. */
+const PAUSE_MS = 2_000;
+
+/** Asks a guest for a sign of life. Rejects when the guest cannot give one; need not settle when the guest hangs. */
+export type Probe = (running: RunningGuest, driver: GuestDriver, signal: AbortSignal) => Promise<void>;
+
+/** A handshake with the guest's nix-daemon: what every build begins with. */
+export const probeDaemon: Probe = async (running, { manifest: { protocol } }, signal) => {
+  const stream = await running.openDaemon();
+  const close = (): void => void stream.destroy();
+  signal.addEventListener('abort', close, { once: true });
+  if (signal.aborted) close();
+  try {
+    const version = { ...protocol, features: new Set(protocol.features) };
+    const client = await WorkerClient.connect(stream, version, 'The nix-daemon of a guest');
+    client.channel.destroy();
+  } finally {
+    close();
+    signal.removeEventListener('abort', close);
+  }
+};
+
+/**
+ * Asks until the guest answers or its time is up. A supervisor that was stopped itself, as by the host's sleep, asks
+ * again: the guest had no chance to answer.
+ * @returns why the guest gives no sign of life; undefined when it does
+ */
+export async function findHang(
+  probe: Probe,
+  running: RunningGuest,
+  driver: GuestDriver,
+  clock: Clock,
+): Promise<string | undefined> {
+  for (;;) {
+    const result = await once(probe, running, driver, clock);
+    if (result !== 'paused') return result;
+  }
+}
+
+async function once(
+  probe: Probe,
+  running: RunningGuest,
+  driver: GuestDriver,
+  clock: Clock,
+): Promise<string | undefined> {
+  const over = new AbortController();
+  const dueAt = clock.now() + PROBE_TIMEOUT_MS;
+  let cancel = (): void => undefined;
+  const timeout = new Promise<string>((resolve) => {
+    cancel = clock.after(PROBE_TIMEOUT_MS, () => {
+      resolve(
+        clock.now() - dueAt > PAUSE_MS
+          ? 'paused'
+          : `its nix-daemon has not answered for ${PROBE_TIMEOUT_MS / 1000} s`,
+      );
+    });
+  });
+  const answer = probe(running, driver, over.signal).then(
+    () => undefined,
+    (error: unknown) => `its nix-daemon does not answer: ${errorMessage(error)}`,
+  );
+  try {
+    return await Promise.race([answer, timeout]);
+  } finally {
+    cancel();
+    over.abort(new DroverError('GUEST_GONE', 'the probe is over'));
+  }
+}
