@@ -1,0 +1,94 @@
+import { expect, test } from '@jest/globals';
+
+import { startDrover, type Drover } from '../support/drover.js';
+import { nixHost, succeeded, type NixHost, type NixProcess } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+
+/** Builds until its client is killed. */
+function startEndless(host: NixHost, name: string): NixProcess {
+  return host.startBuild(host.derivation(name, 'echo "it has begun"; sleep 86399'));
+}
+
+/** The guest in which the build of a derivation with this name has begun. */
+async function guestOf(drover: Drover, host: NixHost, name: string): Promise<string> {
+  const ending = `-e2e-${host.id}-${name}.drv`;
+  return (await drover.events.waitFor('build-started', ({ derivation }) => derivation.endsWith(ending)))
+    .guest;
+}
+
+async function build(drover: Drover, host: NixHost, name: string): Promise<string> {
+  succeeded(await host.build(host.derivation(name, 'echo > $out')));
+  return await guestOf(drover, host, name);
+}
+
+async function cancel(client: NixProcess): Promise<void> {
+  client.signalGroup('SIGINT');
+  await client.ended;
+}
+
+describeE2e('with pool.isolation', [], () => {
+  test("`client`, clients of two domains share no guest, not even one after the other's work", async () => {
+    await using drover = await startDrover({ config: { pool: { maxGuests: 4 } } });
+    await using local = await nixHost({ drover });
+    await using remote = await nixHost({ drover, door: 'ssh' });
+    const ofLocal = [await build(drover, local, 'a')];
+    const running = startEndless(remote, 'b');
+    const ofRemote = [await guestOf(drover, remote, 'b')];
+    ofLocal.push(await build(drover, local, 'c'));
+    ofRemote.push(await build(drover, remote, 'd'));
+    ofLocal.push(await build(drover, local, 'e'));
+    await cancel(running);
+    expect(new Set(ofLocal).size).toBe(1);
+    expect(new Set(ofRemote).size).toBe(1);
+    expect(ofLocal[0]).not.toBe(ofRemote[0]);
+    const { guests } = await drover.status();
+    expect(guests.map(({ domain }) => domain?.split(':')[0]).sort()).toEqual(['key', 'uid']);
+  });
+
+  test('`client`, an idle guest makes room for another domain that waits', async () => {
+    await using drover = await startDrover({ config: { pool: { maxGuests: 1 } } });
+    await using local = await nixHost({ drover });
+    await using remote = await nixHost({ drover, door: 'ssh' });
+    expect(await build(drover, local, 'first')).toBe('g1');
+    expect(await build(drover, remote, 'second')).toBe('g2');
+    expect(drover.events.of('guest-retired')).toMatchObject([{ guest: 'g1', reason: 'turn' }]);
+  });
+
+  test('`client`, a domain that always has builds leaves room for another in its turn', async () => {
+    await using drover = await startDrover({ config: { pool: { maxGuests: 1, jobsPerGuest: 2 } } });
+    await using local = await nixHost({ drover });
+    await using remote = await nixHost({ drover, door: 'ssh' });
+    const running = [startEndless(local, 'one'), startEndless(local, 'two')];
+    await guestOf(drover, local, 'one');
+    await guestOf(drover, local, 'two');
+    const waiting = [startEndless(local, 'three'), startEndless(local, 'four')];
+    await drover.events.waitFor('lease-waiting', () => drover.events.of('lease-waiting').length >= 4);
+    const second = remote.startBuild(remote.derivation('second', 'echo > $out'));
+    // The guest in use gets no more work once somebody else has waited for long enough, and goes with its last build.
+    await drover.events.waitFor('guest-retired', ({ guest, reason }) => guest === 'g1' && reason === 'turn');
+    for (const client of running) await cancel(client);
+    succeeded(await second.ended);
+    expect(await guestOf(drover, remote, 'second')).toBe('g2');
+    expect(await guestOf(drover, local, 'three')).toBe('g3');
+    for (const client of waiting) await cancel(client);
+  });
+
+  test('`build`, each build has a guest that serves nobody else', async () => {
+    await using drover = await startDrover({ config: { pool: { maxGuests: 2, isolation: 'build' } } });
+    await using host = await nixHost({ drover });
+    const running = startEndless(host, 'a');
+    const guests = [await guestOf(drover, host, 'a')];
+    for (const name of ['b', 'c']) guests.push(await build(drover, host, name));
+    await cancel(running);
+    expect(new Set(guests).size).toBe(3);
+    expect((await drover.status()).guests.every(({ builds }) => builds <= 1)).toBe(true);
+  });
+
+  test('`shared`, a guest serves every client', async () => {
+    await using drover = await startDrover({ config: { pool: { maxGuests: 2, isolation: 'shared' } } });
+    await using local = await nixHost({ drover });
+    await using remote = await nixHost({ drover, door: 'ssh' });
+    expect(await build(drover, local, 'a')).toBe('g1');
+    expect(await build(drover, remote, 'b')).toBe('g1');
+  });
+});
