@@ -3,7 +3,7 @@ import { decodeOptionalStorePath, decodeStorePaths, type StorePath } from './sto
 import { map, string, strings, type Decoder } from './wire.js';
 import type { WireWriter } from './wire-writer.js';
 
-/** An output of a derivation. Its kind is told by what is empty, exactly as on the wire. */
+/** An output of a derivation. Which fields are empty tells its kind, exactly as on the wire. */
 export interface DerivationOutput {
   /** Known in advance for input-addressed and fixed outputs; absent for floating, deferred and impure ones. */
   readonly path?: StorePath;

@@ -12,7 +12,7 @@ const MODES: readonly BuildMode[] = ['normal', 'repair', 'check'];
 export function* decodeBuildMode(): Decoder<BuildMode> {
   const wire = yield* num();
   const mode = MODES[wire];
-  if (mode === undefined) throw malformed(`${wire} is no build mode`);
+  if (mode === undefined) throw malformed(`${wire} is not a build mode`);
   return mode;
 }
 

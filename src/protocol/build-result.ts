@@ -12,7 +12,9 @@ import { atLeast, FEATURE_REALISATION_WITH_PATH, type ProtocolVersion } from './
 import { bool, list, num, string, u32, type Decoder } from './wire.js';
 import type { WireWriter } from './wire-writer.js';
 
-/** What became of a build: `buildResultStatusTable` in common-protocol.cc. The index is the number on the wire. */
+/**
+ * Outcomes of a build: `buildResultStatusTable` in common-protocol.cc. The index is the number on the wire.
+ */
 export const BUILD_STATUSES = [
   'Built',
   'Substituted',
@@ -39,7 +41,7 @@ export interface BuiltOutput {
   readonly outPath: StorePath;
   /** Empty without the feature `realisation-with-path-not-hash`: they are inside `legacy.json` then. */
   readonly signatures: readonly string[];
-  /** How it was said without that feature: written back as it came. */
+  /** Form on the wire without that feature: written back unchanged. */
   readonly legacy?: { readonly id: string; readonly json: string };
 }
 
@@ -100,7 +102,7 @@ const NO_TIMES = { timesBuilt: 0, isNonDeterministic: false, startTime: 0, stopT
 function* decodeStatus(): Decoder<BuildStatus> {
   const wire = yield* num();
   const status = BUILD_STATUSES[wire];
-  if (status === undefined) throw malformed(`${wire} is no status of a build`);
+  if (status === undefined) throw malformed(`${wire} is not the status of a build`);
   return status;
 }
 
@@ -115,7 +117,7 @@ function* decodeTimes(): Decoder<typeof NO_TIMES> {
 
 function* decodeOptionalMicros(): Decoder<number | undefined> {
   const tag = yield* num();
-  if (tag > 1) throw malformed(`${tag} is no tag of an optional value`);
+  if (tag > 1) throw malformed(`${tag} is not the tag of an optional value`);
   return tag === 0 ? undefined : yield* num();
 }
 
@@ -162,7 +164,10 @@ function writeOptionalMicros(writer: WireWriter, micros: number | undefined): vo
   else writer.u64(1).u64(micros);
 }
 
-/** As newer Nix says it to older: the hash is a dummy, since old clients read the name and the path alone. */
+/**
+ * The form that a newer Nix sends to an older one: the hash is a dummy, since old clients read only the name
+ * and the path.
+ */
 function legacyForm(output: BuiltOutput): { id: string; json: string } {
   const id = `sha256:${'0'.repeat(64)}!${output.outputName}`;
   return { id, json: JSON.stringify({ id, outPath: baseNameOf(output.outPath) }) };

@@ -1,18 +1,19 @@
 import { COALESCE_BELOW_BYTES, COALESCE_BLOCK_BYTES } from './limits.js';
 
 /**
- * Bytes that have arrived and were not read yet. Long chunks are kept as they are, short ones are copied together,
- * so memory stays in proportion to the bytes held, however the peer cuts them; and no byte is copied more than
- * twice.
+ * Bytes that have arrived and have not been read yet. Long chunks are kept as they are; short ones are copied
+ * together, so that memory stays in proportion to the bytes held, however the peer splits them. No byte is
+ * copied more than twice.
  *
- * INVARIANT: `length` is the sum of the lengths of the chunks from `#head` on, the first counted from `#offset`.
+ * INVARIANT: `length` is the sum of the lengths of the chunks from `#head` on, the first counted from
+ * `#offset`.
  */
 export class ByteQueue {
   #chunks: Uint8Array[] = [];
   #head = 0;
   #offset = 0;
   #length = 0;
-  /** The block that short chunks go into, while the last chunk is the part of it that is filled. */
+  /** Block for short chunks, while the last chunk is the filled part of it. */
   #block: Uint8Array | undefined;
   #filled = 0;
 

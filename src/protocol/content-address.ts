@@ -6,7 +6,7 @@ import { string, type Decoder } from './wire.js';
 /** How the content of a content-addressed path was hashed. */
 type ContentAddressMethod = 'text' | 'flat' | 'nar' | 'git';
 
-/** What the name of a content-addressed path was computed from (content-address.hh in Nix). */
+/** The input from which the name of a content-addressed path was computed (content-address.hh in Nix). */
 export interface ContentAddress {
   readonly method: ContentAddressMethod;
   readonly algorithm: string;

@@ -3,12 +3,12 @@ import { parseStorePath, type StorePath } from './store-path.js';
 import { atLeast, formatVersion, type ProtocolVersion } from './version.js';
 import { list, string, type Decoder } from './wire.js';
 
-/** Something that can be built or substituted: `DerivedPath` in derived-path.hh. */
+/** Target of a build or substitution: `DerivedPath` in derived-path.hh. */
 export interface DerivedPath {
   /** A store path; with `outputs`, that of a derivation. */
   readonly path: StorePath;
   /**
-   * Outputs on the way, when the derivation is itself an output of one (dynamic derivations), else empty:
+   * Outputs on the way if the derivation is itself an output of one (dynamic derivations), otherwise empty:
    * `/nix/store/…-a.drv!out!bin` is `path` a.drv, `via` [out], `outputs` [bin].
    */
   readonly via: readonly string[];

@@ -3,23 +3,26 @@ import { ProtocolError } from './protocol-error.js';
 import type { Conversation } from './wire.js';
 
 /**
- * How far a conversation has come. `send` are bytes for the peer, in order, to be sent before anything else.
- * While it is not done, `wanted` bytes more than are queued must arrive before it can go on.
+ * State of a conversation. `send` holds bytes for the peer, in order, to send before anything else. While it
+ * is not done, it needs `wanted` more bytes than are queued.
  */
 export type Progress<T> =
   | { readonly done: false; readonly send: readonly Uint8Array[]; readonly wanted: number }
   | { readonly done: true; readonly send: readonly Uint8Array[]; readonly value: T };
 
 /**
- * Runs one decoder or conversation over chunks as they arrive. What it does not consume stays in the queue: give
- * the same queue to the next message's feeder, which then starts on what is already here.
+ * Runs one decoder or conversation over chunks as they arrive. Bytes that it does not consume stay in the
+ * queue: pass the same queue to the next message's feeder, which starts with them.
  *
  * Nothing is allocated for bytes that are only claimed, and no byte is copied more than twice.
  */
 export class Feeder<T> {
   readonly #conversation: Conversation<T>;
   readonly #queue: ByteQueue;
-  /** A queue, so that short pieces are kept as one: else each would pin the chunk that it is a view of. */
+  /**
+   * A queue, so that short pieces are stored together: otherwise each would pin the chunk that it is a view
+   * of.
+   */
   readonly #captured: ByteQueue | undefined;
   #raw: readonly Uint8Array[] = [];
   #send: Uint8Array[] = [];
@@ -48,9 +51,10 @@ export class Feeder<T> {
   }
 
   /**
-   * Goes on as far as the bytes that are here allow. Without a chunk: on what is queued already; the first call
-   * of a conversation that speaks first is such a one.
-   * @throws ProtocolError whatever the conversation throws; the connection is then useless, once `unsent` is sent.
+   * Resumes the conversation until it needs bytes that have not arrived. Without a chunk, it uses what is
+   * queued; a conversation that speaks first starts with such a call.
+   * @throws ProtocolError whatever the conversation throws; the connection is then unusable, once `unsent` is
+   *   sent.
    */
   feed(chunk?: Uint8Array): Progress<T> {
     if (chunk !== undefined) this.#queue.push(chunk);
@@ -70,7 +74,10 @@ export class Feeder<T> {
     return { done: true, send: this.unsent(), value: this.#result.value };
   }
 
-  /** What the conversation said before it threw: a server's last word to a client that it turns away. */
+  /**
+   * Bytes that the conversation produced before it threw: a server's last message to a client that it
+   * rejects.
+   */
   unsent(): readonly Uint8Array[] {
     const send = this.#send;
     this.#send = [];
@@ -78,7 +85,7 @@ export class Feeder<T> {
   }
 
   /**
-   * To be called when the stream has ended.
+   * Call this when the stream has ended.
    * @throws ProtocolError `PROTOCOL_TRUNCATED` unless the conversation is done.
    */
   end(): T {
@@ -88,7 +95,7 @@ export class Feeder<T> {
     });
   }
 
-  /** Exactly the bytes that were consumed, in order, to be forwarded verbatim. Empty without `capture`. */
+  /** Exactly the bytes that were consumed, in order, for forwarding verbatim. Empty without `capture`. */
   raw(): readonly Uint8Array[] {
     if (this.#captured !== undefined && this.#captured.length > 0) {
       this.#raw = [...this.#raw, ...this.#captured.takeParts()];
@@ -96,12 +103,12 @@ export class Feeder<T> {
     return this.#raw;
   }
 
-  /** Takes the bytes that arrived after the message out of the queue: what a relay must send on first. */
+  /** Takes the bytes that arrived after the message out of the queue: a relay must send them first. */
   rest(): readonly Uint8Array[] {
     return this.#queue.takeParts();
   }
 
-  /** Until it wants bytes, or is done. What it wants is at least 1. */
+  /** Runs until it wants bytes (at least 1) or is done. */
   #resume(bytes: Uint8Array): void {
     let step = this.#conversation.next(bytes);
     while (!step.done) {

@@ -3,11 +3,11 @@ import { malformed } from './protocol-error.js';
 import { decodeAll, u64 } from './wire.js';
 import { WireWriter } from './wire-writer.js';
 
-/** What one chunk of a framed stream held. */
+/** Contents of one chunk of a framed stream. */
 export interface Unframed {
   /** Pieces of the payload, in order, as views of the chunk. */
   readonly payload: readonly Uint8Array[];
-  /** The end was seen: `rest` is what came after it. */
+  /** The end of the stream was seen; `rest` follows it. */
   readonly ended: boolean;
   readonly rest: Uint8Array;
 }
@@ -15,8 +15,8 @@ export interface Unframed {
 const NOTHING = new Uint8Array(0);
 
 /**
- * Takes the frames off a stream of data: each is a length and as many bytes, unpadded, and a length of 0 ends the
- * stream (`FramedSource` in serialise.hh). A frame is not held in memory, however long it says it is.
+ * Removes the frames from a stream of data: each is a length and as many bytes, unpadded, and a length of 0
+ * ends the stream (`FramedSource` in serialise.hh). A frame is not held in memory, whatever length it claims.
  */
 export class FrameParser {
   readonly #header = new ByteQueue();
@@ -28,7 +28,10 @@ export class FrameParser {
     return this.#ended;
   }
 
-  /** How many bytes can be pushed, at least 1, before it is known whether the stream goes on. 0 once it has ended. */
+  /**
+   * Number of bytes to push, at least 1, before it is known whether the stream continues; 0 once it has
+   * ended.
+   */
   get wantedBytes(): number {
     if (this.#ended) return 0;
     return this.#leftInFrame > 0 ? this.#leftInFrame : 8 - this.#header.length;
@@ -67,7 +70,7 @@ export class FrameParser {
   }
 }
 
-/** What precedes the payload of a frame of `length` bytes (> 0: a length of 0 would end the stream). */
+/** Header of a frame of `length` bytes (> 0: a length of 0 would end the stream). */
 export function encodeFrameHeader(length: number): Buffer {
   if (length === 0) throw malformed('A frame cannot be empty: that is how a stream ends');
   return new WireWriter().u64(length).finish();
@@ -79,7 +82,7 @@ export function encodeFrame(payload: Uint8Array): Buffer {
   return new WireWriter().u64(payload.length).raw(payload).finish();
 }
 
-/** What ends a framed stream. */
+/** End of a framed stream. */
 export function encodeFrameEnd(): Buffer {
   return new WireWriter().u64(0).finish();
 }

@@ -10,7 +10,7 @@ export const CLIENT_MAGIC = 0x6e697863n;
 /** The server's first word (`WORKER_MAGIC_2`). */
 const SERVER_MAGIC = 0x6478696fn;
 
-/** What a daemon says first: its magic word, and its version without features. */
+/** A daemon's first bytes: its magic word, and its version without features. */
 export function encodeServerGreeting(version: ProtocolVersion): Buffer {
   return new WireWriter().u64(SERVER_MAGIC).u64(versionToWire(version)).finish();
 }
@@ -27,7 +27,10 @@ export function* decodeServerGreeting(): Decoder<ProtocolVersion> {
   return versionFromWire(yield* u32());
 }
 
-/** What a daemon says about itself once the version is agreed on (`ClientHandshakeInfo` in worker-protocol.hh). */
+/**
+ * A daemon's description of itself once the version is agreed on (`ClientHandshakeInfo` in
+ * worker-protocol.hh).
+ */
 export interface HandshakeInfo {
   /** Nix's own version, such as `2.34.8`; absent before 1.33. */
   readonly daemonNixVersion?: string;

@@ -24,31 +24,31 @@ import {
 import { bounded, u32, u64, type Conversation } from './wire.js';
 import { WireWriter } from './wire-writer.js';
 
-/** What a server knows after its handshake. */
+/** Result of a server's handshake. */
 export interface ServerHandshake {
   /** Agreed on, features included: every later byte of the connection is in this version. */
   readonly version: ProtocolVersion;
-  /** What the client speaks, without features: for the log. */
+  /** Version that the client offered, without features: for the log. */
   readonly clientVersion: ProtocolVersion;
 }
 
-/** What a client knows after its handshake. */
+/** Result of a client's handshake. */
 export interface ClientHandshake extends HandshakeInfo {
   readonly version: ProtocolVersion;
-  /** What the daemon speaks, without features: for the log. */
+  /** Version that the daemon offered, without features: for the log. */
   readonly daemonVersion: ProtocolVersion;
 }
 
 /**
- * The daemon's side, up to the point where the client may send operations
- * (`BasicServerConnection::handshake` and `postHandshake` in worker-protocol-connection.cc, then `processConnection`
- * in daemon.cc). It answers at once, whatever else is still to be made ready.
+ * The daemon's side, up to the point where the client may send operations (`BasicServerConnection::handshake`
+ * and `postHandshake` in worker-protocol-connection.cc, then `processConnection` in daemon.cc). It answers at
+ * once, even while other parts are still being prepared.
  *
  * @param options.version the highest version to agree on, and the features to offer; 1.32 or later.
- * @param options.nixVersion what the client's user sees as this store's version.
- * @param options.trusted what the client is told about its rights; `undefined` is "unknown".
- * @throws ProtocolError `PROTOCOL_NOT_NIX`, `PROTOCOL_VERSION`, `PROTOCOL_MALFORMED` or `PROTOCOL_LIMIT`. Send what
- *   was yielded before it (`Feeder.unsent`): a client that is too old is told so.
+ * @param options.nixVersion shown to the client's user as this store's version.
+ * @param options.trusted the client's rights, as reported to it; `undefined` is "unknown".
+ * @throws ProtocolError `PROTOCOL_NOT_NIX`, `PROTOCOL_VERSION`, `PROTOCOL_MALFORMED` or `PROTOCOL_LIMIT`.
+ *   Send what was yielded before it (`Feeder.unsent`): it tells a client that is too old.
  */
 export function* serverHandshake(options: {
   readonly version: ProtocolVersion;
@@ -122,7 +122,7 @@ function* readGreeting(): ReturnType<typeof decodeServerGreeting> {
   }
 }
 
-/** Log messages of the daemon's start are dropped: nobody asked for work yet. */
+/** Drops log messages of the daemon's start: no request has been made yet. */
 function* startupFrames(): Generator<number, void, Uint8Array> {
   for (;;) {
     const frame = yield* decodeStderrFrame();
@@ -141,7 +141,10 @@ function encodeFeatures(version: ProtocolVersion): Buffer {
   return writer.finish();
 }
 
-/** Clients before 1.33 read frames right after the greeting, so that they can be told; before 1.26 in an older form. */
+/**
+ * Clients before 1.33 read frames right after the greeting, so they can be told why; before 1.26 in an older
+ * form.
+ */
 function rejectionOf(client: ProtocolVersion): Buffer {
   const message = unacceptable('client', client).message;
   if (atLeast(client, 26)) return encodeErrorFrame(message);

@@ -19,7 +19,7 @@ export interface Hash {
 
 /**
  * Reads a hash the way Nix's `Hash::parseAny` does.
- * @param algorithm what it is when the text does not say; a text that says otherwise is refused.
+ * @param algorithm the algorithm if the text does not name one; a text that names another is rejected.
  * @throws ProtocolError `PROTOCOL_MALFORMED`
  */
 export function parseHash(text: string, algorithm?: string): Hash {

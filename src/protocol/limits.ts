@@ -1,7 +1,7 @@
 /*
- * Every bound of the worker-protocol codec. Nix itself has none: it allocates what a length field claims.
- * A peer of Drover may be an unprivileged local user or a guest that a build has broken out in, so each claim
- * is checked before anything is allocated for it.
+ * Every bound of the worker-protocol codec. Nix itself has none: it allocates what a length field claims. A
+ * peer of Drover may be an unprivileged local user, or a guest in which a build has escaped its sandbox, so
+ * each claim is checked before anything is allocated for it.
  */
 
 const MIB = 1024 * 1024;
@@ -40,8 +40,8 @@ export const MAX_LOG_FIELDS = 1024;
 export const MAX_ERROR_TRACES = 100_000;
 
 /**
- * Chunks shorter than this many bytes are copied together while they wait to be decoded, so that a peer that
- * sends single bytes cannot make each of them cost an object.
+ * Chunks shorter than this many bytes are copied together until they are decoded, so that a peer that sends
+ * single bytes does not cost an object for each.
  */
 export const COALESCE_BELOW_BYTES = 4096;
 

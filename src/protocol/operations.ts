@@ -27,14 +27,14 @@ export const Op = {
   BuildPathsWithResults: 46,
 } as const;
 
-/** What begins a request. It may be one that is not in `Op`: such a request has no known end. */
+/** Code that begins a request. It may be missing from `Op`: the end of such a request is unknown. */
 export function decodeOp(): Decoder<number> {
   return u32();
 }
 
 /**
- * Decodes a request's payload, the code not included, up to `MAX_MESSAGE_BYTES`; versions 1.32 to 1.38.
- * Requests with a body (AddToStore, AddToStoreNar, AddMultipleToStore) end where their frames begin.
+ * Decodes a request's payload after the code, up to `MAX_MESSAGE_BYTES`, in versions 1.32 to 1.38. Requests
+ * with a body (AddToStore, AddToStoreNar, AddMultipleToStore) end where their frames begin.
  */
 export type RequestDecoder<T> = (version: ProtocolVersion, storeDir?: string) => Decoder<T>;
 
@@ -55,19 +55,19 @@ export const encodeIsValidPath = (path: string): Buffer => encodePathRequest(Op.
 export const encodeAddTempRoot = (path: string): Buffer => encodePathRequest(Op.AddTempRoot, path);
 export const encodeEnsurePath = (path: string): Buffer => encodePathRequest(Op.EnsurePath, path);
 export const encodeQueryPathInfo = (path: string): Buffer => encodePathRequest(Op.QueryPathInfo, path);
-/** The response is a NAR with nothing around it: its end is known from the path's `narSize`. */
+/** The response is a bare NAR: its end is known from the path's `narSize`. */
 export const encodeNarFromPath = (path: string): Buffer => encodePathRequest(Op.NarFromPath, path);
 export const encodeQueryDerivationOutputMap = (path: string): Buffer =>
   encodePathRequest(Op.QueryDerivationOutputMap, path);
 
-/** A file outside of the store that is to count as a root: not a store path. */
+/** A file outside of the store to register as a root: not a store path. */
 export const decodeAddIndirectRoot: RequestDecoder<string> = () => string(MAX_SHORT_STRING_BYTES);
 
 export function encodeAddIndirectRoot(path: string): Buffer {
   return encodePathRequest(Op.AddIndirectRoot, path);
 }
 
-/** Settings of the client, which the daemon applies as far as it trusts it. */
+/** Settings of the client. The daemon applies those that the client is trusted to change. */
 export interface SetOptions {
   readonly keepFailed: boolean;
   readonly keepGoing: boolean;
@@ -85,7 +85,7 @@ export interface SetOptions {
   readonly overrides: ReadonlyMap<string, string>;
 }
 
-/** Verbosities between which Nix hides a boolean: the build's log is shown as an error, or as vomit. */
+/** Nix encodes a boolean as one of two verbosities: the build's log is shown as an error, or as vomit. */
 const VERBOSE_BUILD = 0;
 const QUIET_BUILD = 7;
 
@@ -212,7 +212,7 @@ function writeTargets(writer: WireWriter, targets: readonly DerivedPath[], versi
   writer.list(targets, (target) => writer.string(formatDerivedPath(target, version)));
 }
 
-/** What would have to be built or downloaded for these? */
+/** Asks what would have to be built or downloaded for these paths. */
 export const decodeQueryMissing: RequestDecoder<DerivedPath[]> = (version, storeDir) =>
   bounded(decodeDerivedPaths(version, storeDir), MAX_MESSAGE_BYTES);
 

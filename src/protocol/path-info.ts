@@ -10,7 +10,7 @@ import { atLeast, type ProtocolVersion } from './version.js';
 import { bool, num, string, strings, type Decoder } from './wire.js';
 import type { WireWriter } from './wire-writer.js';
 
-/** What a store knows about a valid path, the path itself apart (`UnkeyedValidPathInfo` in path-info.hh). */
+/** A store's metadata of a valid path, without the path itself (`UnkeyedValidPathInfo` in path-info.hh). */
 export interface PathInfo {
   readonly deriver?: StorePath;
   /** SHA-256 of the NAR, spelled as on the wire: Nix writes 64 hexadecimal digits, with no prefix. */

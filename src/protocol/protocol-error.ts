@@ -1,8 +1,7 @@
 import { DroverError, type ErrorContext } from '../lib/errors.js';
 
 /**
- * What went wrong on a worker-protocol connection.
- *
+ * Kinds of failure on a worker-protocol connection.
  * - `PROTOCOL_MALFORMED`: bytes that no Nix would write (non-zero padding, an unknown tag, a bad path).
  * - `PROTOCOL_LIMIT`: well-formed so far, but larger than `limits.ts` allows.
  * - `PROTOCOL_TRUNCATED`: the stream ended inside a message.

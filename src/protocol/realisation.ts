@@ -10,21 +10,21 @@ export interface DrvOutput {
   readonly outputName: string;
 }
 
-/** What an output turned out to be. */
+/** The store path that an output was realised as. */
 export interface UnkeyedRealisation {
   readonly outPath: StorePath;
   /** `<key name>:<base64>` each, in the order of the wire. */
   readonly signatures: readonly string[];
 }
 
-/** An output together with what it turned out to be. */
+/** An output together with its store path. */
 export interface Realisation extends UnkeyedRealisation {
   readonly id: DrvOutput;
 }
 
 /**
- * A realisation without that feature: JSON in a string. Nix has changed what is in it more than once, so the text
- * is kept and sent on as it came; only what was always there is read.
+ * A realisation without that feature: JSON in a string. Its contents changed between Nix versions, so the
+ * text is kept and sent on unchanged; only the fields that every version has are read.
  */
 export interface JsonRealisation {
   /** `sha256:<hash of the derivation modulo its inputs>!<output name>` */

@@ -21,11 +21,11 @@ import { bool, bounded, list, map, num, u64, type Decoder } from './wire.js';
 import { WireWriter } from './wire-writer.js';
 
 /*
- * What follows STDERR_LAST. SetOptions, AddToStoreNar and AddMultipleToStore are answered by that frame alone, and
- * NarFromPath by a bare NAR. Each is read up to `MAX_MESSAGE_BYTES`.
+ * The bytes after STDERR_LAST. SetOptions, AddToStoreNar and AddMultipleToStore are answered by that frame
+ * alone, and NarFromPath by a bare NAR. Each response is read up to `MAX_MESSAGE_BYTES`.
  */
 
-/** Of IsValidPath. */
+/** Response to IsValidPath. */
 export function decodeBoolResponse(): Decoder<boolean> {
   return bool();
 }
@@ -34,7 +34,9 @@ export function encodeBoolResponse(value: boolean): Buffer {
   return new WireWriter().bool(value).finish();
 }
 
-/** Of AddTempRoot, EnsurePath, AddIndirectRoot and BuildPaths: a number without meaning, always 1. */
+/**
+ * Response to AddTempRoot, EnsurePath, AddIndirectRoot and BuildPaths: a number without meaning, always 1.
+ */
 export function* decodeDoneResponse(): Decoder<void> {
   yield* u64();
 }
@@ -43,7 +45,7 @@ export function encodeDoneResponse(): Buffer {
   return new WireWriter().u64(1).finish();
 }
 
-/** Of QueryValidPaths. */
+/** Response to QueryValidPaths. */
 export function decodeStorePathsResponse(storeDir?: string): Decoder<StorePath[]> {
   return bounded(decodeStorePaths(storeDir), MAX_MESSAGE_BYTES);
 }
@@ -52,7 +54,7 @@ export function encodeStorePathsResponse(paths: readonly string[]): Buffer {
   return new WireWriter().strings(paths).finish();
 }
 
-/** Of QueryPathInfo: nothing for a path that is not valid. */
+/** Response to QueryPathInfo: nothing for a path that is not valid. */
 export function decodePathInfoResponse(
   version: ProtocolVersion,
   storeDir?: string,
@@ -70,7 +72,7 @@ export function encodePathInfoResponse(info: PathInfo | undefined, version: Prot
   return writer.finish();
 }
 
-/** Of AddToStore. */
+/** Response to AddToStore. */
 export function decodeAddToStoreResponse(
   version: ProtocolVersion,
   storeDir?: string,
@@ -84,7 +86,7 @@ export function encodeAddToStoreResponse(info: ValidPathInfo, version: ProtocolV
   return writer.finish();
 }
 
-/** Of QueryDerivationOutputMap: an output whose path is not known yet has none. */
+/** Response to QueryDerivationOutputMap. An output whose path is not known yet has none. */
 export function decodeOutputMapResponse(storeDir?: string): Decoder<Map<string, StorePath | undefined>> {
   return bounded(
     map(() => decodeOptionalStorePath(storeDir)),
@@ -97,7 +99,7 @@ export function encodeOutputMapResponse(outputs: ReadonlyMap<string, string | un
   return writer.list([...outputs], ([name, path]) => writer.string(name).string(path ?? '')).finish();
 }
 
-/** Of BuildDerivation. */
+/** Response to BuildDerivation. */
 export function decodeBuildDerivationResponse(
   version: ProtocolVersion,
   storeDir?: string,
@@ -111,7 +113,7 @@ export function encodeBuildDerivationResponse(result: BuildResult, version: Prot
   return writer.finish();
 }
 
-/** Of BuildPathsWithResults. */
+/** Response to BuildPathsWithResults. */
 export function decodeBuildPathsWithResultsResponse(
   version: ProtocolVersion,
   storeDir?: string,
@@ -131,7 +133,7 @@ export function encodeBuildPathsWithResultsResponse(
   return writer.finish();
 }
 
-/** Of QueryMissing. Sizes in bytes: of the download, and of what it unpacks to. */
+/** Response to QueryMissing. Sizes are in bytes: of the download, and of what it unpacks to. */
 export interface Missing {
   readonly willBuild: readonly StorePath[];
   readonly willSubstitute: readonly StorePath[];

@@ -56,12 +56,12 @@ export type StderrFrame =
       readonly type: number;
       readonly fields: readonly LogField[];
     }
-  /** The operation failed: no response follows, and the connection can be used further. */
+  /** The operation failed: no response follows, and the connection stays usable. */
   | { readonly kind: 'error'; readonly error: RemoteErrorInfo }
   /** The response follows. */
   | { readonly kind: 'last' };
 
-/** Something that takes time, such as one build. Ids are the daemon's; a parent of 0 is none. */
+/** A unit of work that takes time, such as one build. Ids are the daemon's; parent 0 means none. */
 interface Activity {
   readonly id: bigint;
   readonly level: number;
@@ -180,12 +180,12 @@ function writeFields(writer: WireWriter, fields: readonly LogField[]): void {
   );
 }
 
-/** An error frame in our own name, as Nix shows it to its user: `error: <message>`. */
+/** An error frame from Drover itself. Nix shows it to its user as `error: <message>`. */
 export function encodeErrorFrame(message: string, traces: readonly string[] = []): Buffer {
   return encodeStderrFrame({ kind: 'error', error: { level: 0, name: 'Error', message, traces } });
 }
 
-/** A daemon's error as a throwable one, its message kept as it is. */
+/** A daemon's error as an exception, with its message unchanged. */
 export function remoteError(error: RemoteErrorInfo): ProtocolError {
   return new ProtocolError('PROTOCOL_REMOTE_ERROR', error.message, {
     context: { level: error.level, traces: error.traces.length },

@@ -4,7 +4,7 @@ import { list, string, type Decoder } from './wire.js';
 
 declare const validated: unique symbol;
 
-/** A whole store path, such as `/nix/store/<hash>-<name>`, whose form was checked. Not: that it exists. */
+/** A whole store path, such as `/nix/store/<hash>-<name>`, with a valid form. It need not exist. */
 export type StorePath = string & { readonly [validated]: true };
 
 const DEFAULT_STORE_DIR = '/nix/store';

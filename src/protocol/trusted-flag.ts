@@ -11,7 +11,7 @@ export type TrustedFlag = boolean | undefined;
 /** 0 unknown, 1 trusted, 2 not trusted. */
 export function* decodeTrustedFlag(): Decoder<TrustedFlag> {
   const tag = yield* num();
-  if (tag > 2) throw malformed(`${tag} is no trusted status`);
+  if (tag > 2) throw malformed(`${tag} is not a trust flag`);
   return tag === 0 ? undefined : tag === 1;
 }
 

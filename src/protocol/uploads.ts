@@ -82,7 +82,9 @@ export function encodeAddMultipleToStore(request: AddMultipleToStore): Buffer {
   return writer.bool(request.repair).bool(request.dontCheckSignatures).finish();
 }
 
-/** How many paths the payload of AddMultipleToStore has. They are read one by one, so any number will do. */
+/**
+ * Number of paths in the payload of AddMultipleToStore. They are read one by one, so it has no upper bound.
+ */
 export function decodePathCount(): Decoder<number> {
   return num();
 }
@@ -91,7 +93,7 @@ export function encodePathCount(count: number): Buffer {
   return new WireWriter().u64(count).finish();
 }
 
-/** What precedes each NAR in that payload: always in the form of protocol 1.16. */
+/** Metadata before each NAR in that payload: always in the form of protocol 1.16. */
 export const decodeAddedPath = (storeDir?: string): Decoder<ValidPathInfo> =>
   bounded(decodeValidPathInfo(ADD_MULTIPLE_INFO_VERSION, storeDir), MAX_MESSAGE_BYTES);
 

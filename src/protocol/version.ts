@@ -3,8 +3,8 @@ import { strings, type Decoder } from './wire.js';
 import type { WireWriter } from './wire-writer.js';
 
 /**
- * A version of the worker protocol: what one side speaks, or what two sides agreed on. Since 1.38 Nix adds
- * features by name instead of counting `minor` up (`WorkerProto::Version` in worker-protocol.hh).
+ * A version of the worker protocol: spoken by one side, or agreed on by both. Since 1.38 Nix adds features by
+ * name instead of incrementing `minor` (`WorkerProto::Version` in worker-protocol.hh).
  */
 export interface ProtocolVersion {
   readonly major: number;
@@ -23,7 +23,7 @@ export function protocolVersion(minor: number, features: Iterable<string> = []):
   return { major: 1, minor, features: new Set(features) };
 }
 
-/** The newest version whose values this codec knows, with the one feature that changes any of them. */
+/** The newest version whose values this codec knows, with the only feature that changes any of them. */
 export const LATEST_VERSION: ProtocolVersion = protocolVersion(38, [FEATURE_REALISATION_WITH_PATH]);
 
 /** The oldest version that Drover speaks: 1.32 brought AddMultipleToStore, without which the upload is per path. */
@@ -42,7 +42,7 @@ export function atLeast(version: ProtocolVersion, minor: number): boolean {
   return version.major > 1 || (version.major === 1 && version.minor >= minor);
 }
 
-/** What two sides agree on: the lower number, and the features that both have. */
+/** The version that two sides agree on: the lower number, and the features that both have. */
 export function intersectVersions(a: ProtocolVersion, b: ProtocolVersion): ProtocolVersion {
   const { major, minor } = compareVersions(a, b) <= 0 ? a : b;
   return { major, minor, features: new Set([...a.features].filter((feature) => b.features.has(feature))) };

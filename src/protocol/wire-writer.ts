@@ -55,7 +55,7 @@ export class WireWriter {
     return this;
   }
 
-  /** Bytes as they are, without a length: something that was encoded already. */
+  /** Bytes unchanged, without a length: a value that is encoded already. */
   raw(value: Uint8Array): this {
     this.#reserve(value.length);
     this.#buffer.set(value, this.#length);
@@ -63,7 +63,7 @@ export class WireWriter {
     return this;
   }
 
-  /** What was written. The writer must not be used afterwards: the result is a view of its buffer. */
+  /** The written bytes. Do not use the writer afterwards: the result is a view of its buffer. */
   finish(): Buffer {
     return this.#buffer.subarray(0, this.#length);
   }

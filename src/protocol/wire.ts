@@ -3,18 +3,18 @@ import { decodeNixString } from './nix-string.js';
 import { malformed, ProtocolError } from './protocol-error.js';
 
 /**
- * A decoder does no IO: it yields how many bytes it needs next (always > 0), is resumed with exactly that many,
- * and returns the value. It can therefore wait between any two bytes for as long as the peer likes.
+ * A decoder does no IO. It yields how many bytes it needs next (always > 0), is resumed with exactly that
+ * many, and returns the value. So it can wait between any two bytes for as long as the peer likes.
  *
- * The bytes it is given are its own only until it asks for more. What it asks for may be as much as
- * `MAX_STRING_BYTES` on the strength of a mere claim, so whoever runs it must let its buffer grow with what
- * has arrived (`Feeder` does) and must not allocate what was asked for.
+ * The bytes that it receives are its own only until it asks for more. It may ask for as much as
+ * `MAX_STRING_BYTES` because of a mere claim, so its caller must let the buffer grow with what has arrived
+ * (`Feeder` does) and must not allocate the requested size.
  */
 export type Decoder<T> = Generator<number, T, Uint8Array>;
 
 /**
- * A decoder that also talks: a yielded `Uint8Array` is to be sent to the peer, in order, and the generator is
- * resumed with an empty array. Every `Decoder` is a `Conversation`.
+ * A decoder that also sends: a yielded `Uint8Array` goes to the peer, in order, and the generator is resumed
+ * with an empty array. Every `Decoder` is a `Conversation`.
  */
 export type Conversation<T> = Generator<number | Uint8Array, T, Uint8Array>;
 
@@ -49,10 +49,10 @@ export function* bool(): Decoder<boolean> {
 }
 
 /**
- * A length, that many bytes, and zeroes up to a multiple of 8 (`readString` in Nix's serialise.cc). The result may
- * be a view of the bytes that were fed: copy it if it is to be kept.
- * @throws ProtocolError `PROTOCOL_LIMIT` for a claim of more than `maxBytes`, before any of them is asked for;
- *   `PROTOCOL_MALFORMED` for padding that is not zero.
+ * A length, that many bytes, and zeroes up to a multiple of 8 (`readString` in Nix's serialise.cc). The
+ * result may be a view of the input: copy it to keep it.
+ * @throws ProtocolError `PROTOCOL_LIMIT` for a claim of more than `maxBytes`, before any of them is asked
+ *   for; `PROTOCOL_MALFORMED` for padding that is not zero.
  */
 export function* bytes(maxBytes: number = MAX_STRING_BYTES): Decoder<Uint8Array> {
   const length = lengthOf(yield 8, 'bytes', maxBytes);
@@ -149,20 +149,20 @@ export function paddingOf(length: number): number {
   return (8 - (length % 8)) % 8;
 }
 
-/** Plain functions, where a nested generator would be the clearer form: they run twice for each of 100,000 paths. */
+/** Plain functions instead of a clearer nested generator: they run twice for each of 100,000 paths. */
 function lengthOf(bytes: Uint8Array, what: 'bytes' | 'items', max: number): number {
   const claimed = toNumber(bytes);
   if (claimed <= max) return claimed;
   throw new ProtocolError(
     'PROTOCOL_LIMIT',
-    `The peer announced ${claimed} ${what}; at most ${max} are taken`,
+    `The peer announced ${claimed} ${what}; at most ${max} are accepted`,
     {
       context: { claimed, max },
     },
   );
 }
 
-/** Exact up to 2^53, and larger than that for everything that is larger. */
+/** Exact up to 2^53; larger for every larger value. */
 function toNumber(bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, 8);
   return view.getUint32(4, true) * 0x1_0000_0000 + view.getUint32(0, true);
