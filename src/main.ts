@@ -17,6 +17,7 @@ import { hostStore } from './host-store/host-store.js';
 import { EXIT } from './lib/error-codes.js';
 import { errorCode, errorMessage } from './lib/errors.js';
 import { openLog } from './lib/log.js';
+import { printableColours, printableLines } from './lib/printable.js';
 import { StateDir } from './lib/state-dir.js';
 import { serveUntilSignal } from './serve.js';
 import { Supervisor } from './supervisor.js';
@@ -105,6 +106,11 @@ async function serve(config: Config, file: string | undefined, load: () => Promi
   return await serveUntilSignal(start, { config, file, load, log: serviceLog });
 }
 
+/** Everything that commands print passes here, so that no text of a guest or a client reaches the terminal as it is. */
+function safe(to: NodeJS.WriteStream, text: string): string {
+  return to.isTTY ? printableColours(text) : printableLines(text);
+}
+
 process.stdout.on('error', (error) => {
   // The reader has read enough, as `head` does.
   if (errorCode(error) === 'EPIPE') process.exit(EXIT.ok);
@@ -119,8 +125,8 @@ process.exitCode = await runCli(process.argv.slice(2), {
   uid: process.getuid?.() ?? -1,
   home: homedir(),
   defaultConfigFile: '/etc/drover/drover.yaml',
-  print: (text) => process.stdout.write(text),
-  printError: (text) => process.stderr.write(text),
+  print: (text) => process.stdout.write(safe(process.stdout, text)),
+  printError: (text) => process.stderr.write(safe(process.stderr, text)),
   storeDir: STORE_DIR,
   createDriver,
   serve,

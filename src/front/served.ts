@@ -1,4 +1,5 @@
 import { DroverError } from '../lib/errors.js';
+import { printable } from '../lib/printable.js';
 
 /**
  * What a client is told whose derivation is for a system that is not built here.
@@ -8,7 +9,7 @@ import { DroverError } from '../lib/errors.js';
 export function refusal(platform: string, systems: readonly string[]): string | undefined {
   if (platform === 'builtin' || systems.includes(platform)) return undefined;
   return (
-    `drover: this derivation is for ${platform}, and guests here build ${systems.join(', ')}\n` +
+    `drover: this derivation is for ${printable(platform)}, and guests here build ${systems.join(', ')}\n` +
     'Take the system out of the machines file, or add a builder for it.'
   );
 }

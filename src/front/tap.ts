@@ -1,3 +1,4 @@
+import { printable } from '../lib/printable.js';
 import {
   ACTIVITY_BUILD,
   RESULT_BUILD_LOG_LINE,
@@ -7,10 +8,13 @@ import {
 
 /** Activities remembered at once. A build has a handful, but its log can start any number (`@nix` lines). */
 const MAX_OPEN_ACTIVITIES = 10_000;
+/** Characters of a phase's name that are shown: builds choose it freely. */
+const MAX_PHASE_LENGTH = 60;
 
 /** What a tap makes of the frames that pass. */
 export interface TapListener {
   onLogLine(): void;
+  /** @param phase printable, and at most 60 characters before unprintable ones were escaped */
   onPhase(phase: string): void;
 }
 
@@ -35,7 +39,8 @@ export class Tap {
     } else if (frame.kind === 'result' && this.#builds.has(frame.id)) {
       const [field] = frame.fields;
       if (frame.type === RESULT_BUILD_LOG_LINE) this.#listener.onLogLine();
-      if (frame.type === RESULT_SET_PHASE && typeof field === 'string') this.#listener.onPhase(field);
+      if (frame.type === RESULT_SET_PHASE && typeof field === 'string')
+        this.#listener.onPhase(printable(field.slice(0, MAX_PHASE_LENGTH)));
     }
   }
 

@@ -1,4 +1,5 @@
 import type { DroverErrorCode } from './error-codes.js';
+import { printableLines } from './printable.js';
 
 /** Structured facts about a failure, safe to log: never a secret. */
 export type ErrorContext = Readonly<Record<string, string | number | boolean | undefined>>;
@@ -18,9 +19,10 @@ export class DroverError extends Error {
     message: string,
     options: { cause?: unknown; hint?: string | undefined; context?: ErrorContext } = {},
   ) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    // Guests, clients and files have a say in messages.
+    super(printableLines(message), 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
-    this.hint = options.hint;
+    this.hint = options.hint === undefined ? undefined : printableLines(options.hint);
     this.context = options.context ?? {};
   }
 }
@@ -31,12 +33,13 @@ export function errorCode(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** One line of text for any thrown value, causes included. */
+/** Printable text for any thrown value, causes included. */
 export function errorMessage(error: unknown): string {
   if (!(error instanceof Error) && !(typeof error === 'object' && error !== null && 'message' in error)) {
-    return String(error);
+    return printableLines(String(error));
   }
-  const { message, cause } = error as Error;
+  const { message: raw, cause } = error as Error;
+  const message = printableLines(raw);
   if (cause === undefined) return message;
   const inner = errorMessage(cause);
   return message.includes(inner) ? message : `${message}: ${inner}`;

@@ -3,6 +3,7 @@ import { closeSync, openSync } from 'node:fs';
 import { pino, type Logger } from 'pino';
 
 import { DroverError, errorMessage } from './errors.js';
+import { printableLines } from './printable.js';
 
 export type Log = Logger;
 
@@ -75,5 +76,7 @@ function touch(file: string): void {
 /** A log that cannot be written, as on a full disk, must not end the supervisor and its builds. */
 function logTo(level: string, destination: ReturnType<typeof pino.destination>): Log {
   destination.on('error', () => undefined);
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+  // JSON escapes C0 control characters only. Both pass a line's own line feed.
+  const hooks = { streamWrite: printableLines };
+  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime, hooks }, destination);
 }

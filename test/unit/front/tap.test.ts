@@ -1,7 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { Tap } from '../../../src/front/tap.js';
-import { ACTIVITY_BUILD, RESULT_BUILD_LOG_LINE, type StderrFrame } from '../../../src/protocol/stderr.js';
+import {
+  ACTIVITY_BUILD,
+  RESULT_BUILD_LOG_LINE,
+  RESULT_SET_PHASE,
+  type StderrFrame,
+} from '../../../src/protocol/stderr.js';
 
 function start(id: bigint, type: number): StderrFrame {
   return {
@@ -20,6 +25,15 @@ describe('the tap', () => {
     tap.observe({ kind: 'result', id: 1n, type: RESULT_BUILD_LOG_LINE, fields: ['a line'] });
     expect(lines).toBe(1);
     expect(tap.takeOpenActivities()).toHaveLength(10_000);
+  });
+
+  test('makes the name of a phase printable and short', () => {
+    const phases: string[] = [];
+    const tap = new Tap({ onLogLine: () => undefined, onPhase: (phase) => phases.push(phase) });
+    tap.observe(start(1n, ACTIVITY_BUILD));
+    const fields = [`\u001b]0;owned\u0007\n${'x'.repeat(1000)}`];
+    tap.observe({ kind: 'result', id: 1n, type: RESULT_SET_PHASE, fields });
+    expect(phases).toEqual([`\\u001b]0;owned\\u0007\\u000a${'x'.repeat(49)}`]);
   });
 
   test('forgets what was stopped', () => {

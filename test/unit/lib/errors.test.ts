@@ -33,3 +33,10 @@ test('a Drover error has a cause only if it was given one', () => {
     context: { n: 1 },
   });
 });
+
+test('no text of an error reaches a terminal as it came', () => {
+  const error = new DroverError('BOOT_FAILED', 'a\u001b[2J\nb', { hint: '\u0007' });
+  expect(error.message).toBe('a\\u001b[2J\nb');
+  expect(error.hint).toBe('\\u0007');
+  expect(errorMessage(new Error('\u001bc', { cause: '\u009b' }))).toBe('\\u001bc: \\u009b');
+});
