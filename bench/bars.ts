@@ -14,22 +14,22 @@ export interface Verdict {
 export interface Bars {
   readonly growth: readonly [Measure, Measure];
   readonly driver: DriverName;
-  /** A local build is not: there is nothing to compare the guests' work with. */
+  /** Whether guests are emulated: a local build is not, so it cannot be compared with theirs. */
   readonly emulated: boolean;
 }
 
 const IDLE_BYTES = 80_000_000;
 const COLD_MS = { namespace: 500, qemu: 4_000 } as const;
-/** Of all cold starts. */
+/** Share of all cold starts. */
 const BOOTS_THAT_WORK = 0.99;
-/** Of one core, in milliseconds per second: one tick of the kernel's clock in five seconds is no work. */
+/** Milliseconds per second of one core: one tick of the kernel's clock in five seconds counts as idle. */
 const IDLE_CPU_MS = 4;
-/** What a measurement of two equal things may differ by. */
+/** Ratio by which two measurements of the same thing may differ. */
 const NOISE = 1.25;
 
 /**
- * What Drover promises, each held against what was measured. Beside a VM that does the same work it is no slower than
- * others: by how much it is faster depends on the accelerator.
+ * Compares each promise of Drover with the measurements. Against a VM that does the same work, Drover must
+ * not be slower than others: how much faster it is depends on the accelerator.
  */
 export function verdicts(samples: Samples, { growth, driver, emulated }: Bars): Verdict[] {
   const [small, large] = growth;
@@ -38,7 +38,7 @@ export function verdicts(samples: Samples, { growth, driver, emulated }: Bars): 
       faster(samples, 'input: new', door, 'classic', driver === 'namespace' ? 30 : 1),
       faster(samples, 'input: there', door, 'classic', driver === 'namespace' ? 4 : 1),
       {
-        bar: `${door} door: an input 100 times as large takes no longer`,
+        bar: `${door} door: an input 100 times as large takes the same time`,
         ...atMost(quotient(samples.median(large, door), samples.median(small, door)), NOISE, '× the time'),
       },
       faster(samples, 'graph', door, 'classic', driver === 'namespace' ? 10 : 1),
@@ -78,7 +78,7 @@ export function bootVerdicts({ starts, failures }: Boots, { driver }: Pick<Bars,
 function besideLocal(samples: Samples, door: ContenderName): Verdict[] {
   return [
     {
-      bar: `${door} door, input: new: what it adds to a local build is at least 30 × less than classic's`,
+      bar: `${door} door, input: new: adds at least 30 × less to a local build than classic`,
       ...added(samples, door),
     },
     {
@@ -103,7 +103,7 @@ function faster(
   };
 }
 
-/** The client's own time is the same for all, and sets a limit to every other ratio. */
+/** The client's own time is the same for all, and limits every other ratio. */
 function added(samples: Samples, door: ContenderName): Pick<Verdict, 'measured' | 'met'> {
   const local = samples.median('input: new', 'local') ?? NaN;
   const classic = (samples.median('input: new', 'classic') ?? NaN) - local;

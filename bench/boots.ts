@@ -6,7 +6,7 @@ import type { Drover } from './contenders/drover.js';
 import type { Host } from './host.js';
 import { until, type Timing } from './process.js';
 
-/** What a cold start is made of, in its order; each lasts to the beginning of the next one. */
+/** Phases of a cold start, in order; each lasts until the next one begins. */
 export const PHASES = [
   'client to lease',
   'to the first process',
@@ -20,13 +20,13 @@ export interface ColdStart {
   /** Milliseconds, from the start of the client. */
   readonly firstLogMs: number;
   readonly totalMs: number;
-  /** Milliseconds. Guests that are namespaces have no console that tells of their start. */
+  /** Milliseconds. Namespace guests have no console that reports their start. */
   readonly phases: Partial<Readonly<Record<Phase, number>>>;
 }
 
 export interface Boots {
   readonly starts: readonly ColdStart[];
-  /** What the clients said whose builds failed. */
+  /** Output of the clients whose builds failed. */
   readonly failures: readonly string[];
 }
 
@@ -55,7 +55,7 @@ export async function measureBoots(host: Host, cold: Drover, count: number): Pro
   return { starts, failures };
 }
 
-/** When what happened, by this host's clock, in milliseconds. */
+/** Moments by this host's clock, in milliseconds. */
 interface Times {
   readonly beganAt: number;
   readonly bootingAt?: number | undefined;
@@ -93,7 +93,7 @@ function phasesOf(times: Times, { firstLogMs }: Timing): ColdStart['phases'] {
   );
 }
 
-/** When a guest of the Debian image says what, to within some milliseconds: its console log does not tell. */
+/** Moments of a Debian guest's console messages, to within some milliseconds: the log itself has no times. */
 class Consoles {
   readonly #directory: string;
   #known: ReadonlySet<string> = new Set();
@@ -127,7 +127,7 @@ class Consoles {
             if (text.includes('drover: kernel is up')) times.kernelAt ??= now;
             if (text.includes('drover: guest is up')) times.upAt ??= now;
           },
-          () => undefined, // it has been removed: its guest has ended
+          () => undefined, // removed: its guest has ended
         );
       });
       watcher.once('close', resolve);

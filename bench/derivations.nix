@@ -1,9 +1,9 @@
-# What the benchmark builds. Each derivation says FIRST when it starts and LAST when it has made its output.
+# The benchmark's derivations. Each prints FIRST when it starts and LAST when its output is complete.
 {
   system,
   # a store path with bin/busybox
   busybox,
-  # makes each derivation one that nobody has built
+  # makes each derivation new
   nonce,
   # a store path
   input ? "",

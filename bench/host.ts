@@ -8,13 +8,13 @@ export interface HostOptions {
   readonly nix: string;
   /** A file of Nix expressions. */
   readonly expressions: string;
-  /** Nix system of what is built. */
+  /** Nix system of the builds. */
   readonly system: string;
-  /** A static busybox that runs there. */
+  /** A static busybox for that system. */
   readonly busybox: string;
 }
 
-/** What all contenders share: one temporary directory, one Nix, and the host's store. */
+/** Shared by all contenders: a temporary directory, a Nix, and the host's store. */
 export class Host {
   readonly dir: string;
   readonly nix: string;
@@ -50,7 +50,7 @@ export class Host {
     return host;
   }
 
-  /** Settings that are the same everywhere; returns the directory for NIX_CONF_DIR. */
+  /** Writes the common settings; returns the directory for NIX_CONF_DIR. */
   async writeNixConf(name: string, lines: readonly string[]): Promise<string> {
     const common = [
       'build-users-group = nixbld',
@@ -65,7 +65,7 @@ export class Host {
     return join(this.dir, name);
   }
 
-  /** A number that no other derivation has. */
+  /** A number unique among derivations. */
   nonce(): string {
     return `${process.pid}-${Date.now()}-${(this.#nonce += 1)}`;
   }
@@ -77,7 +77,7 @@ export class Host {
     return added;
   }
 
-  /** A derivation that nobody has built. */
+  /** A derivation that has never been built. */
   async instantiate(attribute: string, args: Readonly<Record<string, string>> = {}): Promise<string> {
     const all = { system: this.#system, busybox: this.busybox, nonce: this.nonce(), ...args };
     const argv = Object.entries(all).flatMap(([name, value]) =>
@@ -104,7 +104,7 @@ export class Host {
     return derivation;
   }
 
-  /** The busybox that was kept from round to round is to be deleted as well. */
+  /** Marks the busybox, kept between rounds, for deletion. */
   async forget(): Promise<void> {
     await this.#own([this.busybox]);
   }
@@ -114,12 +114,12 @@ export class Host {
   }
 }
 
-/** Part of the names of this run's inputs, by which they are found also when adding one was interrupted. */
+/** Part of the names of this run's inputs. It identifies them even if adding one was interrupted. */
 export function runName(dir: string): string {
   return basename(dir).replace('drover-bench-', '');
 }
 
-/** Where it is written down what is to be deleted from the host's store at the end. */
+/** File that lists the paths to delete from the host's store at the end. */
 export function ownedPathsFile(dir: string): string {
   return join(dir, 'store-paths');
 }

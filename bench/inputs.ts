@@ -6,7 +6,7 @@ import { runName, type Host } from './host.js';
 
 const FILES_PER_DIRECTORY = 100;
 
-/** A tree of files from which store paths are made that differ in one small file. */
+/** A tree of files for store paths that differ in one small file. */
 export class InputTree {
   readonly #dir: string;
   readonly #host: Host;
@@ -28,7 +28,7 @@ export class InputTree {
     return new InputTree(dir, host);
   }
 
-  /** A store path that no builder has seen. */
+  /** A store path that is new to every builder. */
   async fresh(): Promise<string> {
     await writeFile(join(this.#dir, 'stamp'), this.#host.nonce());
     return await this.#host.add(this.#dir);

@@ -20,7 +20,7 @@ import { Samples, type Measure } from './samples.js';
 import { deleteOwnPaths } from './store.js';
 import { prepareVms } from './vms.js';
 
-/** This file is in its `dist/bench/bench`. */
+/** This file is compiled to `dist/bench/bench`. */
 const PACKAGE_DIR = fileURLToPath(new URL('../../..', import.meta.url));
 /** Where `npm run bench` has put a modern Nix. */
 const MODERN_NIX = join(PACKAGE_DIR, '.cache/nix-forky/bin');
@@ -39,9 +39,9 @@ function facts(options: Options): Record<string, unknown> {
   };
 }
 
-/** The largest input is made smaller where there is no room for two of it, on the disk and in the page cache. */
+/** Shrinks the largest input if two copies do not fit on the disk and in the page cache. */
 async function fit(options: Options): Promise<Options> {
-  // Nobody may have used Nix here yet.
+  // Nix may never have run on this machine.
   await mkdir('/nix/store', { recursive: true });
   const { bavail, bsize } = await statfs('/nix/store');
   const room = Math.floor(Math.min((bavail * bsize) / 8, freemem() / 2) / 1e6) * 1e6;
@@ -89,7 +89,7 @@ async function bench(options: Options, dir: string): Promise<boolean> {
     driver: options.driver,
     emulated: vms?.accelerator === 'tcg',
   };
-  // Bars are for what is built without --quick.
+  // Bars apply to the sizes without --quick.
   const bars = options.quick
     ? []
     : [
@@ -115,7 +115,7 @@ function growthMeasures({ growthBytes: [small, large] }: Options): [Measure, Mea
 }
 
 interface Result {
-  /** Of the VMs; undefined: guests are namespaces. */
+  /** Accelerator of the VMs; undefined: guests are namespaces. */
   readonly accelerator: string | undefined;
   readonly samples: Samples;
   readonly boots: Boots | undefined;

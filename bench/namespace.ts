@@ -9,9 +9,10 @@ const BUILD_GID = 30_000;
 const BUILD_USERS = 32;
 
 /**
- * Runs this program once more, in a mount namespace where Nix's build users exist and root's home is empty: so that
- * local builds are made as on an installation with a daemon, and nobody's ssh or shell configuration has a part in it.
- * Afterwards the temporary directory and the store paths are removed, however the program has ended.
+ * Runs this program again in a mount namespace where Nix's build users exist and root's home is empty. Local
+ * builds then work as on an installation with a daemon, without the influence of a user's ssh or shell
+ * configuration. Afterwards the temporary directory and the store paths are removed, however the program
+ * ended.
  * @returns its exit status
  */
 export async function runInNamespace(program: string, argv: readonly string[], nix: string): Promise<number> {
@@ -27,7 +28,7 @@ export async function runInNamespace(program: string, argv: readonly string[], n
       ],
       { stdio: 'inherit', env: { ...process.env, DROVER_BENCH_DIR: dir } },
     );
-    // A terminal signals the child as well; whoever signals only this process means both.
+    // A terminal signals the child as well; any other sender signals only this process but means both.
     const pass = (signal: NodeJS.Signals): void => void child.kill(signal);
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, pass);
     return await new Promise((resolve, reject) => {

@@ -13,7 +13,7 @@ export type ScenarioName = (typeof SCENARIOS)[number];
 export const DRIVERS = ['namespace', 'qemu'] as const;
 export type DriverName = (typeof DRIVERS)[number];
 
-/** Sizes that a benchmark of namespace guests takes, and those for guests that may be emulated: all contenders' alike. */
+/** Sizes for namespace guests, and for guests that may be emulated. All contenders use the same. */
 const SIZES = {
   namespace: { input: 300, growth: [30, 3_000], output: 1_000, leaves: 100 },
   qemu: { input: 30, growth: [3, 300], output: 100, leaves: 20 },
@@ -22,28 +22,28 @@ const SIZES = {
 export interface Options {
   readonly quick: boolean;
   readonly driver: DriverName;
-  /** Of the guests; only VMs can have another one than the host. */
+  /** Architecture of the guests; only VMs can differ from the host. */
   readonly architecture: Architecture;
   readonly rounds: number;
-  /** Cold starts in a row, each of them taken apart. */
+  /** Number of consecutive cold starts, each split into phases. */
   readonly boots: number;
   /** Directory of the Nix programs that all contenders use, on both ends. */
   readonly nix: string;
   readonly only: readonly ScenarioName[];
   readonly inputBytes: number;
-  /** The smallest and the largest input that Drover alone is given. */
+  /** The smallest and the largest input, measured with Drover only. */
   readonly growthBytes: readonly [number, number];
   readonly inputFiles: number;
   readonly outputBytes: number;
   readonly leaves: number;
-  /** Log level of the supervisors, whose logs are kept where it is not `info`. */
+  /** Log level of the supervisors. Their logs are kept unless it is `info`. */
   readonly logLevel: string;
   /** Further arguments of the node that runs the supervisors, such as --cpu-prof. */
   readonly nodeArgs: readonly string[];
 }
 
 export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rounds N] [--nix DIR] [--only SCENARIO,...]
-  --driver DRIVER   ${DRIVERS.join(' or ')}: what guests are, and what the classic builder runs in (namespace)
+  --driver DRIVER   ${DRIVERS.join(' or ')}: kind of guests, and of the classic builder (namespace)
   --architecture A  x86_64 or aarch64, for VMs (the host's)
   --quick           2 rounds, smaller inputs and outputs: shows that it works, not how fast, and holds nothing to a bar
   --rounds N        how often each is measured; medians are shown (5)
@@ -57,7 +57,7 @@ export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rou
 `;
 
 /**
- * @param usualNix directory of Nix programs, where argv names no other
+ * @param usualNix directory of Nix programs, unless argv names another
  * @throws Error whose message is for the user
  */
 export function readOptions(argv: readonly string[], usualNix: string): Options {
@@ -111,7 +111,7 @@ export function readOptions(argv: readonly string[], usualNix: string): Options 
 
 function oneOf<T extends string>(option: string, value: string, all: readonly T[]): T {
   const found = all.find((known) => known === value);
-  if (found === undefined) throw new Error(`${option}: there is no ${value}; there are ${all.join(', ')}`);
+  if (found === undefined) throw new Error(`${option}: unknown value ${value}; one of ${all.join(', ')}`);
   return found;
 }
 

@@ -4,7 +4,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
-/** What one build took, from the start of the client to its end, in milliseconds. */
+/** Timing of one build, from the start of the client, in milliseconds. */
 export interface Timing {
   readonly totalMs: number;
   /** To the first line of the build's log; to the last one of all builds. */
@@ -12,7 +12,7 @@ export interface Timing {
   readonly lastLogMs: number;
 }
 
-/** @throws Error with what the program said */
+/** @throws Error with the program's output */
 export async function runProgram(
   program: string,
   args: readonly string[],
@@ -28,7 +28,7 @@ export async function runProgram(
   }
 }
 
-/** Runs a client, and takes the time of what it says. @throws Error with what it said, if it fails */
+/** Runs a client, and measures when it prints which lines. @throws Error with its output, if it fails */
 export async function timeBuild(
   program: string,
   args: readonly string[],
@@ -60,7 +60,7 @@ export async function timeBuild(
   return { totalMs, firstLogMs, lastLogMs };
 }
 
-/** A program that runs until it is stopped, or this process ends. */
+/** A program that runs until it is stopped or this process ends. */
 export class Service {
   readonly #child: ChildProcess;
   readonly #exited: Promise<void>;
@@ -95,7 +95,9 @@ export class Service {
     return this.#said.join('');
   }
 
-  /** Waits until `isReady` says so. @throws Error with what the program said, when it ends or takes too long */
+  /**
+   * Waits until `isReady` returns true. @throws Error with the program's output, if it ends or takes too long
+   */
   async ready(isReady: () => boolean | Promise<boolean>): Promise<void> {
     await until(() => {
       if (!this.#running) throw new Error(`ended before it was ready:\n${this.said}`);
@@ -112,12 +114,12 @@ export class Service {
 export async function until(isSo: () => boolean | Promise<boolean>, timeoutMs = 30_000): Promise<void> {
   const end = performance.now() + timeoutMs;
   while (!(await isSo())) {
-    if (performance.now() > end) throw new Error(`waited ${timeoutMs / 1000} s in vain`);
+    if (performance.now() > end) throw new Error(`not ready after ${timeoutMs / 1000} s`);
     await sleep(20);
   }
 }
 
-/** A port that is free now. */
+/** A free port. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

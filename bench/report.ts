@@ -5,7 +5,7 @@ import { medianOf, type Measure, type Samples } from './samples.js';
 
 const CONTENDERS: readonly ContenderName[] = ['local', 'classic', 'socket', 'ssh'];
 
-/** The medians, and in brackets how many times as fast as the classic builder each is. */
+/** The medians; in brackets, the speedup over the classic builder. */
 export function renderMedians(samples: Samples): string {
   const rows = samples.measures.map((measure) => [
     measure,
@@ -26,7 +26,7 @@ function cell(samples: Samples, measure: Measure, contender: ContenderName): str
     : `${text} (${(classic / value).toFixed(1)} ×)`;
 }
 
-/** What cold starts took, and what they are made of. */
+/** Durations of cold starts and of their phases. */
 export function renderBoots({ starts, failures }: Boots): string {
   const row = (name: string, values: readonly number[]): string[] => {
     const sorted = [...values].sort((a, b) => a - b);

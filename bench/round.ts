@@ -22,28 +22,31 @@ export interface Contenders {
   readonly local: Contender;
   readonly classic: ClassicBuilder;
   readonly drover: Drover;
-  /** Another supervisor, whose guests end with their last build. */
+  /** A second supervisor whose guests end with their last build. */
   readonly cold: Drover;
 }
 
 const IDLE_SETTLE_MS = 3_000;
 const IDLE_MS = 5_000;
-/** V8 gives memory back some seconds after it has collected it. */
+/** V8 returns memory some seconds after a collection. */
 const SHRINK_MS = 10_000;
 
-/** Measures everything once, the contenders in turns: what slows the machine down for a while slows them all. */
+/**
+ * Measures everything once, the contenders in turns, so that a temporary slowdown of the machine affects all
+ * of them.
+ */
 export async function runRound(bench: Bench, contenders: Contenders, round: number): Promise<void> {
   const { host, options, samples } = bench;
   const { local, classic, drover, cold } = contenders;
   const wanted = (name: Options['only'][number]): boolean => options.only.includes(name);
-  // The floor is this host's own: not that of guests with another processor.
+  // The floor is a local build on this host; guests with another processor have none.
   const locals = options.architecture === hostArchitecture() ? [local] : [];
   const all = rotate([...locals, classic.contender, drover.socket, drover.ssh], round);
   const doors = rotate([drover.socket, drover.ssh], round);
   for (const contender of all) {
     const { firstLogMs } = await contender.build(await host.instantiate('hello'));
     if (contender !== classic.contender || classic.bootMs === undefined || !wanted('cold')) continue;
-    // What a tool that starts its VM when it is needed could do at best.
+    // Best case of a tool that starts its VM on demand.
     samples.add('first log line, from zero guests', 'classic', classic.bootMs + firstLogMs);
   }
 
@@ -75,8 +78,8 @@ export async function runRound(bench: Bench, contenders: Contenders, round: numb
 }
 
 /**
- * Has this machine own so much memory, if it is itself a guest whose host takes back what is free: whoever came first would
- * wait for it, two seconds for 1 GB.
+ * Makes this machine acquire this much memory. If it is itself a guest whose host reclaims free memory, the
+ * first contender would otherwise wait for it, two seconds for 1 GB.
  */
 async function touchMemory({ env }: Host, bytes: number): Promise<void> {
   await runProgram(
@@ -113,7 +116,7 @@ async function measureCold(
   }
 }
 
-/** What a supervisor costs when it has worked and now has nothing to do: with a guest that waits, and with none. */
+/** Cost of an idle supervisor after work: with a waiting guest, and without guests. */
 export async function measureIdle(bench: Bench, drover: Drover, cold: Drover): Promise<void> {
   const { samples } = bench;
   await sleep(IDLE_SETTLE_MS);

@@ -1,6 +1,6 @@
 import type { ContenderName } from './contenders/contender.js';
 
-/** What is measured; all but `residentBytes` in milliseconds. */
+/** The measures; all but `residentBytes` are in milliseconds. */
 export type Measure =
   | 'input: new'
   | 'input: there'
@@ -39,7 +39,7 @@ export class Samples {
   }
 }
 
-/** Undefined of nothing. */
+/** Undefined for an empty list. */
 export function medianOf(values: readonly number[]): number | undefined {
   const sorted = [...values].sort((a, b) => a - b);
   const [low, high] = [sorted[Math.floor((sorted.length - 1) / 2)], sorted[Math.floor(sorted.length / 2)]];

@@ -7,7 +7,7 @@ import { runProgram } from './process.js';
 
 const STORE_DIR = '/nix/store';
 
-/** Deletes from the host's store what the benchmark has put there, and nothing else. */
+/** Deletes the benchmark's paths from the host's store, and no others. */
 export async function deleteOwnPaths(dir: string, nix: string, keep: readonly string[] = []): Promise<void> {
   const file = ownedPathsFile(dir);
   const listed = await readFile(file, 'utf8').catch(() => '');

@@ -24,7 +24,7 @@ export interface VmKind {
 
 const GIB = 1024 ** 3;
 
-/** QEMU and image are those of the tests: scripts/run.sh has made them. @param dir for temporary files */
+/** Uses the tests' QEMU and image, which scripts/run.sh has made. @param dir for temporary files */
 export async function prepareVms(
   packageDir: string,
   dir: string,
@@ -44,7 +44,7 @@ export async function prepareVms(
   return { image, manifest, programs, bin, accelerator, memoryBytes: GIB, scratchBytes: 4 * GIB, busybox };
 }
 
-/** The image is one of Debian's packages: all of it is in its initrd. */
+/** The image consists of Debian packages: all of it is in its initrd. */
 function extract(archive: string, member: string, file: string): void {
   const input = openSync(archive, 'r');
   try {

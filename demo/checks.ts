@@ -26,9 +26,9 @@ export async function readChecks(file: string): Promise<readonly Check[]> {
 }
 
 /**
- * Runs a package's programs, and compares what the last one prints.
+ * Runs a package's programs, and compares the output of the last one.
  * @param output the package's store path
- * @returns what was run, and its output, for people
+ * @returns the commands and their output, for people
  * @throws DemoError
  */
 export async function runCheck(check: Check, output: string, tempDir: string): Promise<string> {

@@ -8,8 +8,8 @@ import { errorMessage } from '../src/lib/errors.js';
 import { DemoError } from './processes.js';
 
 /**
- * Makes the directory that holds everything of a demo.
- * @throws DemoError where there can be none, or none that can hold a supervisor's state
+ * Creates the directory that holds everything of a demo.
+ * @throws DemoError if it cannot be created, or cannot hold a supervisor's state
  */
 export async function makeDemoDirectory(): Promise<string> {
   const parent = tmpdir();
@@ -28,14 +28,14 @@ export async function makeDemoDirectory(): Promise<string> {
 function unusable(parent: string, reason: string): DemoError {
   return new DemoError(
     `The demo cannot use the directory ${parent} for its temporary files: ${reason}\n` +
-      '  Set TMPDIR to another one, such as /tmp.',
+      '  Set TMPDIR to another directory, such as /tmp.',
     EXIT.configuration,
   );
 }
 
 /**
- * The environment of a demo's programs: what they keep or leave goes where the demo removes it, and Nix is the machine's
- * own with its usual store, whatever the caller's variables and files say of another.
+ * Environment of a demo's programs. Files they keep or leave go to a directory that the demo removes, and Nix
+ * is the machine's own with its default store, whatever the caller's variables and files say.
  */
 export function plainEnv(env: NodeJS.ProcessEnv, directory: string): NodeJS.ProcessEnv {
   const plain = Object.entries(env).filter(([name]) => !name.startsWith('NIX_'));

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # fetch.sh CACHEDIR
 #
-# Fills CACHEDIR with what packages.nix builds from (packages.txt says what): Debian's binary packages for the
+# Fills CACHEDIR with the inputs of packages.nix (listed in packages.txt): Debian's binary packages for the
 # toolchain and upstream sources for the packages, both checked against the hashes in Debian's signed index.
 #
 #   CACHEDIR/debs/PACKAGE.deb, CACHEDIR/sources/NAME.tar.*
 #   CACHEDIR/bootstrap/bin/busybox   the first builder, executable
 #   CACHEDIR/manifest.json           written last: versions, sizes, hashes
 #
-# Downloads only what is missing or damaged; needs no network once all is there.
+# Downloads only missing or damaged files; needs no network once all of them are there.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,7 +1,7 @@
 import { humanBytes } from '../src/lib/human.js';
 import type { DroverEvent } from '../src/control/api.js';
 
-/** Tells what happens, with the seconds since it began to tell. */
+/** Prints what happens, with the seconds since the start. */
 export class Narrator {
   readonly #print: (text: string) => void;
   #startedAt = performance.now();
@@ -10,7 +10,7 @@ export class Narrator {
     this.#print = print;
   }
 
-  /** From now on times count from zero. */
+  /** Restarts the clock at zero. */
   restart(): void {
     this.#startedAt = performance.now();
   }
@@ -24,7 +24,7 @@ export class Narrator {
     this.#print(`${text}\n`);
   }
 
-  /** What the supervisor reports, as far as it is part of the story. */
+  /** Prints those events of the supervisor that are part of the story. */
   event(event: DroverEvent): void {
     switch (event.type) {
       case 'boot-finished':

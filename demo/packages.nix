@@ -1,14 +1,14 @@
-# Real C programs and libraries from their upstream sources, with edges between them, and nothing from outside:
-# CACHEDIR, filled by fetch.sh, is all they are built from.
+# Real C programs and libraries from their upstream sources, with dependencies among them. Their only input is
+# CACHEDIR, filled by fetch.sh:
 #
 #   nix-build demo/packages.nix --arg cache CACHEDIR -A all
 {
   # CACHEDIR, as a path
   cache,
   system ? "x86_64-linux",
-  # in the environment of every derivation: another value builds everything anew
+  # in the environment of every derivation: another value rebuilds everything
   variant ? "",
-  # the same for the toolchain, to leave it alone while packages are built anew
+  # the same for the toolchain, which need not be rebuilt with the packages
   toolchainVariant ? variant,
 }:
 let
@@ -70,7 +70,7 @@ let
       args = [ ./package.sh ];
     };
 
-  # A directory with a link per package; its closure is what was built.
+  # A directory with a link per package; its closure is the result of the build.
   collection =
     name: members:
     derivation {

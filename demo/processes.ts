@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 
 /** A failure of the demo itself. */
 export class DemoError extends Error {
-  /** What the demo ends with. */
+  /** Exit status of the demo. */
   readonly exitStatus: number;
 
   constructor(message: string, exitStatus = 1) {
@@ -47,7 +47,7 @@ export function start(
   return { child, logFile: options.logFile, ended };
 }
 
-/** What a program printed on standard output. @throws DemoError with the end of its log */
+/** A program's standard output. @throws DemoError with the end of its log */
 export async function outputOf(running: Running): Promise<string> {
   let text = '';
   running.child.stdout?.on('data', (chunk: Buffer) => {

@@ -12,33 +12,34 @@ import { Narrator } from './narrator.js';
 import { DemoError, outputOf, start, tailOf, type Running } from './processes.js';
 
 export interface DemoOptions {
-  /** Where downloads are kept; undefined: in the demo's temporary directory. */
+  /** Directory for downloads; undefined: in the demo's temporary directory. */
   readonly cache: string | undefined;
   /** Only the smaller half of the graph. */
   readonly small: boolean;
-  /** A configuration to start from; where things are, and how long guests are idle, is the demo's to say. */
+  /** A configuration to start from; the demo overrides paths and the idle timeout. */
   readonly config: string | undefined;
   readonly env: NodeJS.ProcessEnv;
-  /** Drover's own directory, and how to start it. */
+  /** Drover's own directory, which has the program to start. */
   readonly packageDir: string;
   readonly command: readonly [program: string, ...args: string[]];
   readonly print: (text: string) => void;
-  /** Settles when nobody reads any more what is printed. */
+  /** Settles when the reader of the output is gone. */
   readonly outputLost: Promise<void>;
 }
 
 /** Exit status of an interrupted program, as shells have it. */
 const INTERRUPTED = 130;
 
-/** How long an idle guest is kept in the demo: long enough to see it, short enough to wait for. */
+/** Idle timeout in the demo: long enough to see a guest, short enough to wait for its end. */
 const IDLE_TIMEOUT = '3s';
 
-/** Of a configuration that was checked already: what the demo replaces a part of. */
+/** The parts of a checked configuration that the demo overrides. */
 const baseSchema = z.looseObject({ pool: z.looseObject({}).optional() });
 
 /**
- * Builds a graph of real packages with a real Nix that plays a Mac, in guests of a supervisor of its own, and tells
- * what happens. Writes to a temporary directory and the Nix store only; the directory is removed however it ends.
+ * Builds a graph of real packages with a real Nix that plays a Mac, in guests of a separate supervisor, and
+ * prints what happens. Writes only to a temporary directory and the Nix store; the directory is always
+ * removed.
  * @throws DemoError, with the status 130 after SIGINT, SIGTERM or SIGHUP; DroverError
  */
 export async function demo(options: DemoOptions): Promise<void> {
@@ -51,7 +52,7 @@ export async function demo(options: DemoOptions): Promise<void> {
       told = true;
       reject(new DemoError('The demo was interrupted', INTERRUPTED));
     };
-    // They stay: who is told twice to stop, as by an impatient user, cleans up nevertheless.
+    // The handlers stay: after a second signal, as from an impatient user, the demo still cleans up.
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
     void options.outputLost.then(interrupt);
   });
@@ -78,11 +79,11 @@ class DemoRun {
     const { small } = this.#options;
     const tell = this.#tell;
     tell.plain(
-      'This machine plays a Mac: its Nix is told that it is aarch64-darwin, so it can build nothing for Linux by',
+      'This machine plays a Mac: its Nix is told that it is aarch64-darwin, so it cannot build for Linux by',
     );
-    tell.plain('itself. Everything below is built by Drover, in guests that are not there yet.');
+    tell.plain('itself. Everything below is built by Drover, in guests that do not exist yet.');
     tell.plain();
-    // First what may fail, such as for a user who is not root; then what takes long.
+    // First the steps that may fail, such as without root; then the slow ones.
     const configFile = await this.#startSupervisor();
     const stateDir = join(this.#directory, 'state');
     tell.say(`drover serve is up; guests: ${(await fetchStatus(stateDir)).guests.length}`);
@@ -101,13 +102,13 @@ class DemoRun {
     this.#tell.say('interrupted; cleaning up');
   }
 
-  /** Ends what was started, the last first, and removes the temporary directory. */
+  /** Ends all that was started, in reverse order, and removes the temporary directory. */
   async cleanUp(): Promise<void> {
     for (const { child, ended } of this.#running.splice(0).reverse()) {
       child.kill('SIGTERM');
       await ended.catch(() => undefined);
     }
-    // Retried: what Nix had started may not have ended yet.
+    // Retried: processes of Nix may not have ended yet.
     await rm(this.#directory, { recursive: true, force: true, maxRetries: 5 });
     this.#tell.say('the supervisor has ended, and its directory is removed');
   }
@@ -163,7 +164,7 @@ class DemoRun {
     return configFile;
   }
 
-  /** Narrates; settles when guests have been there and the last one is gone. */
+  /** Prints events; settles when guests existed and the last one has ended. */
   async #followToZero(events: Awaited<ReturnType<typeof followEvents>>): Promise<void> {
     const alive = new Set<string>();
     for await (const event of events) {
@@ -202,7 +203,7 @@ class DemoRun {
         [
           join(this.#options.packageDir, 'demo/packages.nix'),
           ...['--arg', 'cache', `/. + ${JSON.stringify(cache)}`, '-A', attribute, '--no-out-link'],
-          // Packages of its own for each run; the toolchain, once built, is an input that is there already.
+          // New packages for each run; the toolchain, once built, is an existing input.
           ...['--argstr', 'variant', `demo ${process.pid} ${Date.now()}`, '--argstr', 'toolchainVariant', ''],
         ],
         'build.log',

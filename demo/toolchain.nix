@@ -1,7 +1,8 @@
-# A C compiler for Nix's sandbox out of Debian's binary packages: no /usr, no /bin/sh, every file in the store.
+# A C compiler for Nix's sandbox, made of Debian's binary packages: no /usr, no /bin/sh, every file in the
+# store.
 #
-#   libc       the C library at run time; all that built programs refer to, apart from each other
-#   toolchain  gcc, binutils, headers and the usual commands, made to find libc and each other
+#   libc       the C library at run time; the only reference of built programs, apart from each other
+#   toolchain  gcc, binutils, headers and the usual commands, patched to find libc and each other
 {
   system,
   # CACHEDIR, and its manifest.json read into an attribute set

@@ -27,7 +27,7 @@ done
 ln -s usr/bin "$out/bin"
 ln -s usr/lib "$out/lib"
 
-# What no C program of the demo is built with: link-time optimisation, profilers, sanitizers, manuals.
+# Parts that no C program of the demo needs: link-time optimisation, profilers, sanitizers, manuals.
 (cd "$usr" && rm -rf games share/doc share/man share/info share/locale share/lintian share/bug share/bash-completion \
   lib/gcc/*/*/lto1 lib/gcc/*/*/lto-wrapper lib/gcc/*/*/lib?san.a bin/*lto-dump* bin/*gp-* bin/*gprofng* bin/*gold \
   bin/*dwp lib/*/gprofng lib/*/libgprofng*)

@@ -6,7 +6,10 @@ import { freePort, runProgram, Service } from '../process.js';
 import { answers, sshClient, type ClassicBuilder } from './classic.js';
 import { JOBS } from './contender.js';
 
-/** In a mount namespace, with a trusted user `builder`; its store is in memory as a guest's is, its shell has no profile to read. */
+/**
+ * In a mount namespace, with a trusted user `builder`. Its store is in memory, as a guest's is; its shell
+ * reads no profile.
+ */
 export async function startClassicNamespace(host: Host): Promise<ClassicBuilder> {
   const dir = join(host.dir, 'classic');
   await mkdir(dir, { recursive: true });
@@ -38,7 +41,7 @@ export async function startClassicNamespace(host: Host): Promise<ClassicBuilder>
   };
 }
 
-/** In a mount namespace: another /nix, and a user of its own, gone with its last process. */
+/** In a mount namespace: another /nix and a separate user, which disappear with the last process. */
 const OWN_STORE = `
   mount -t tmpfs -o size=80% classic /run
   mkdir -p /run/sshd /run/nix /run/conf

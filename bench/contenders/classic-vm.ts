@@ -19,14 +19,14 @@ import { sshClient, type ClassicBuilder } from './classic.js';
 import { JOBS } from './contender.js';
 
 const BOOT_TIMEOUT_MS = 100_000;
-/** No guest of Drover's: a number of its own for the user that its QEMU runs as. */
+/** A guest number that Drover does not use, for the user that QEMU runs as. */
 const NUMBER = 999_999;
-/** sshd refuses connections beyond ten that have not authenticated yet. */
+/** sshd rejects more than ten unauthenticated connections. */
 const START_SSHD = ['/usr/sbin/sshd', '-f', '/etc/ssh/sshd_config', '-o', 'MaxStartups=100'];
 
 /**
- * A VM as Drover's guests are, down to the arguments of QEMU, but as others run theirs: a store of its own, and a port
- * on the host that leads to its sshd.
+ * A VM like Drover's guests, down to the arguments of QEMU, but run as others do: with its own store, and a
+ * port on the host that leads to its sshd.
  */
 export async function startClassicVm(host: Host, kind: VmKind): Promise<ClassicBuilder> {
   const dir = join(host.dir, 'classic');

@@ -6,18 +6,18 @@ import type { Host } from '../host.js';
 import { client, JOBS, remoteOnly, type Contender } from './contender.js';
 
 /**
- * What every other tool sets up: OpenSSH's server, and nix-daemon before a store of its own. It gets the benefit of the
- * doubt: it runs all the time.
+ * The setup of every other tool: OpenSSH's server and a nix-daemon with its own store. It gets the benefit of
+ * the doubt: it runs all the time.
  */
 export interface ClassicBuilder {
   readonly contender: Contender;
-  /** From nothing to where ssh answers, in milliseconds; undefined for one that does not boot. */
+  /** Time from start until ssh answers, in milliseconds; undefined if it does not boot. */
   readonly bootMs: number | undefined;
   stop(): Promise<void>;
 }
 
 export interface SshServer {
-  /** For files of the client. */
+  /** Directory for files of the client. */
   readonly dir: string;
   readonly port: number;
   readonly user: string;
@@ -54,7 +54,7 @@ export async function sshClient(
   return await client(host, 'classic', 'client-classic', settings, { NIX_SSHOPTS: `-F ${config}` });
 }
 
-/** Whether anybody listens. */
+/** Whether a server listens on this port. */
 export async function answers(port: number): Promise<boolean> {
   return await new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');

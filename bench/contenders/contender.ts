@@ -5,7 +5,7 @@ import { timeBuild, type Timing } from '../process.js';
 
 export type ContenderName = 'local' | 'classic' | 'socket' | 'ssh';
 
-/** One way to build, as a client of Nix sees it. */
+/** One way to build, from the view of a Nix client. */
 export interface Contender {
   readonly name: ContenderName;
   build(derivation: string): Promise<Timing>;
@@ -13,7 +13,9 @@ export interface Contender {
 
 export const JOBS = 4;
 
-/** A client that is told nothing but where to build. `confName`: a directory of its own for its configuration. */
+/**
+ * A client that is only configured where to build. `confName`: a separate directory for its configuration.
+ */
 export async function client(
   host: Host,
   name: ContenderName,
@@ -33,7 +35,7 @@ export async function client(
   };
 }
 
-/** Settings of a client that builds nothing itself. */
+/** Settings of a client without local builds. */
 export function remoteOnly(machine: string): string[] {
   return ['max-jobs = 0', `builders = ${machine}`];
 }

@@ -7,7 +7,7 @@ import type { VmKind } from '../vms.js';
 import { client, JOBS, remoteOnly, type Contender } from './contender.js';
 
 export interface DroverOptions {
-  /** Tells this supervisor's files from another one's. */
+  /** Distinguishes this supervisor's files from another's. */
   readonly name: string;
   /** The compiled `drover`. */
   readonly program: string;
@@ -50,7 +50,7 @@ export class Drover {
     await writeFile(config, await configuration(host, dir, `${identity}.pub`, options));
     const path = [...(vms === undefined ? [] : [vms.bin]), host.env['PATH']].join(':');
     const env = { ...host.env, PATH: path, NODE_ENV: 'production' };
-    // As it is installed: by the first line of the program, which names the node and its flags.
+    // Started as installed: by the first line of the program, which names the node and its flags.
     const command = nodeArgs.length === 0 ? [program] : [process.execPath, ...nodeArgs, program];
     const service = new Service(command, ['serve', '--config', config], { env, cwd: dir });
     await service.ready(() => service.said.includes('drover is ready'));
@@ -76,7 +76,7 @@ export class Drover {
     return this.#service.said;
   }
 
-  /** How many guests there are, of any state. */
+  /** Number of guests in any state. */
   async guests(): Promise<number> {
     return await this.#guests();
   }
@@ -90,7 +90,7 @@ export class Drover {
   async cpuMs(): Promise<number> {
     const stats = await readFile(`/proc/${this.#service.pid}/stat`, 'utf8');
     const fields = stats.slice(stats.lastIndexOf(')') + 2).split(' ');
-    // User and system time in ticks, of which Linux always shows 100 a second.
+    // User and system time in ticks; Linux always reports 100 a second.
     return (Number(fields[11]) + Number(fields[12])) * 10;
   }
 

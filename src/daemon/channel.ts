@@ -10,15 +10,15 @@ import type { Conversation } from '../protocol/wire.js';
 
 /** Bytes that may wait to be decoded before the stream is paused. */
 const HIGH_WATER_BYTES = 256 * 1024;
-/** How long a peer may take to read what it was sent last, in milliseconds. */
+/** Time for a peer to read the last bytes that it was sent, in milliseconds. */
 const LINGER_MS = 5_000;
 
 export interface ChannelOptions {
-  /** Who is at the other end, for errors: `The client`. */
+  /** Name of the other end in errors: `The client`. */
   readonly peer?: string;
-  /** A peer that has begun a message must go on with it within this time. Between messages it may take its time. */
+  /** Time limit for a peer to continue a message that it has begun. Between messages there is no limit. */
   readonly stall?: { readonly clock: Clock; readonly timeoutMs: number };
-  /** Ends the stream, where that takes more than its `end`. */
+  /** Ends the stream, if that takes more than its `end`. */
   readonly end?: (() => void) | undefined;
 }
 
@@ -29,11 +29,12 @@ export interface Received<T> {
 }
 
 /**
- * One end of a worker-protocol connection: runs conversations over a byte stream, one at a time. It always reads a
- * little ahead, so that the peer's end is noticed even while nothing is being decoded.
+ * One end of a worker-protocol connection: runs conversations over a byte stream, one at a time. It always
+ * reads a little ahead, so that it notices when the peer closes the connection even while nothing is being
+ * decoded.
  *
- * Not every stream can be asked whether it is still open (an ssh2 channel that was closed takes writes and never
- * finishes them), so the channel goes by the events that it has seen.
+ * Some streams cannot tell whether they are still open (a closed ssh2 channel accepts writes and never
+ * finishes them), so the channel relies on the events that it has seen.
  */
 export class Channel {
   readonly stream: Duplex;
@@ -42,18 +43,18 @@ export class Channel {
   readonly #reused: boolean;
   readonly #gone = new AbortController();
   #ended = false;
-  /** Nothing can be sent any more. */
+  /** The stream accepts no more bytes. */
   #closed = false;
   /** The peer ended the connection before this side did. */
   #hungUp = false;
-  /** What comes is thrown away. */
+  /** Input is discarded. */
   #discarding = false;
   /** Why the stream failed. */
   #error: unknown;
-  /** Why this side reads no more, though the stream may be fine. */
+  /** Why this side stopped reading, though the stream may be fine. */
   #interruption: Error | undefined;
   #wake: (() => void) | undefined;
-  /** Takes what comes, in place of the queue. */
+  /** Receives input in place of the queue. */
   #sink: ((chunk: Uint8Array) => void) | undefined;
   #onWritable: (() => void)[] = [];
   /** Bytes received and sent. */
@@ -87,7 +88,7 @@ export class Channel {
     return this.#queue.length;
   }
 
-  /** What reading was interrupted with, if it was: whatever fails in its wake comes from that. */
+  /** The error that interrupted reading, if any: it is the cause of every later failure. */
   get interruption(): Error | undefined {
     return this.#interruption;
   }
@@ -136,14 +137,14 @@ export class Channel {
 
   /**
    * Runs one conversation to its end.
-   * @throws ProtocolError `PROTOCOL_TRUNCATED` when the peer ends in the middle of it, the stream's own failure being
-   *   the cause; `CLIENT_STALLED`; and whatever the conversation throws.
+   * @throws ProtocolError `PROTOCOL_TRUNCATED` if the peer ends in the middle of it, with the stream's own
+   *   failure as the cause; `CLIENT_STALLED`; and whatever the conversation throws.
    */
   async run<T>(conversation: Conversation<T>): Promise<T> {
     return (await this.receive(conversation, false)).value;
   }
 
-  /** The same, with the bytes of the message. */
+  /** Like `run`, and returns the bytes of the message too. */
   async receive<T>(conversation: Conversation<T>, capture = true): Promise<Received<T>> {
     const feeder = new Feeder(conversation, this.#queue, { capture });
     for (;;) {
@@ -162,7 +163,7 @@ export class Channel {
   }
 
   /**
-   * Waits until something is here: false when the peer has ended.
+   * Waits for input: false if the peer has ended.
    * @throws the error of `interrupt`
    */
   async waitForInput(): Promise<boolean> {
@@ -170,14 +171,14 @@ export class Channel {
   }
 
   /**
-   * Up to `maxBytes` of a message's data, at least one; nothing at the end of the stream.
+   * Up to `maxBytes` of a message's data, at least one byte; empty at the end of the stream.
    * @throws DroverError `CLIENT_STALLED`
    */
   async readSome(maxBytes: number = HIGH_WATER_BYTES): Promise<readonly Uint8Array[]> {
     return this.#queue.length > 0 || (await this.#waitForMore()) ? this.#take(maxBytes) : [];
   }
 
-  /** Throws that many bytes away. @throws as `run` */
+  /** Discards that many bytes. @throws as `run` */
   async skip(bytes: number): Promise<void> {
     for (let left = bytes; left > 0;) {
       const parts = await this.readSome(left);
@@ -186,7 +187,7 @@ export class Channel {
     }
   }
 
-  /** Makes whoever reads fail with `error`. The peer can still be told why. */
+  /** Makes all reads fail with `error`. The peer can still be told why. */
   interrupt(error: Error): void {
     this.#interruption ??= error;
     this.#end();
@@ -202,7 +203,7 @@ export class Channel {
     if (this.#isClosed()) throw this.#cut('closed the connection');
   }
 
-  /** What is written in one go is sent in one: each piece that arrives by itself wakes up everybody on its way. */
+  /** Sends writes of one turn together: each separate piece would wake up every process on its way. */
   #gather(): void {
     if (this.stream.writableCorked > 0) return;
     this.stream.cork();
@@ -212,9 +213,9 @@ export class Channel {
   }
 
   /**
-   * Sends what comes on to `other`, whatever it is: up to `maxBytes`, or until this side ends.
-   * @returns how many bytes that were
-   * @throws ProtocolError `PROTOCOL_TRUNCATED` when `other` takes no more
+   * Forwards input to `other`, whatever it is: up to `maxBytes`, or until this side ends.
+   * @returns the number of bytes forwarded
+   * @throws ProtocolError `PROTOCOL_TRUNCATED` if `other` is closed
    */
   async relayTo(other: Channel, maxBytes = Infinity): Promise<number> {
     let moved = 0;
@@ -227,7 +228,7 @@ export class Channel {
     return moved;
   }
 
-  /** The same for what is not here yet. No promise for each chunk: they are what a large output is made of. */
+  /** Forwards input that has not arrived yet. No promise per chunk: large outputs consist of many. */
   async #pour(other: Channel, maxBytes: number): Promise<number> {
     let moved = 0;
     await new Promise<void>((resolve) => {
@@ -241,7 +242,7 @@ export class Channel {
         if (other.#isClosed()) resolve();
         if (part.length === 0 || other.#isClosed()) return;
         other.sentBytes += part.length;
-        // What is still to be written would be overwritten by what is read next.
+        // Bytes not yet written would be overwritten by the next read.
         const inFlight = (): boolean => this.#reused && other.stream.writableLength > 0 && !other.#isClosed();
         const goOn = (): void => {
           if (inFlight()) return;
@@ -264,15 +265,15 @@ export class Channel {
     return moved;
   }
 
-  /** Sends what is still to be sent, and ends this side. */
+  /** Sends the remaining bytes, and ends this side. */
   end(): void {
     if (this.#options.end === undefined) this.stream.end();
     else this.#options.end();
   }
 
   /**
-   * Ends this side, and the connection with it: at once when the peer has ended its own; otherwise the peer is given
-   * a moment to read what it was sent last, while what it still sends is thrown away.
+   * Ends this side and the connection: at once if the peer has ended its own side; otherwise the peer gets a
+   * moment to read the last bytes that it was sent, while its input is discarded.
    */
   close(clock: Clock): void {
     this.#discarding = true;
@@ -283,7 +284,7 @@ export class Channel {
     this.stream.resume();
   }
 
-  /** Closes the connection, whatever is still on its way. */
+  /** Closes the connection and drops bytes in flight. */
   destroy(): void {
     this.#end();
     this.stream.destroy();
@@ -294,7 +295,7 @@ export class Channel {
     return this.#closed || this.stream.destroyed || this.stream.writableEnded;
   }
 
-  /** Waits for more of a message than is here. */
+  /** Waits for more bytes of a message. */
   async #waitForMore(): Promise<boolean> {
     const { stall } = this.#options;
     const cancel = stall?.clock.after(stall.timeoutMs, () => {

@@ -2,9 +2,10 @@ import type { WorkerClient } from './worker-client.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
 
 /**
- * Connections to a guest's nix-daemon that earlier sessions have left as they were after the handshake, for later ones:
- * the daemon starts a process for each new one. It remembers nothing of what it was asked but temporary roots. There are
- * never more than sessions at once, since a session takes one of these first.
+ * Connections to a guest's nix-daemon that earlier sessions have left in the state after the handshake. Later
+ * sessions reuse them, since the daemon starts a process for each new one. The daemon remembers nothing of
+ * earlier requests but temporary roots. There are never more of them than concurrent sessions, since a
+ * session takes one of these first.
  */
 export class IdleConnections {
   #clients: WorkerClient[] = [];
@@ -17,7 +18,7 @@ export class IdleConnections {
     return found;
   }
 
-  /** @param client that nobody uses any more, with no request on its way and no setting changed */
+  /** @param client a connection that no session uses, with no request in flight and no setting changed */
   put(client: WorkerClient): void {
     this.#clients.push(client);
   }

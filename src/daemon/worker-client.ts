@@ -25,20 +25,23 @@ import { encodeAddToStoreNar } from '../protocol/uploads.js';
 import type { ProtocolVersion } from '../protocol/version.js';
 import type { Decoder } from '../protocol/wire.js';
 
-/** Requests that are sent before their first response is read: a round trip per path would cost more than its answer. */
+/**
+ * Number of requests sent before the first response is read: a round trip per path would cost more than its
+ * answer.
+ */
 const PIPELINED_REQUESTS = 256;
-/** Bytes of a NAR that are handed on at a time. */
+/** Size of the pieces in which a NAR is returned. */
 const NAR_CHUNK_BYTES = 256 * 1024;
 
-/** What ends an operation: its response, or the daemon's error. */
+/** End of an operation: its response, or the daemon's error. */
 type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };
 
 /**
- * A client of a nix-daemon, the host's or a guest's. Operations run one after the other, in the order in which they
- * were asked for.
+ * A client of a nix-daemon, the host's or a guest's. Operations run one after the other, in the order of
+ * their calls.
  *
- * INVARIANT: no byte of one answer becomes part of another. An exchange that does not come to its end closes the
- * connection, and `reusable` is true only if every exchange did, and no byte is left over.
+ * INVARIANT: no byte of one answer becomes part of another. An exchange that does not complete closes the
+ * connection, and `reusable` is true only if every exchange completed and no byte is left over.
  */
 export class WorkerClient implements AsyncDisposable {
   readonly channel: Channel;
@@ -54,7 +57,7 @@ export class WorkerClient implements AsyncDisposable {
 
   /**
    * @param version the highest version to agree on.
-   * @param peer whose daemon it is, for errors: `The nix-daemon of …`.
+   * @param peer name of the daemon in errors: `The nix-daemon of …`.
    * @throws ProtocolError as `clientHandshake`; the stream is closed then.
    */
   static async connect(stream: Duplex, version: ProtocolVersion, peer: string): Promise<WorkerClient> {
@@ -77,8 +80,8 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   /**
-   * Whether another session can use the connection as if it were new: nothing is under way on it, nothing was left unread,
-   * and no setting was changed.
+   * Whether another session can use the connection like a new one: no request is in flight, no input is
+   * unread, and no setting was changed.
    */
   get reusable(): boolean {
     return (
@@ -87,8 +90,8 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   /**
-   * Runs one request and its whole response over the channel itself. If `run` fails, the connection is closed: the rest of
-   * the response could be taken for that of the next request.
+   * Runs one request and its whole response over the channel itself. If `run` fails, the connection is
+   * closed: the rest of the response could be mistaken for the response to the next request.
    */
   async exchange<T>(run: (channel: Channel) => Promise<T>): Promise<T> {
     const end = await this.#begin();
@@ -108,7 +111,7 @@ export class WorkerClient implements AsyncDisposable {
     return await this.#request(encodeQueryValidPaths({ paths, substitute }), decodeStorePathsResponse());
   }
 
-  /** What is known about each path, in order; `undefined` for one that is not valid. */
+  /** Metadata of each path, in order; `undefined` for one that is not valid. */
   async queryPathInfos(paths: readonly StorePath[]): Promise<(PathInfo | undefined)[]> {
     return await this.#pipeline(paths, encodeQueryPathInfo, () => decodePathInfoResponse(this.version));
   }
@@ -118,7 +121,7 @@ export class WorkerClient implements AsyncDisposable {
     await this.#pipeline(paths, encodeAddTempRoot, decodeDoneResponse);
   }
 
-  /** The paths of each derivation's outputs by name, as far as they are known. The derivations must be valid. */
+  /** The paths of each derivation's outputs by name, where known. The derivations must be valid. */
   async queryDerivationOutputs(
     derivations: readonly StorePath[],
   ): Promise<Map<string, StorePath | undefined>[]> {
@@ -126,8 +129,9 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   /**
-   * Returns the NAR of a valid path. A caller that stops early leaves the connection usable: the rest is thrown away.
-   * @param narSize bytes of the NAR, as its path info says: nothing else on the wire tells where it ends.
+   * Returns the NAR of a valid path. A caller that stops early leaves the connection usable: the rest is
+   * discarded.
+   * @param narSize bytes of the NAR, from its path info: the wire does not tell where it ends.
    */
   async *narFromPath(path: StorePath, narSize: number): AsyncGenerator<Uint8Array, void, undefined> {
     const end = await this.#begin();
@@ -160,7 +164,10 @@ export class WorkerClient implements AsyncDisposable {
     if (refused !== undefined) throw remoteError(refused);
   }
 
-  /** Adds a path whose references are valid there. Signatures are not checked: the caller vouches for the path. */
+  /**
+   * Adds a path whose references are valid in that store. Signatures are not checked: the caller vouches for
+   * the path.
+   */
   async addToStoreNar(info: ValidPathInfo, nar: AsyncIterable<Uint8Array>): Promise<void> {
     await this.#ask(async (channel) => {
       await channel.write(encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }));
@@ -169,7 +176,7 @@ export class WorkerClient implements AsyncDisposable {
     });
   }
 
-  /** Sends the client's SetOptions request as it is. */
+  /** Sends the client's SetOptions request unchanged. */
   async setOptions(request: readonly Uint8Array[]): Promise<void> {
     this.#settingsChanged = true;
     await this.#ask(async (channel) => {
@@ -222,7 +229,7 @@ export class WorkerClient implements AsyncDisposable {
         await channel.write(Buffer.concat(batch.map(encode)));
         let first: RemoteErrorInfo | undefined;
         for (let i = 0; i < batch.length; i++) {
-          // One request's error is not the end of the others' answers, which are on their way.
+          // One request's error does not end the others' answers, which are in flight.
           const error = await readFrames(channel);
           if (error === undefined) results.push(await channel.run(decode()));
           else first ??= error;
@@ -235,7 +242,10 @@ export class WorkerClient implements AsyncDisposable {
   }
 }
 
-/** Reads log frames up to the response. @returns the daemon's error, if that is what the frames end with */
+/**
+ * Reads log frames up to the response.
+ * @returns the daemon's error, if the frames end with one
+ */
 async function readFrames(channel: Channel): Promise<RemoteErrorInfo | undefined> {
   for (;;) {
     const frame = await channel.run(decodeStderrFrame());

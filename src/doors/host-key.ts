@@ -9,14 +9,14 @@ export type HostKey = SshKeyPair;
 
 /**
  * The ssh door's host key, made once and kept in `file` with mode 0600.
- * @throws DroverError `HOST_KEY_UNUSABLE` for a file that holds no private key: it is never overwritten
+ * @throws DroverError `HOST_KEY_UNUSABLE` if the file does not hold a private key: it is never overwritten
  */
 export async function loadHostKey(file: string): Promise<HostKey> {
   const existing = await readHostKey(file);
   if (existing !== undefined) return existing;
   const { privateKey } = makeSshKeyPair();
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  // One that an earlier start left behind might be readable to others.
+  // A file left by an earlier start might be readable to others.
   await rm(`${file}.tmp`, { force: true });
   await writeFile(`${file}.tmp`, privateKey, { mode: 0o600 });
   await rename(`${file}.tmp`, file);
@@ -29,7 +29,7 @@ export async function writeKnownHosts(file: string, alias: string, { publicKey }
   await rename(`${file}.tmp`, file);
 }
 
-/** The key in `file`, or nothing where there is none. */
+/** The key in `file`, or nothing if there is no such file. */
 export async function readHostKey(file: string): Promise<HostKey | undefined> {
   try {
     return parse(await readFile(file, 'utf8'), file);
@@ -43,6 +43,6 @@ function parse(privateKey: string, file: string): HostKey {
   const publicKey = publicKeyOf(privateKey);
   if (publicKey !== undefined) return { privateKey, publicKey };
   throw new DroverError('HOST_KEY_UNUSABLE', `${file} is not a private key`, {
-    hint: 'Remove the file to have a new key made; clients must then be told its public key again.',
+    hint: 'Remove the file to create a new key; then distribute its public key to clients again.',
   });
 }

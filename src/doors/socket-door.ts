@@ -8,12 +8,12 @@ import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
 import { peerUid } from '../lib/native.js';
 import { requirePrivateDir } from '../lib/private-dir.js';
 
-/** Bytes of a large output that may be on their way to a client, so that neither side waits for the other. */
+/** Bytes of a large output that may be in flight to a client, so that neither side waits for the other. */
 const WRITE_AHEAD_BYTES = 1024 * 1024;
 
 /** A door that accepts connections. */
 export interface Door {
-  /** Accepts no more, and cuts the connections that are still open. */
+  /** Accepts no more connections, and closes the open ones. */
   readonly close: () => Promise<void>;
 }
 
@@ -71,7 +71,7 @@ function identify(socket: Socket): ClientIdentity | undefined {
   return { door: 'socket', domain: `uid:${uid}`, name: `uid ${uid}`, trusted: true };
 }
 
-/** In one step: a Nix may be about to follow it. */
+/** Replaces the link atomically: a Nix process may be about to follow it. */
 async function link(target: string, path: string): Promise<void> {
   await rm(`${path}.tmp`, { force: true });
   await symlink(target, `${path}.tmp`);

@@ -11,27 +11,28 @@ import type { Log } from '../lib/log.js';
 import type { HostKey } from './host-key.js';
 import type { Door } from './socket-door.js';
 
-/** Clients that have not proved who they are within this time are cut off, in milliseconds. */
+/** Time limit for a client to authenticate, in milliseconds. */
 const AUTHENTICATION_TIMEOUT_MS = 20_000;
 /**
- * The ones that processors help with. OpenSSH (6.2 and later has them) would take another if it were offered, since its
- * own order counts, and large outputs took twice as long.
+ * Ciphers with hardware support. OpenSSH (6.2 and later supports them) would choose another if it were
+ * offered, since its own order counts, and large outputs took twice as long.
  */
 const CIPHERS: ssh2.CipherAlgorithm[] = ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com'];
 /**
- * ssh2 compresses in the one thread that serves everybody, and fails to answer a client that has left meanwhile. Clients
- * that ask for compression do without.
+ * ssh2 compresses in the thread that serves all clients, and crashes if the client has left meanwhile.
+ * Clients that ask for compression are served without.
  */
 const COMPRESSION: ssh2.CompressionAlgorithm[] = ['none'];
 /** Connections that may be open and unauthenticated at the same time. */
 const MAX_UNAUTHENTICATED = 64;
 /**
- * A client that says nothing is asked for a sign of life this often, in milliseconds; so many times in vain, and it is gone.
- * OpenSSH with a shared connection (ControlPath) tells that a client of its has left only when something comes.
+ * Interval of keepalive requests to a silent client, in milliseconds, after several of which it is
+ * disconnected. OpenSSH with a shared connection (ControlPath) reports that one of its clients has left only
+ * when it receives data.
  */
 const KEEPALIVE_INTERVAL_MS = 5_000;
 const MAX_KEEPALIVES_UNANSWERED = 18;
-/** The status with which a shell says that it knows no such command. */
+/** Exit status with which a shell reports an unknown command. */
 const EXIT_NO_SUCH_COMMAND = 127;
 
 /** A client that may enter. */
@@ -61,13 +62,14 @@ export interface SshDoorOptions {
 }
 
 export interface SshDoor extends Door {
-  /** Where it listens: the port that was chosen, if 0 was asked for. */
+  /** Address it listens on, with the chosen port if 0 was requested. */
   readonly port: number;
 }
 
 /**
- * Opens the ssh door. Users are told apart by their keys alone, so any user name will do; whoever has a key that is
- * not listed gets nothing. The only command is `nix-daemon --stdio`; there are no shells, files, tunnels or agents.
+ * Opens the ssh door. Only the key identifies a client, so any user name is accepted; a key that is not
+ * listed is rejected. The only command is `nix-daemon --stdio`; there are no shells, files, tunnels or
+ * agents.
  * @throws DroverError `ADDRESS_IN_USE`, `ADDRESS_UNUSABLE`
  */
 export async function openSshDoor(front: Front, options: SshDoorOptions): Promise<SshDoor> {
@@ -86,14 +88,14 @@ export async function openSshDoor(front: Front, options: SshDoorOptions): Promis
     serveConnection(connection, keys, front, log.child({ peer: ip }));
     const socket = pending.get(`${ip} ${port}`);
     connection.once('ready', () => pending.delete(`${ip} ${port}`));
-    // ssh2 only ends it, which a client that is dead never notices.
+    // ssh2 only ends the socket, which a dead client never notices.
     connection.on('error', () => socket?.destroy());
   });
   // Sockets are accepted here, not by ssh2: without noDelay each packet of a handshake waits for the last one's ACK.
   const server = createServer({ noDelay: true }, (socket) => {
     const peer = `${socket.remoteAddress ?? ''} ${socket.remotePort ?? 0}`;
     if (pending.size >= MAX_UNAUTHENTICATED) {
-      log.warn({ peer: socket.remoteAddress }, 'too many unauthenticated connections; one more was refused');
+      log.warn({ peer: socket.remoteAddress }, 'connection refused: too many unauthenticated connections');
       socket.destroy();
       return;
     }
@@ -114,7 +116,7 @@ export async function openSshDoor(front: Front, options: SshDoorOptions): Promis
   return {
     port: typeof address === 'object' && address !== null ? address.port : options.port,
     close: async () => {
-      // An idle connection, such as that of a ControlMaster, would else keep the server open for ever.
+      // An idle connection, such as a ControlMaster's, would otherwise keep the server open for ever.
       const closed = closeServer(server);
       for (const socket of sockets) socket.destroy();
       await closed;
@@ -151,7 +153,7 @@ function serveConnection(connection: Connection, keys: readonly KnownKey[], fron
     session.on('exec', (acceptExec, _reject, { command }) => {
       const channel = opened(acceptExec());
       if (isNixDaemon(command) && identity !== undefined) serveChannel(channel, front, identity);
-      else refuse(channel, `drover: only \`nix-daemon --stdio\` can be run here${adviceFor(command)}\n`);
+      else refuse(channel, `drover: the only command is \`nix-daemon --stdio\`${adviceFor(command)}\n`);
     });
     session.on('shell', (acceptShell) => {
       refuse(
@@ -160,7 +162,7 @@ function serveConnection(connection: Connection, keys: readonly KnownKey[], fron
       );
     });
     session.on('subsystem', (acceptSubsystem) => {
-      refuse(opened(acceptSubsystem()), 'drover: there are no subsystems here\n');
+      refuse(opened(acceptSubsystem()), 'drover: subsystems are not supported\n');
     });
   });
 }
@@ -174,9 +176,9 @@ function authenticate(context: AuthContext, keys: readonly KnownKey[]): SshClien
     return known.length === offered.length && timingSafeEqual(known, offered);
   });
   if (found === undefined) return undefined;
-  // Without a signature the client only asks whether the key would do.
+  // Without a signature the client only asks whether the key would be accepted.
   if (context.signature === undefined || context.blob === undefined) return found.client;
-  // Contrary to its type it may also return an error.
+  // Contrary to its type, it may also return an error.
   const verified: unknown = found.key.verify(context.blob, context.signature, context.hashAlgo);
   return verified === true ? found.client : undefined;
 }
@@ -186,8 +188,8 @@ function identityOf({ fingerprint, name, trusted, maxBuilds, maxSessions }: SshC
 }
 
 /**
- * The channel of a request that was just accepted. Contrary to its type, ssh2 returns none where the channel has a program
- * already, or is closing. ssh2 catches the error and ends the connection.
+ * The channel of a request that was just accepted. Contrary to its type, ssh2 returns none if the channel
+ * already has a program or is closing. ssh2 catches the error and ends the connection.
  */
 function opened(channel: ServerChannel | undefined): ServerChannel {
   if (channel !== undefined) return channel;
@@ -212,7 +214,7 @@ function serveChannel(channel: ServerChannel, front: Front, identity: ClientIden
 }
 
 function refuse(channel: ServerChannel, message: string): void {
-  // What the client sends is of no interest, but unread it would keep the channel open.
+  // The client's input is ignored, but unread it would keep the channel open.
   channel.resume();
   channel.on('error', () => undefined);
   channel.stderr.write(message);

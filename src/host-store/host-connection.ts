@@ -1,6 +1,9 @@
 import type { WorkerClient } from '../daemon/worker-client.js';
 
-/** What a session asks of the host's store. Disposing ends the pins, unless a session that overlaps still needs them. */
+/**
+ * A session's view of the host's store. Disposing of it ends the pins, unless an overlapping session still
+ * needs them.
+ */
 export interface HostConnection
   extends
     Pick<

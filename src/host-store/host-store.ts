@@ -9,7 +9,7 @@ import type { HostConnection } from './host-connection.js';
 import { SharedConnections } from './shared-connections.js';
 import { WorkerClient } from '../daemon/worker-client.js';
 
-/** A daemon that has not answered the handshake by then does not work, in milliseconds. */
+/** Time limit for the daemon's handshake, in milliseconds. */
 const HANDSHAKE_TIMEOUT_MS = 30_000;
 
 const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
@@ -17,19 +17,19 @@ const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 /** The host's own Nix store, reached through its nix-daemon. */
 export interface HostStore {
   /**
-   * A connection for one session. It never says of a path that it is valid only because it once was.
+   * A connection for one session. It never reports a path as valid only because it was valid earlier.
    * @throws DroverError `HOST_STORE_UNAVAILABLE`
    */
   connect(): Promise<HostConnection>;
-  /** Ends what is kept ready for later sessions: it would keep the process from ending. */
+  /** Closes connections kept for later sessions: they would keep the process alive. */
   close(): void;
 }
 
 /**
- * The daemon's socket where one listens (`NIX_DAEMON_SOCKET_PATH` is respected), else a `nix-daemon --stdio` child, as on
- * a single-user installation. A daemon that listens gives each session a process of its own, which costs little; a
- * child has to be started, so sessions that overlap share one. Neither remembers path infos (`openUncachedStore` in
- * Nix's daemon.cc).
+ * Uses the daemon's socket if one listens (`NIX_DAEMON_SOCKET_PATH` is respected), otherwise a `nix-daemon
+ * --stdio` child, as on a single-user installation. A listening daemon gives each session its own process,
+ * which is cheap; a child has to be started, so overlapping sessions share one. Neither remembers path infos
+ * (`openUncachedStore` in Nix's daemon.cc).
  */
 export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
@@ -58,7 +58,7 @@ export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): H
   };
 }
 
-/** Nothing where no daemon listens: there is no such file, or a stale one. */
+/** Returns nothing if no daemon listens: the file does not exist, or is stale. */
 async function connectSocket(path: string): Promise<Duplex | undefined> {
   try {
     return await connectUnixSocket(path);
@@ -70,7 +70,7 @@ async function connectSocket(path: string): Promise<Duplex | undefined> {
 }
 
 async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<Duplex> {
-  // Nix would look for the socket again, and forward to itself for ever if NIX_REMOTE said `daemon`.
+  // With NIX_REMOTE=daemon, Nix would look for the socket again and forward to itself for ever.
   const childEnv = { ...env, NIX_REMOTE: env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE'] };
   try {
     return await spawnStream('nix-daemon', ['--stdio'], childEnv);

@@ -4,33 +4,41 @@ import type { StorePath } from '../protocol/store-path.js';
 import type { HostConnection } from './host-connection.js';
 import type { WorkerClient } from '../daemon/worker-client.js';
 
-/** A connection is given to sessions that begin within this time, in milliseconds: so its pins end soon after theirs. */
+/**
+ * Sessions that begin within this time share a connection, in milliseconds, so its pins end soon after
+ * theirs.
+ */
 const SHARE_MS = 10_000;
-/** How long one is kept after its last session, in milliseconds: the builds of a graph come one after another. */
+/**
+ * Lifetime of a connection after its last session, in milliseconds: the builds of a graph follow each other
+ * closely.
+ */
 const LINGER_MS = 250;
-/** How long a connection that nobody has used yet is kept for the next session, in milliseconds. */
+/** Lifetime of an unused connection kept for the next session, in milliseconds. */
 const SPARE_MS = 60_000;
 
 interface Shared {
   readonly client: Promise<WorkerClient>;
   readonly openedAt: number;
-  /** What is pinned by this connection: it can neither go nor change, so it need not be asked for again. */
+  /**
+   * Paths pinned by this connection: they can neither disappear nor change, so they are not queried again.
+   */
   readonly pinned: Set<StorePath>;
   readonly infos: Map<StorePath, PathInfo>;
   users: number;
   cancelEnd: CancelTimer;
 }
 
-/** A connection that has never been used: no pin is on it, and nothing is known from it. */
+/** A connection that has never been used: it holds no pins and no cached answers. */
 interface Spare {
   readonly client: Promise<WorkerClient>;
   readonly cancelExpiry: CancelTimer;
 }
 
 /**
- * Lets sessions that overlap use one connection, where each connection is a process that has to be started. What takes
- * long, a NAR or a substitution, gets a connection of its own. When the last session has ended, a fresh connection is
- * made for the next one, since that takes as long as a small build.
+ * Lets overlapping sessions share a connection, since each connection is a process that has to be started.
+ * Long operations, such as a NAR or a substitution, get their own. When the last session has ended, a new
+ * connection is prepared for the next one, since that takes as long as a small build.
  */
 export class SharedConnections {
   readonly #connect: () => Promise<WorkerClient>;
@@ -55,12 +63,12 @@ export class SharedConnections {
     } catch {
       if (this.#current === shared) this.#current = undefined;
       this.#release(shared);
-      // Whatever is wrong with it is told by a connection of one's own.
+      // A connection of its own reports the actual error.
       return await this.#connect();
     }
   }
 
-  /** Keeps no connection for later sessions any more. */
+  /** Stops keeping connections for later sessions. */
   close(): void {
     this.#closed = true;
     const spare = this.#takeSpare();

@@ -10,13 +10,15 @@ export interface MetricsOptions {
   readonly front: FrontSource;
   /** Drover's version. */
   readonly version: string;
-  /** Of the guests. */
+  /** Version of Nix in the guests. */
   readonly nixVersion: string;
   /** The driver's name. */
   readonly driver: string;
-  /** Nix systems that are built here, which are counted apart: builds for any other are `other`. */
+  /**
+   * Nix systems that guests build for, each counted separately; builds for any other system count as `other`.
+   */
   readonly systems: readonly string[];
-  /** Each time that the configuration was read again, how that went. */
+  /** Emits the outcome of each reload of the configuration. */
   readonly reloads: Emitter<'ok' | 'failed'>;
 }
 
@@ -24,9 +26,10 @@ export interface MetricsOptions {
 const HARDLY_EVER_MS = 3_600_000;
 
 /**
- * prom-client's own metrics that are of no use here. Those of the event loop's delay are sampled by a timer: at its
- * usual 10 ms it wakes an idle process 100 times a second, and there is no way to have the others without it. Those
- * that end in `_total` are gauges, which promtool rejects; the same figures come by type under names without it.
+ * Default metrics of prom-client that Drover leaves out. Those of the event loop's delay are sampled by a
+ * timer: at its usual 10 ms it wakes an idle process 100 times a second, and the others cannot be had without
+ * it. Those that end in `_total` are gauges, which promtool rejects; the same figures exist by type under
+ * names without it.
  */
 const UNWANTED = [
   'nodejs_eventloop_lag_min_seconds',
@@ -42,8 +45,8 @@ const UNWANTED = [
 ];
 
 /**
- * Begins to count. Call it before doors open and the pool starts: what has happened by then is not in the counters.
- * Nothing runs between scrapes but the listeners of events.
+ * Starts counting. Call it before doors open and the pool starts: earlier events are not counted. Between
+ * scrapes only the event listeners run.
  */
 export function collectMetrics(options: MetricsOptions): Registry {
   const { version, nixVersion, driver } = options;
@@ -54,7 +57,7 @@ export function collectMetrics(options: MetricsOptions): Registry {
     .set({ version, nix_version: nixVersion, driver }, 1);
   const reloads = make.counter(
     'drover_config_reloads_total',
-    'Times that the configuration was read again.',
+    'Reloads of the configuration.',
     ['result'],
     [{ result: 'ok' }, { result: 'failed' }],
   );

@@ -10,12 +10,12 @@ export interface RelayedBytes {
   readonly sentBytes: number;
 }
 
-/** What is measured of a front. */
+/** The part of a front that is measured. */
 export interface FrontSource {
   readonly events: Emitter<FrontEvent>;
   /**
-   * Bytes of the sessions that are open, so that they count before their session ends. A session must leave this sum
-   * in the same turn in which its `session-closed` comes. Without it, a session's bytes count when it has closed.
+   * Bytes of the open sessions, so that they count before their session ends. A session must leave this sum
+   * in the same turn as its `session-closed`. Without it, a session's bytes count once it has closed.
    */
   readonly openBytes?: RelayedBytes;
 }
@@ -25,10 +25,13 @@ const BUILD_BUCKETS_SECONDS = [0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 1800, 3600,
 
 const DOORS = namesOf<DoorName>({ socket: true, ssh: true });
 
-/** Codes of ended sessions that are admitted beside `SESSION_CODES` and `UNKNOWN`, the first that are seen. */
+/** Number of error codes admitted beside `SESSION_CODES` and `UNKNOWN`, first come, first served. */
 const SPARE_CODES = 32;
 
-/** Sessions, builds, and what moves for them. @param systems Nix systems that guests build for: others are one */
+/**
+ * Counts sessions, builds and the bytes they move.
+ * @param systems Nix systems that guests build for; all others count as `other`
+ */
 export function collectFront(front: FrontSource, systems: readonly string[], make: Instruments): void {
   const listeners = [
     buildCounters(systems, make),
@@ -45,7 +48,7 @@ function buildCounters(systems: readonly string[], make: Instruments): (event: F
   const systemLabel = new BoundedLabel(systems);
   const builds = make.counter(
     'drover_builds_total',
-    "Builds that came to an end, by system and by Nix's status, or Lost, Cancelled or Error where there was none.",
+    "Builds that ended, by system and by Nix's status, or Lost, Cancelled or Error if there was none.",
     ['system', 'result'],
     systemLabel.initial.flatMap((system) => BUILD_ENDS.map((result) => ({ system, result }))),
   );
@@ -60,7 +63,7 @@ function buildCounters(systems: readonly string[], make: Instruments): (event: F
     'drover_builds_replayed_total',
     'Builds started again in another guest because theirs was lost.',
   );
-  const lines = make.counter('drover_build_log_lines_total', 'Lines that builds have logged.');
+  const lines = make.counter('drover_build_log_lines_total', 'Log lines of builds.');
   return (event) => {
     if (event.type === 'log-line') lines.inc();
     else if (event.type === 'build-replayed') replayed.inc();
@@ -82,7 +85,7 @@ function provisionCounters(make: Instruments): (event: FrontEvent) => void {
   );
   const bytes = make.counter(
     'drover_provisioned_bytes_total',
-    'Size as NAR of the store paths made valid in guests, by how. What is shared does not move.',
+    'Size as NAR of the store paths made valid in guests, by how. Shared paths do not move.',
     ['how'],
     how,
   );
@@ -102,7 +105,7 @@ function sessionCounters(make: Instruments): (event: FrontEvent) => void {
   const open = make.gauge('drover_sessions_open', 'Sessions that are open, by door.', ['door'], doors);
   const failed = make.counter(
     'drover_sessions_failed_total',
-    'Sessions that ended with an error, by door and its code. A client that leaves in the middle of something is one.',
+    'Sessions that ended with an error, by door and its code. This includes clients that disconnect in the middle of an operation.',
     ['door', 'code'],
     DOORS.flatMap((door) => code.initial.map((value) => ({ door, code: value }))),
   );
@@ -117,7 +120,7 @@ function sessionCounters(make: Instruments): (event: FrontEvent) => void {
   };
 }
 
-/** Channels count their bytes anyway: they are added up at a scrape, and nothing is done for each of their chunks. */
+/** Channels count their bytes anyway: they are added up at a scrape, at no cost for each chunk. */
 function byteCounters(front: FrontSource, make: Instruments): (event: FrontEvent) => void {
   let received = 0;
   let sent = 0;

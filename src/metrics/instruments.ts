@@ -3,8 +3,8 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 type Labels<L extends string> = Readonly<Record<L, string>>;
 
 /**
- * Makes metrics in one registry. A metric with labels starts with a series of 0 for each of `initial`: a series that
- * appeared with its first event would hide that event from `rate()`, which needs a value before it.
+ * Makes metrics in one registry. A metric with labels starts with a series of 0 for each of `initial`: a
+ * series that appears with its first event hides that event from `rate()`, which needs an earlier value.
  */
 export class Instruments {
   readonly #registers: [Registry];

@@ -5,7 +5,7 @@ import { GUEST_STATES, isAlive } from '../pool/state.js';
 import type { Instruments } from './instruments.js';
 import { namesOf } from './labels.js';
 
-/** What is measured of a pool. */
+/** The part of a pool that is measured. */
 export interface PoolSource {
   readonly events: Emitter<PoolEvent>;
   snapshot(): PoolSnapshot;
@@ -13,7 +13,7 @@ export interface PoolSource {
 
 /** From namespaces, which boot in tens of milliseconds, to a machine that emulates another. */
 const BOOT_BUCKETS_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300];
-/** From a free slot at once to a queue of long builds. */
+/** From an immediate free slot to a queue of long builds. */
 const WAIT_BUCKETS_SECONDS = [0.005, 0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600];
 
 const LIVE_STATES = GUEST_STATES.filter(isAlive);
@@ -32,9 +32,9 @@ const RETIRE_REASONS = namesOf<RetireReason>({
   shutdown: true,
 });
 
-/** Guests and leases: moments are read from the pool's snapshot at each scrape, the rest is counted from its events. */
+/** Guests and leases: gauges are read from the pool's snapshot at each scrape, counters from its events. */
 export function collectPool(pool: PoolSource, make: Instruments): void {
-  make.readGauge('drover_guests', 'Guests that exist, by state.', ['state'], (gauge) => {
+  make.readGauge('drover_guests', 'Current guests, by state.', ['state'], (gauge) => {
     const { guests } = pool.snapshot();
     for (const state of LIVE_STATES) {
       gauge.set({ state }, guests.filter((guest) => guest.state === state).length);
@@ -52,7 +52,7 @@ export function collectPool(pool: PoolSource, make: Instruments): void {
 function poolCounters(make: Instruments): (event: PoolEvent) => void {
   const boots = make.histogram(
     'drover_boot_seconds',
-    'Time from the start of a boot to a ready guest, or to its failure. Boots given up because nobody needs them are not in it.',
+    'Time from the start of a boot to a ready guest, or to its failure. Boots cancelled because no session needed them do not count.',
     BOOT_BUCKETS_SECONDS,
     ['result'],
     BOOT_RESULTS.map((result) => ({ result })),
@@ -63,7 +63,7 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
   );
   const retired = make.counter(
     'drover_guests_retired_total',
-    'Guests told to take no more leases, by reason.',
+    'Guests retired (no further leases), by reason.',
     ['reason'],
     RETIRE_REASONS.map((reason) => ({ reason })),
   );
@@ -74,7 +74,7 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
   );
   const waits = make.histogram(
     'drover_lease_wait_seconds',
-    'How long sessions waited for a lease, boots included, by what came of it.',
+    'How long sessions waited for a lease, boots included, by outcome.',
     WAIT_BUCKETS_SECONDS,
     ['result'],
     WAIT_RESULTS.map((result) => ({ result })),
@@ -98,7 +98,7 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
         refused.inc();
         waits.observe({ result: 'refused' }, event.waitedMs / 1000);
         return;
-      // The snapshot has what these two say.
+      // The snapshot has these two.
       case 'lease-waiting':
       case 'lease-returned':
         return;

@@ -40,10 +40,10 @@ describeWith('the ssh door', ['ssh'], () => {
   });
 
   test.each([
-    [['echo', 'hello'], 'only `nix-daemon --stdio` can be run here'],
+    [['echo', 'hello'], '`nix-daemon --stdio`'],
     [['nix-store', '--serve', '--write'], 'use ssh-ng:// instead of ssh://'],
-    [['nix-daemon', '--stdio;', 'id'], 'only `nix-daemon --stdio` can be run here'],
-    [['nix-daemon'], 'only `nix-daemon --stdio` can be run here'],
+    [['nix-daemon', '--stdio;', 'id'], '`nix-daemon --stdio`'],
+    [['nix-daemon'], '`nix-daemon --stdio`'],
     [[], 'there is no shell here'],
   ])('refuses %j in words, with status 127', async (command, message) => {
     await using bench = await SshBench.start();
@@ -57,7 +57,7 @@ describeWith('the ssh door', ['ssh'], () => {
     await using bench = await SshBench.start();
     const sftp = await bench.ssh([...bench.args('listed', ['-s']), 'sftp']);
     expect(sftp.exitCode).not.toBe(0);
-    expect(sftp.stderr).toContain('there are no subsystems here');
+    expect(sftp.stderr).toContain('subsystems');
     const local = await bench.ssh(bench.args('listed', ['-W', `127.0.0.1:${bench.door.port}`]));
     expect(local.exitCode).not.toBe(0);
     expect(local.stderr).toContain('forwarding failed');

@@ -138,7 +138,7 @@ function requireNix(path: string, { nixVersion, protocol, systems }: ImageManife
   const other = systems.find((system) => !/^[a-z0-9_]+-[a-z0-9_]+$/.test(system));
   if (other !== undefined) throw unusable(path, `systems: ${other} is no Nix system such as aarch64-linux`);
   if (!/^\d+\.\d+/.test(nixVersion))
-    throw unusable(path, `nixVersion: ${nixVersion} is no version such as 2.31.0`);
+    throw unusable(path, `nixVersion: ${nixVersion} is not a version such as 2.31.0`);
   const { major, minor } = protocol;
   if (major === MINIMUM_VERSION.major && minor >= MINIMUM_VERSION.minor) return;
   throw unusable(

@@ -62,10 +62,10 @@ test.each(['namespace', 'qemu'])(
 );
 
 test.each([
-  [['--driver', 'vz'], '--driver: there is no vz; there are namespace, qemu'],
-  [['--architecture', 'riscv64'], '--architecture: there is no riscv64; there are x86_64, aarch64'],
+  [['--driver', 'vz'], '--driver: unknown value vz'],
+  [['--architecture', 'riscv64'], '--architecture: unknown value riscv64'],
   [['--architecture', foreign], `--architecture ${foreign}: guests of the namespace driver are`],
-  [['--only', 'cold,boot'], '--only: there is no boot; there are'],
+  [['--only', 'cold,boot'], '--only: unknown value boot'],
   [['--boots', '0'], '--boots: expected a whole number of at least 1, not 0'],
   [['--rounds', '2.5'], '--rounds: expected a whole number of at least 1, not 2.5'],
   [['--nix', '/nowhere'], '--nix /nowhere: there is no nix-store in this directory'],

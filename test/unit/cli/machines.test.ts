@@ -49,7 +49,7 @@ test("a space in a key file's name is quoted for ssh, and refused where Nix coul
   }
 });
 
-test('offers no system that guests on this host cannot build, though the configuration names it', async () => {
+test('omits systems that guests on this host cannot build, even if the configuration names them', async () => {
   const text = 'stateDir: /nowhere\nsystems: [x86_64-linux, aarch64-linux]\n';
   const config = parseConfig(text, 'drover.yaml', { env: {}, uid: 0, home: '/root' });
   const line = await machines(config, { door: 'socket', format: 'machines', identity: undefined }, SOURCES);

@@ -21,7 +21,7 @@ const poolKeys =
 const keyTypes = 'ssh-ed25519, ssh-rsa, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecdsa-sha2-nistp521';
 const long = `/${'é'.repeat(60)}`;
 
-/** What the file says; the error without the file's name. */
+/** Contents of the file; the error without the file's name. */
 const table: Record<string, [string, string][]> = {
   'unknown keys': [
     ['drivr: auto', '1:1: drivr: unknown key; did you mean driver?'],
@@ -249,7 +249,7 @@ describe.each(Object.entries(table))('%s', (_, cases) => {
 });
 
 describe('several errors', () => {
-  it('are told all at once, in the order of the file, duplicates and rules between keys included', () => {
+  it('are reported together, in the order of the file, including duplicates and rules between keys', () => {
     const error = errorOf(`
 stateDir: ${long}
 drivr: auto
@@ -272,18 +272,18 @@ log: { level: infos }
     expect(error.context).toEqual({ file: 'drover.yaml', problems: 7 });
   });
 
-  it('are not made of a value that is wrong itself', () => {
+  it('are not derived from a value that is itself invalid', () => {
     const { message } = errorOf('pool: { maxGuests: -1, warmGuests: 2 }');
     expect(message).toBe('drover.yaml:1:20: pool.maxGuests: expected a whole number from 1 to 1024, got -1');
   });
 
-  it('are counted where they are too many to read', () => {
+  it('are counted if there are too many to list', () => {
     const lines = errorOf(Array.from({ length: 60 }, (_, i) => `zz${i}: 1`).join('\n')).message.split('\n');
     expect(lines).toHaveLength(51);
     expect(lines.at(-1)).toBe('and 10 more problems');
   });
 
-  it('point at what an alias stands for', () => {
+  it('point at the target of an alias', () => {
     const { message } = errorOf('pool: &p { maxGuests: 0 }\nguest: *p');
     expect(message.split('\n')).toEqual([
       'drover.yaml:1:12: guest.maxGuests: unknown key; did you mean pool.maxGuests?',

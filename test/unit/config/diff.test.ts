@@ -41,7 +41,7 @@ test.each([
   expect(next).toEqual(config(''));
 });
 
-test('takes over the other changes beside one that takes a restart', () => {
+test('applies the other changes beside one that needs a restart', () => {
   const { next } = diffConfig(config(''), config('driver: qemu\npool: { maxGuests: 7 }'));
   expect(next).toEqual(config('pool: { maxGuests: 7 }'));
 });

@@ -55,7 +55,7 @@ describe('defaults', () => {
     log: { level: 'info', file: undefined },
   };
 
-  it('are whole without a file', async () => {
+  it('are complete without a file', async () => {
     expect(defaultConfig(root)).toStrictEqual(defaults);
     expect(await loadConfig(root)).toStrictEqual(defaults);
   });
@@ -78,14 +78,14 @@ describe('defaults', () => {
     expect(config.doors.socket.path).toBe(`${stateDir}/doors/nix.sock`);
   });
 
-  it('are refused where the home directory makes the path of the socket too long', () => {
+  it('are rejected if the home directory makes the path of the socket too long', () => {
     const home = `/home/${'x'.repeat(90)}`;
     expect(() => defaultConfig({ env: {}, uid: 1000, home })).toThrow(
       `default configuration: stateDir: the socket's path ${home}/.local/state/drover/doors/nix.sock has 131 bytes, more than the 103 of a Unix socket; choose a shorter stateDir`,
     );
   });
 
-  it('are refused where there is no home directory', () => {
+  it('are rejected without a home directory', () => {
     expect(() => defaultConfig({ env: {}, uid: 1000, home: '' })).toThrow(
       'default configuration: stateDir: expected an absolute path, got ".local/state/drover"',
     );
@@ -231,7 +231,7 @@ describe('loadConfig', () => {
     });
   });
 
-  it('refuses what is no text of a sensible size', async () => {
+  it('rejects a file that is binary or too large', async () => {
     const file = await write(Buffer.concat([Buffer.from('# é\n# é'), Buffer.from([0xff])]));
     await expect(load(file)).rejects.toMatchObject({
       code: 'CONFIG_INVALID',

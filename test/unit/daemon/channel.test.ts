@@ -36,7 +36,7 @@ async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
 }
 
 describe('a channel', () => {
-  test('that waits until the peer takes what was written leaves no listener behind', async () => {
+  test('removes its listeners after waiting for a slow peer', async () => {
     const [near, far] = connectedPair();
     const channel = new Channel(near);
     const before = near.eventNames().map((name) => near.listenerCount(name));
@@ -45,7 +45,7 @@ describe('a channel', () => {
     expect(near.eventNames().map((name) => near.listenerCount(name))).toEqual(before);
   });
 
-  test('stops waiting to write when the stream closes, also one that cannot be asked', async () => {
+  test('stops waiting to write when the stream closes, even if the stream does not report it', async () => {
     const stream = new StuckStream();
     const channel = new Channel(stream);
     const blocked = codeOf(channel.write(Buffer.alloc(10)));
@@ -63,7 +63,7 @@ describe('a channel', () => {
     expect([await read, await blocked]).toEqual([false, 'PROTOCOL_TRUNCATED']);
   });
 
-  test('relays a stream that is read into one buffer as it is, also to a peer that is slow', async () => {
+  test('relays a stream with a reused read buffer unchanged, also to a slow peer', async () => {
     const dir = await mkdtemp('/tmp/drover-channel-');
     const bytes = randomBytes(8_000_003);
     const received: Buffer[] = [];
@@ -109,7 +109,7 @@ describe('a channel', () => {
     expect(channel.receivedBytes).toBeLessThan(1024 * 1024);
   });
 
-  test('that closes gives the peer time to read, throws away what still comes, and then cuts', async () => {
+  test('gives the peer time to read when closing, discards its input, and then destroys the stream', async () => {
     const clock = new FakeClock();
     const [near, far] = connectedPair();
     const channel = new Channel(near);
@@ -128,7 +128,7 @@ describe('a channel', () => {
     expect(near.destroyed).toBe(true);
   });
 
-  test('that closes sets no timer for a peer that ends at once', async () => {
+  test('sets no timer when closing for a peer that ends at once', async () => {
     const clock = new FakeClock();
     const [near, far] = connectedPair();
     const channel = new Channel(near);
@@ -139,7 +139,7 @@ describe('a channel', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  test('holds the peer to its time in the middle of a message only', async () => {
+  test('limits the time of a peer only in the middle of a message', async () => {
     const clock = new FakeClock();
     const [near, far] = connectedPair();
     const channel = new Channel(near, { peer: 'The peer', stall: { clock, timeoutMs: 1_000 } });

@@ -21,7 +21,7 @@ describe('a client of a nix-daemon', () => {
     expect(valid).toHaveLength(667);
   });
 
-  test('is in step with the daemon after one of many requests was refused', async () => {
+  test('stays in step with the daemon after one of many requests failed', async () => {
     const { daemon, client } = await connected();
     const drvs = Array.from({ length: 5 }, (_, i) => storePath(`d${i}.drv`));
     for (const drv of drvs.filter((_, i) => i !== 2)) daemon.outputs.set(drv, new Map<string, StorePath>());
@@ -31,7 +31,7 @@ describe('a client of a nix-daemon', () => {
     expect(await client.queryValidPaths([path])).toEqual([path]);
   });
 
-  test('is in step with the daemon after a NAR was not read to its end', async () => {
+  test('stays in step with the daemon after a NAR was abandoned', async () => {
     const { daemon, client } = await connected();
     const path = storePath('p');
     daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(3_000_000, 1) });
@@ -42,7 +42,7 @@ describe('a client of a nix-daemon', () => {
     expect(await client.queryValidPaths([path])).toEqual([path]);
   });
 
-  test('sends nothing else while a NAR is on its way', async () => {
+  test('sends no other request while a NAR is in flight', async () => {
     const { daemon, client } = await connected();
     const path = storePath('p');
     const nar = Buffer.alloc(3_000_000, 1);
@@ -57,7 +57,7 @@ describe('a client of a nix-daemon', () => {
     expect(await valid).toEqual([path]);
   });
 
-  test('tells a NAR that ends early from one that is whole', async () => {
+  test('distinguishes a truncated NAR from a complete one', async () => {
     const { daemon, client } = await connected();
     const path = storePath('p');
     daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(100) });

@@ -3,7 +3,7 @@ import { execa } from 'execa';
 
 import { configDisk } from '../../../src/drivers/qemu/config-disk.js';
 
-describe('the disk that tells a guest who it is', () => {
+describe("the disk with a guest's identity", () => {
   test('is an archive that tar reads, of whole sectors', async () => {
     const disk = configDisk([
       { name: 'guest.env', content: 'name=g1\n', mode: 0o644 },

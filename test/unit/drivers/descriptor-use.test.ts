@@ -10,11 +10,11 @@ const NO_HANDLES =
 const NONE_LEFT =
   '[2026-11-21T06:47:39Z ERROR virtiofsd::passthrough::guest_fd_limit] No more file descriptors available to the guest (0 available out of 19390 initially), consider increasing the --rlimit-nofile value\n';
 
-test('a virtiofsd that says nothing keeps no descriptors', () => {
+test('a virtiofsd without output keeps no descriptors', () => {
   expect(new DescriptorUse(null).keepsOnePerFile).toBe(false);
 });
 
-test('what it says is understood wherever it is split', async () => {
+test('its output is parsed wherever it is split', async () => {
   for (let at = 0; at <= NO_HANDLES.length; at++) {
     const log = new PassThrough();
     const use = new DescriptorUse(log);
@@ -25,7 +25,7 @@ test('what it says is understood wherever it is split', async () => {
   }
 });
 
-test('the limit that holds is the soft one', async () => {
+test('the effective limit is the soft one', async () => {
   const limits = 'Max processes             95000                95000                processes \n';
   const files = 'Max open files            20000                524288               files     \n';
   expect(parseMaxOpenFiles(limits + files)).toBe(20_000);

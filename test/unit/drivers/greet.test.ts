@@ -35,7 +35,7 @@ class Guest implements Pick<RunningGuest, 'exec' | 'kill'> {
 const greet = async (guest: Guest, signal = new AbortController().signal) =>
   await greetGuest(guest as unknown as RunningGuest, { manifest, ownClock: false }, signal);
 
-test('a guest that is the right one is left alone, also when its boot is given up later', async () => {
+test('the expected guest is left alone, also if its boot is cancelled later', async () => {
   const guest = new Guest(manifest);
   const abort = new AbortController();
   expect(await greet(guest, abort.signal)).toMatchObject({ generation: 'abc', brokenSystems: [] });

@@ -56,7 +56,7 @@ describe('the manifest of an image', () => {
   test.each([
     ['no JSON', '{', /it is no JSON/],
     ['nothing in it', {}, /generation: .*nixVersion: /],
-    ['an architecture that nobody knows', { ...MANIFEST, architecture: 'vax' }, /architecture: /],
+    ['an unknown architecture', { ...MANIFEST, architecture: 'vax' }, /architecture: /],
     [
       'a system that is not its own',
       { ...MANIFEST, systems: ['x86_64-linux'] },
@@ -93,11 +93,15 @@ describe('the manifest of an image', () => {
     ['a shell that is settings for Nix', { ...MANIFEST, shell: '/bin/sh\nsandbox = false' }, /shell: /],
     ['a shell with a space', { ...MANIFEST, shell: '/bin/my sh' }, /shell: /],
     [
-      'what is no system',
+      'something other than a system',
       { ...MANIFEST, systems: ['aarch64-linux', 'i686'] },
       /systems: i686 is no Nix system/,
     ],
-    ['what is no version', { ...MANIFEST, nixVersion: 'latest' }, /nixVersion: latest is no version/],
+    [
+      'something other than a version',
+      { ...MANIFEST, nixVersion: 'latest' },
+      /nixVersion: latest is not a version/,
+    ],
     [
       'a Nix that is too old',
       { ...MANIFEST, nixVersion: '2.3.16', protocol: { major: 1, minor: 21, features: [] } },

@@ -39,7 +39,7 @@ async function leave({ stream, served }: Connection): Promise<void> {
   await served;
 }
 
-test('a session that ends leaves its connection to the guest to the next one', async () => {
+test('a session leaves its connection to the guest to the next session', async () => {
   const { bench, guest } = benchWithOne();
   for (let i = 0; i < 3; i++) {
     const connection = await bench.client();
@@ -53,7 +53,7 @@ test('a session that ends leaves its connection to the guest to the next one', a
   expect(bench.leaser.held).toBe(0);
 });
 
-test('sessions at the same time have one each, and as many are kept', async () => {
+test('concurrent sessions have one connection each, and as many are kept', async () => {
   const { bench, guest } = benchWithOne();
   for (let i = 0; i < 2; i++) {
     const both = [await bench.client(), await bench.client()];
@@ -63,7 +63,7 @@ test('sessions at the same time have one each, and as many are kept', async () =
   expect(guest.daemon.connections).toBe(2);
 });
 
-test('one that has ended meanwhile is not used', async () => {
+test('a connection that has ended is not reused', async () => {
   const { bench, guest } = benchWithOne();
   const first = await bench.client();
   await build(first);
@@ -75,7 +75,7 @@ test('one that has ended meanwhile is not used', async () => {
   expect(guest.daemon.connections).toBe(2);
 });
 
-test('none is left by a client that has changed settings, or uploaded something', async () => {
+test('a connection is not kept if its client has changed settings or uploaded a path', async () => {
   const { bench, guest } = benchWithOne();
   const settings = await bench.client();
   await settings.channel.write(
@@ -110,7 +110,7 @@ test('none is left by a client that has changed settings, or uploaded something'
   expect(guest.daemon.connections).toBe(3);
 });
 
-test('a build that a client has sent and does not wait for is not begun', async () => {
+test('a build whose client has left is not started', async () => {
   const { bench, guest } = benchWithOne();
   const connection = await bench.client();
   await connection.channel.write(buildRequest());

@@ -42,7 +42,7 @@ async function turns(count = 20): Promise<void> {
 }
 
 describe('when the client leaves', () => {
-  test('while it waits for a lease, it waits no longer', async () => {
+  test('while it waits for a lease, the request is withdrawn', async () => {
     const bench = new FrontBench();
     bench.leaser.paused = true;
     const { channel, stream, served } = await bench.client();
@@ -140,7 +140,7 @@ describe('when the client leaves', () => {
 });
 
 describe('when a guest is lost', () => {
-  test('before it was reached, another one is taken', async () => {
+  test('before the connection is up, the build runs in another one', async () => {
     const unreachable = guestThat('g1', builds);
     unreachable.openDaemon = () => Promise.reject(new Error('connect ECONNREFUSED'));
     const bench = benchWith(unreachable, guestThat('g2', builds));
@@ -183,7 +183,7 @@ describe('when a guest is lost', () => {
     },
   );
 
-  test('thrice, the client is told how, and no lease is left', async () => {
+  test('reports GUEST_LOST and returns every lease after three losses', async () => {
     const bench = new FrontBench();
     bench.leaser.next = () => {
       const guest = guestThat(`g${bench.leaser.granted + 1}`, async (daemon, version) => {
@@ -233,7 +233,7 @@ describe('what a guest holds from an earlier use', () => {
     return guest;
   }
 
-  test('is not taken for a build of it: another guest builds, and that one is retired', async () => {
+  test('is not mistaken for a build of it: another guest builds, and that one is retired', async () => {
     const output = storePath('output');
     const bench = benchWith(await sharing(output), guestThat('g2', builds));
     const { channel } = await bench.client();
@@ -243,7 +243,7 @@ describe('what a guest holds from an earlier use', () => {
     expect(bench.events).toContainEqual(expect.objectContaining({ type: 'build-finished', guest: 'g2' }));
   });
 
-  test('is told to a client that has uploaded there already, and that guest is retired', async () => {
+  test('is reported to a client that has already uploaded there, and that guest is retired', async () => {
     const output = storePath('output');
     const shared = await sharing(output);
     shared.daemon.handlers.set(99, async (daemon) => {

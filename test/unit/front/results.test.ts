@@ -109,7 +109,7 @@ async function fetchNar(channel: Client): Promise<Buffer> {
 }
 
 describe('when a guest is lost that holds a result', () => {
-  test('that is one of more than are kept in mind, the client is told', async () => {
+  test('that is one of more than are remembered, the error is reported', async () => {
     const bench = benchWith(guestThatBuilds('g1'), guestThatBuilds('g2'));
     const { channel } = await built(bench);
     for (let time = 0; time < 2; time++) {
@@ -151,7 +151,7 @@ describe('when a guest is lost that holds a result', () => {
     expect(await outcome(channel)).toBeUndefined();
   });
 
-  test('and another one makes something else of it, the client is told', async () => {
+  test('and another one builds a different output, the error is reported', async () => {
     const first = guestThatBuilds('g1');
     const bench = benchWith(first, guestThatBuilds('g2', { info: { ...INFO, narHash: 'b'.repeat(64) } }));
     const { channel } = await built(bench);
@@ -162,7 +162,7 @@ describe('when a guest is lost that holds a result', () => {
     );
   });
 
-  test('and another one makes something else of it in the middle of sending it, the client is cut off', async () => {
+  test('and another one builds a different output in the middle of sending it, the client is disconnected', async () => {
     const first = guestThatBuilds('g1');
     first.daemon.handlers.set(Op.NarFromPath, losesItself(first, 100_000));
     const bench = benchWith(first, guestThatBuilds('g2', { info: { ...INFO, narHash: 'b'.repeat(64) } }));
@@ -187,7 +187,7 @@ describe('when a guest is lost that holds a result', () => {
     ]);
   });
 
-  test('and it cannot be built again, the client is told why', async () => {
+  test('and it cannot be built again, the reason is reported', async () => {
     const first = guestThatBuilds('g1');
     const bench = benchWith(first, guestThatBuilds('g2', { status: 'MiscFailure' }));
     const { channel } = await built(bench);
@@ -195,7 +195,7 @@ describe('when a guest is lost that holds a result', () => {
     expect(await askInfo(channel)).toContain('building again failed: it does not build any more');
   });
 
-  test('and so are all others, the client is told in the end', async () => {
+  test('and so are all others, the loss is reported to the client', async () => {
     const guests = ['g1', 'g2', 'g3'].map((id) => guestThatBuilds(id));
     for (const guest of guests.slice(1)) {
       guest.daemon.handlers.set(Op.BuildDerivation, () => {

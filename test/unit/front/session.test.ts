@@ -82,7 +82,7 @@ describe('a session without a guest', () => {
     expect(bench.leaser.granted).toBe(0);
   });
 
-  test('outlives a connection that ends after each byte of the handshake, and goes on serving others', async () => {
+  test('survives a connection that ends after each byte of the handshake, and serves others', async () => {
     const bench = new FrontBench();
     for (let length = 0; length <= HELLO.length; length++) {
       const { stream, served } = bench.open();
@@ -151,7 +151,7 @@ describe('a session without a guest', () => {
     expect(bench.clock.pendingTimers).toBeLessThanOrEqual(1);
   });
 
-  test('refuses a derivation for a system that nobody serves, without a guest, and stays open', async () => {
+  test('rejects a derivation for an unsupported system without a guest, and stays open', async () => {
     const bench = new FrontBench();
     const { channel } = await bench.client();
     await channel.write(buildRequest({ platform: 'riscv64-linux' }));
@@ -163,7 +163,7 @@ describe('a session without a guest', () => {
     expect(bench.leaser.granted).toBe(0);
   });
 
-  test('refuses it also where that turns out in the guest that boots for it, and stays open', async () => {
+  test('rejects it also if only the guest that boots for it finds out, and stays open', async () => {
     const bench = new FrontBench();
     bench.systems = ['aarch64-linux', 'x86_64-linux'];
     const { channel } = await bench.client();
@@ -225,7 +225,7 @@ describe('a session without a guest', () => {
     expect(bench.hostDaemon.connections).toBe(2);
   });
 
-  test('says that it was the daemon of the host that ended in the middle of an answer', async () => {
+  test("reports that the host's daemon ended in the middle of an answer", async () => {
     const bench = new FrontBench();
     bench.hostDaemon.handlers.set(operations.Op.QueryValidPaths, async (channel) => {
       await channel.write(LAST);

@@ -16,7 +16,7 @@ function start(id: bigint, type: number): StderrFrame {
 }
 
 describe('the tap', () => {
-  test('remembers no more activities than a bound, and goes on counting the lines of the build', () => {
+  test('bounds the activities that it remembers, and still counts the lines of the build', () => {
     let lines = 0;
     const tap = new Tap({ onLogLine: () => lines++, onPhase: () => undefined });
     tap.observe(start(1n, ACTIVITY_BUILD));

@@ -38,7 +38,7 @@ function upload(...infos: ValidPathInfo[]): Buffer[] {
 }
 
 describe('an upload', () => {
-  test('flows on while the guest reports on it at length', async () => {
+  test('continues while the guest sends many log frames', async () => {
     const guest = new BenchGuest('g1');
     const report = encodeStderrFrame({ kind: 'next', text: 'x'.repeat(64 * 1024) });
     guest.daemon.handlers.set(Op.AddMultipleToStore, async (daemon, version) => {
@@ -61,7 +61,7 @@ describe('an upload', () => {
     await sent;
   });
 
-  test('has what a path refers to made valid first, each thing once', async () => {
+  test('makes the references of a path valid first, each once', async () => {
     const guest = new BenchGuest('g1');
     const bench = benchWith(guest);
     const hosts = storePath('hosts');
@@ -83,7 +83,7 @@ describe('an upload', () => {
     expect(guest.registrations).toHaveLength(1);
   });
 
-  test('may have what the guest has already, though its Nix does not step over that', async () => {
+  test('may contain paths that the guest has already, though its Nix does not skip them', async () => {
     const guest = new BenchGuest('g1');
     // As Nix 2.8: the NAR of a path that it has is taken for the next path's info.
     guest.daemon.handlers.set(Op.AddMultipleToStore, async (daemon, version) => {
@@ -115,7 +115,7 @@ describe('an upload', () => {
     expect(infos.map(({ path }) => guest.daemon.paths.get(path)?.nar)).toEqual([NAR, NAR, NAR]);
   });
 
-  test('that the guest refuses is told once, and the session goes on', async () => {
+  test('that the guest rejects is reported once, and the session stays open', async () => {
     const guest = new BenchGuest('g1');
     guest.daemon.handlers.set(Op.AddMultipleToStore, async (daemon, version) => {
       await daemon.run(decodeAddMultipleToStore(version));
@@ -135,7 +135,7 @@ describe('an upload', () => {
     expect(guest.daemon.asked.filter((op) => op === Op.AddMultipleToStore)).toHaveLength(2);
   });
 
-  test('is refused in words when a reference cannot be made valid, and the guest is let go', async () => {
+  test('is rejected with a message if a reference cannot be made valid, and the lease is returned', async () => {
     const guest = new BenchGuest('g1');
     const bench = benchWith(guest);
     const broken = storePath('broken');
@@ -155,7 +155,7 @@ describe('an upload', () => {
     expect([bench.leaser.held, guest.daemon.open.size]).toEqual([0, 0]);
   });
 
-  test('that the client stops sending is told to it', async () => {
+  test('that stalls is reported to the client', async () => {
     const bench = benchWith(new BenchGuest('g1'));
     const { channel, served } = await bench.client();
     const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = upload(pathInfo(storePath('a')));
@@ -168,7 +168,7 @@ describe('an upload', () => {
     expect(bench.leaser.held).toBe(0);
   });
 
-  test('that the guest is slow to take is not held against the client', async () => {
+  test('that the guest is slow to accept does not count as a stall of the client', async () => {
     const guest = new BenchGuest('g1');
     let goOn = (): void => undefined;
     const busy = new Promise<void>((resolve) => {
@@ -195,7 +195,7 @@ describe('an upload', () => {
     await sent;
   });
 
-  test('that the client leaves in the middle of gives the lease back', async () => {
+  test('that the client abandons returns the lease', async () => {
     const guest = new BenchGuest('g1');
     const bench = benchWith(guest);
     const { channel, stream, served } = await bench.client();
@@ -224,7 +224,7 @@ describe('a path that is sent to the client', () => {
     expect(bench.leaser.granted).toBe(0);
   });
 
-  test('comes from the guest where that has built it or was sent it', async () => {
+  test('comes from the guest if that built or received it', async () => {
     const guest = new BenchGuest('g1');
     const bench = benchWith(guest);
     const { channel, client } = await bench.client();

@@ -15,7 +15,7 @@ function agentThat(answer: Partial<ExecResult>): { agent: GuestAgent; asked: (re
 }
 
 describe('the verbs of drover-guest', () => {
-  test('hello is the manifest, and what of it is not so', async () => {
+  test('hello returns the manifest and its deviations', async () => {
     const manifest = {
       generation: 'abc',
       nixVersion: '2.8.0',

@@ -14,7 +14,7 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-describe('the detector of names that are not the true ones', () => {
+describe('the case-hack detector', () => {
   test('looks at every level, and follows no link', async () => {
     await mkdir(join(dir, 'deep/a/b'), { recursive: true });
     await writeFile(join(dir, 'deep/a/b/Makefile~nix~case~hack~1'), '');

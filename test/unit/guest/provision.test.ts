@@ -100,7 +100,7 @@ describe('provisioning', () => {
     expect(bench.guest.daemon.paths.get(hacked)?.nar).toEqual(NAR);
   });
 
-  test('has the guest forget what it has looked at before that becomes too much', async () => {
+  test("drops the guest's lookup cache before it becomes too large", async () => {
     const bench = new Bench(100);
     const [a, b, c, d] = [bench.add('a'), bench.add('b'), bench.add('c'), bench.add('d')];
     bench.files.set(a, 60).set(b, 40).set(c, 80).set(d, 20);
@@ -110,7 +110,7 @@ describe('provisioning', () => {
     expect(bench.guest.forgets).toEqual([false, false, true, false, false, true]);
   });
 
-  test('registers anew what was deleted on the host and has come back', async () => {
+  test('registers a path again that was deleted on the host and has come back', async () => {
     const bench = new Bench();
     const a = bench.add('a');
     await bench.provision(a);
@@ -119,7 +119,7 @@ describe('provisioning', () => {
     expect(bench.registered).toEqual([[a], [a]]);
   });
 
-  test('leaves alone what the guest has itself, and refuses other contents', async () => {
+  test('leaves paths of the guest alone, and rejects other contents', async () => {
     const bench = new Bench();
     const [same, other] = [bench.add('same'), bench.add('other')];
     bench.guest.daemon.paths.set(same, { info: pathInfo(same, { registrationTime: 5 }), nar: NAR });
@@ -148,7 +148,7 @@ describe('provisioning', () => {
     });
   });
 
-  test('does nothing for whoever has gone while waiting, and goes on for the next', async () => {
+  test('skips a caller that has gone while waiting, and continues with the next', async () => {
     const bench = new Bench();
     const [a, b] = [bench.add('a'), bench.add('b')];
     let goOn = (): void => undefined;

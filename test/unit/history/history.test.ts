@@ -182,7 +182,7 @@ describe('BuildHistory', () => {
     await history.close();
   });
 
-  test('goes on without a directory, and says so once', async () => {
+  test('works without a directory, and logs that once', async () => {
     const warnings: string[] = [];
     const loud = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(line) });
     const history = await BuildHistory.open({ dir, clock, log: loud, limits: LIMITS });

@@ -69,7 +69,7 @@ test('a session that comes soon after the last one has its connection', async ()
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([false]);
 });
 
-test('the next session finds a connection made, which nobody has used before', async () => {
+test('the next session finds a prepared, unused connection', async () => {
   const { opened, clock, shared } = setUp();
   const first = await shared.use();
   expect(opened).toHaveLength(1);
@@ -116,7 +116,7 @@ test('nothing is kept for later sessions once it was closed', async () => {
   expect(clock.pendingTimers).toBe(0);
 });
 
-test('what lingers or is kept ends when it is closed', async () => {
+test('lingering and prepared connections end on close', async () => {
   for (const lingering of [249, 250]) {
     const { opened, clock, shared } = setUp();
     await (await shared.use())[Symbol.asyncDispose]();
@@ -128,7 +128,7 @@ test('what lingers or is kept ends when it is closed', async () => {
   }
 });
 
-test('what is pinned is asked for once, since it cannot go', async () => {
+test('a pinned path is queried once, since it cannot disappear', async () => {
   const { opened, shared } = setUp();
   const [first, second] = await Promise.all([shared.use(), shared.use()]);
   const asked = opened[0]?.asked ?? [];
@@ -145,7 +145,7 @@ test('what is pinned is asked for once, since it cannot go', async () => {
   expect(asked).toEqual(['pin valid2', 'info valid2', 'info other', 'valid? other']);
 });
 
-test('what is not pinned is asked for each time, since it may be collected', async () => {
+test('an unpinned path is queried each time, since it may be collected', async () => {
   const { opened, shared } = setUp();
   const client = await shared.use();
   await client.queryPathInfos([valid1]);
@@ -166,7 +166,7 @@ test('pins do not outlive their session for long: later sessions get another con
   await second[Symbol.asyncDispose]();
 });
 
-test('a connection that has ended is not given to anybody', async () => {
+test('a connection that has ended is not reused', async () => {
   const { opened, shared } = setUp();
   const first = await shared.use();
   opened[0]?.controller.abort();
@@ -175,7 +175,7 @@ test('a connection that has ended is not given to anybody', async () => {
   expect(second.gone.aborted).toBe(false);
 });
 
-test('what takes long has a connection of its own, which ends with it', async () => {
+test('a long operation has its own connection, which ends with it', async () => {
   const { opened, shared } = setUp();
   const client = await shared.use();
   expect(await client.queryValidPaths([valid1, other], true)).toEqual([valid1]);

@@ -14,7 +14,7 @@ test('every listener hears every event until it is taken off', () => {
   expect(heard).toEqual(['a1', 'b1', 'b2']);
 });
 
-test('what a listener throws reaches the handler and nobody else', () => {
+test('an exception of a listener reaches only the handler', () => {
   const errors: unknown[] = [];
   const emitter = new Emitter<number>((error) => errors.push(error));
   const heard: number[] = [];
@@ -27,7 +27,7 @@ test('what a listener throws reaches the handler and nobody else', () => {
   expect(errors).toEqual([new Error('broken')]);
 });
 
-test('listeners that come or go while an event is told', () => {
+test('listeners added or removed while an event is emitted', () => {
   const emitter = new Emitter<number>();
   const heard: string[] = [];
   emitter.on((event) => {

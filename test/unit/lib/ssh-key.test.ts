@@ -2,7 +2,10 @@ import { expect, test } from '@jest/globals';
 
 import { makeSshKeyPair, publicKeyOf } from '../../../src/lib/ssh-key.js';
 
-/** One key in 256 would be unreadable if nobody looked: that all of these are by chance readable has odds of 1 to 2500. */
+/**
+ * One key in 256 would be unreadable without the check: that all of these are readable by chance has odds of
+ * 1 to 2500.
+ */
 const KEYS = 2_000;
 
 test(`${KEYS} keys in a row can be read, and are all different`, () => {
@@ -11,7 +14,7 @@ test(`${KEYS} keys in a row can be read, and are all different`, () => {
   expect(new Set(pairs.map(({ publicKey }) => publicKey)).size).toBe(KEYS);
 });
 
-test('what is no private key has no public half', () => {
+test('a file that is not a private key has no public half', () => {
   expect(publicKeyOf('')).toBeUndefined();
   expect(publicKeyOf(makeSshKeyPair().publicKey)).toBeUndefined();
 });

@@ -36,7 +36,7 @@ describe('metrics of builds', () => {
     }
   });
 
-  test('what clients make up adds no series', async () => {
+  test('values made up by clients add no series', async () => {
     const bench = new MetricsBench();
     const before = Object.keys(await bench.series('drover_builds_total'));
     expect(before).toHaveLength(3 * BUILD_ENDS.length);
@@ -96,7 +96,7 @@ describe('metrics of sessions', () => {
     expect(await bench.value('drover_sessions_failed_total{door="ssh",code="GUEST_LOST"}')).toBe(0);
   });
 
-  test('codes that nobody thought of are admitted, up to a bound', async () => {
+  test('unknown error codes are admitted, up to a bound', async () => {
     const bench = new MetricsBench();
     const known = Object.keys(await bench.series('drover_sessions_failed_total')).length;
     for (let i = 0; i < 500; i++) bench.frontEvents.emit({ ...closed, door: 'ssh', error: `CODE_${i}` });

@@ -26,7 +26,7 @@ export const EMPTY: PoolSnapshot = { guests: [], waiting: 0, queues: [], leases:
 
 /** Emitters without a pool or a front behind them, and what they are counted to. */
 export class MetricsBench {
-  /** What the listeners of events threw: nothing, always. */
+  /** Exceptions of the event listeners: always empty. */
   readonly failures: unknown[] = [];
   readonly poolEvents = new Emitter<PoolEvent>((error) => this.failures.push(error));
   readonly frontEvents = new Emitter<FrontEvent>((error) => this.failures.push(error));

@@ -125,7 +125,7 @@ describe('plan, in any situation', () => {
         const { after, wakeAt } = settle(before, rules, now);
         const later = now + ((wakeAt ?? now + 1e9) - now) * part;
         if (wakeAt !== undefined && later >= wakeAt) return;
-        // What falls silent meanwhile is asked only when somebody needs it.
+        // A guest that falls silent meanwhile is asked only when a waiter needs it.
         const awake = { ...after, guests: after.guests.map((view) => ({ ...view, seenAt: Infinity })) };
         const step = nextStep(indexOf(awake, rules), awake, later);
         expect(isStep(step) && step.type !== 'grant').toBe(false);

@@ -92,7 +92,7 @@ const ROWS: readonly Row[] = [
     wakeAt: 1000,
   },
   {
-    what: 'nothing to guests that boot, drain or are to be retired',
+    what: 'nothing to guests that boot, drain or must be retired',
     given: snapshot(
       [
         guest('g1', 'booting'),

@@ -85,7 +85,7 @@ describe('observers', () => {
     expect(harness.guests()).toEqual({ g1: 'leased 1' });
   });
 
-  test('that throw harm nobody', async () => {
+  test('that throw do not disturb the pool', async () => {
     const harness = new Harness();
     harness.pool.events.on(() => {
       throw new Error('an observer is broken');

@@ -16,15 +16,15 @@ const reason = z.enum(['stale', 'conflict', 'lost', 'scratch']);
 const options = z.record(z.string(), z.union([z.number(), z.enum(['client', 'build', 'shared'])]));
 const list = z.union([z.string().transform((name) => [name]), z.array(z.string())]);
 
-/** What a step may say. Several keys in one step happen in this order; `expect` comes last. */
+/** Schema of a step. Several keys in one step happen in this order; `expect` comes last. */
 const stepSchema = z.strictObject({
   start: z.literal(true).optional(),
-  /** What becomes of attempts to set a guest's clock, one that goes on included. */
+  /** Outcome of attempts to set a guest's clock, including one in progress. */
   clock: z.record(z.string(), z.enum(['exit', 'fail', 'hang'])).optional(),
   /** The host sleeps, or wakes, as these guests see it. */
   sleep: list.optional(),
   wake: list.optional(),
-  /** Guests that are no good for new work any more, and why. */
+  /** Guests that are unfit for new work, and why. */
   unfit: z.record(z.string(), z.string()).optional(),
   /** Sessions that ask for a lease, and the guests that they avoid. */
   lease: list.optional(),
@@ -70,10 +70,10 @@ const stepSchema = z.strictObject({
       probes: z.record(z.string(), z.number()).optional(),
       /** All events since they were looked at last. */
       events: z.array(z.string()).optional(),
-      /** What the `lost` signals of leases say: null while the guest is there. */
+      /** Reasons of the leases' `lost` signals: null while the guest is running. */
       lost: z.record(z.string(), z.string().nullable()).optional(),
       calls: z.record(z.string(), z.array(z.string())).optional(),
-      /** What clocks were set to, in seconds since 1970. */
+      /** Times that clocks were set to, in seconds since 1970. */
       clocks: z.record(z.string(), z.array(z.number())).optional(),
       drained: z.boolean().optional(),
       booted: z.number().optional(),

@@ -31,7 +31,7 @@ export const storePath: fc.Arbitrary<StorePath> = fc
 
 const storePaths = fc.array(storePath, { maxLength: 4 });
 
-/** What two sides could agree on. */
+/** Versions that two sides could agree on. */
 export const version: fc.Arbitrary<ProtocolVersion> = fc.oneof(
   fc.integer({ min: 32, max: 37 }).map((minor) => protocolVersion(minor)),
   fc

@@ -31,7 +31,7 @@ describe.each(MESSAGES)('%s', (_name, withMessage) => {
     });
   });
 
-  test('split anywhere it is the same, cut anywhere it is not there yet', () => {
+  test('decodes the same wherever it is split, and waits wherever it is cut', () => {
     withMessage((one) => {
       fc.assert(
         fc.property(one.values(LATEST_VERSION), (value) => {

@@ -82,7 +82,7 @@ describe('log frames', () => {
     );
   });
 
-  test.each(build)('$kind: split anywhere it is the same, cut anywhere it is not there yet', (value) => {
+  test.each(build)('$kind: decodes the same wherever it is split, and waits wherever it is cut', (value) => {
     const encoded = encodeStderrFrame(value);
     for (let at = 0; at < encoded.length; at++) {
       const split = converse(decodeStderrFrame(), [encoded.subarray(0, at), encoded.subarray(at)]);

@@ -3,7 +3,7 @@ import { decodeAll, type Conversation, type Decoder } from '../../../src/protoco
 import { Feeder } from '../../../src/protocol/feeder.js';
 import { errorCode } from '../../../src/lib/errors.js';
 
-/** What became of a conversation that was given `input` in these chunks, and then no more. */
+/** Outcome of a conversation that received `input` in these chunks, and then no more. */
 export interface Outcome<T> {
   readonly value?: T;
   /** The code of the error that it threw. */
@@ -66,8 +66,8 @@ export function chunked(input: Uint8Array, size: number): Uint8Array[] {
 }
 
 /**
- * What is wrong with a decoder that is given `input` split at each position, and cut there: nothing, if each split
- * gives the value of the whole and leaves the tail alone, and each cut leaves it waiting. Texts rather than
+ * Faults of a decoder that receives `input` split at each position, and cut there: none if each split gives
+ * the value of the whole and leaves the tail alone, and each cut leaves it waiting. Texts instead of
  * assertions, since there is one for every byte of every message.
  */
 export function faultsAtEveryByte<T>(decode: () => Decoder<T>, input: Uint8Array): string[] {

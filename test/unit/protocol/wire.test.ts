@@ -138,7 +138,7 @@ describe('strings', () => {
     expect(decodeNixString(Buffer.concat([Buffer.from('é'), Buffer.of(0xff)]))).toBe('é\udcff');
   });
 
-  test('with a lone surrogate that is no byte are not sent', () => {
+  test('with a lone surrogate that is not a byte are not sent', () => {
     for (const text of ['\ud800', 'a\udc00b', '\udc7f', '\ud83d']) {
       expect(failureOf(() => encodeNixString(text))).toBe('PROTOCOL_MALFORMED');
     }
