@@ -9,6 +9,7 @@ import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor } from './doors/socket-door.js';
 import type { GuestDriver } from './guest/driver.js';
 import { Front } from './front/front.js';
+import { CountingJournal } from './front/journal.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
 import { systemClock, type CancelTimer } from './lib/clock.js';
@@ -70,6 +71,7 @@ export class Supervisor {
       host,
       leaser: this.#pool,
       caseHack: new CaseHackDetector(),
+      journal: new CountingJournal(),
       clock: systemClock,
       log,
     });

@@ -8,6 +8,7 @@ import type { Leaser } from '../pool/lease.js';
 import type { ProtocolVersion } from '../protocol/version.js';
 import type { FrontEvent } from './events.js';
 import type { ClientIdentity } from './identity.js';
+import type { BuildJournal } from './journal.js';
 import type { SessionEvent } from './state.js';
 
 /** Surroundings of every session of a front. */
@@ -15,6 +16,7 @@ export interface Surroundings {
   readonly hostStore: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;
   readonly caseHack: NameInspector;
+  readonly journal: BuildJournal;
   /** Nix systems that are built here now. A guest may turn out not to build one of them. */
   readonly systems: () => readonly string[];
   readonly clock: Clock;

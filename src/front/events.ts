@@ -1,4 +1,5 @@
 import type { Provisioned } from '../guest/provision.js';
+import type { WaitPlace } from '../pool/lease.js';
 import { BUILD_STATUSES } from '../protocol/build-result.js';
 
 export type DoorName = 'socket' | 'ssh';
@@ -19,13 +20,20 @@ export type FrontEvent =
     }
   | ({ readonly type: 'provisioned'; readonly guest: string } & Provisioned)
   /** A lease was found, and the guest is being made ready for it; again after a replay. */
-  | { readonly type: 'build-started'; readonly derivation: string; readonly guest: string }
+  | {
+      readonly type: 'build-started';
+      /** Id of the build: `b1842`. */
+      readonly build: string;
+      readonly derivation: string;
+      readonly guest: string;
+    }
   /**
    * `result` is the build's status in Nix's words, or `Lost`, `Cancelled` or `Error` if there was none. `succeeded` says
    * that the outputs are there now.
    */
   | {
       readonly type: 'build-finished';
+      readonly build: string;
       readonly derivation: string;
       readonly guest: string | null;
       readonly system: string;
@@ -38,6 +46,8 @@ export type FrontEvent =
 
 /** A build that a session has asked for, as `status` shows it. */
 export interface BuildSnapshot {
+  /** `b1842` */
+  readonly id: string;
   readonly session: number;
   readonly door: DoorName;
   /** The derivation's store path. */
@@ -45,6 +55,8 @@ export interface BuildSnapshot {
   readonly system: string;
   /** Where it runs; null while it waits. */
   readonly guest: string | null;
+  /** While it waits: the number of sessions that are served before it, and why it waits. */
+  readonly waiting: WaitPlace | null;
   /** What the build says it is doing, such as `buildPhase`. */
   readonly phase: string | null;
   readonly seconds: number;

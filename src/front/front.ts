@@ -11,6 +11,7 @@ import type { Leaser } from '../pool/lease.js';
 import { Channel } from '../daemon/channel.js';
 import type { BuildSnapshot, FrontEvent } from './events.js';
 import type { ClientIdentity } from './identity.js';
+import type { BuildJournal } from './journal.js';
 import { Session } from './session.js';
 
 /** How long `farewell` waits for clients to be told, in milliseconds. */
@@ -25,6 +26,7 @@ export interface FrontOptions {
   readonly host: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;
   readonly caseHack: NameInspector;
+  readonly journal: BuildJournal;
   readonly clock: Clock;
   readonly log: Log;
 }

@@ -1,4 +1,5 @@
 import { DroverError, errorCode } from '../lib/errors.js';
+import type { WaitPlace } from '../pool/lease.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { SessionContext } from './context.js';
 import type { HostView } from './host-view.js';
@@ -19,7 +20,9 @@ export interface Need {
    * Says that another guest can do the same work if this one is lost. Gets the words for the client.
    * Without it, work is repeated only where the session's results were restored.
    */
-  readonly replay?: (notice: string) => Promise<void>;
+  readonly replay?: (notice: string, loss: Loss) => Promise<void>;
+  /** Called if the work must wait for a guest. */
+  readonly onWait?: ((place: () => WaitPlace) => void) | undefined;
 }
 
 /** Limits of one `run`, and the guests that it has passed over. */
@@ -104,8 +107,8 @@ export class Placement implements AsyncDisposable {
   }
 
   /** Returns a guest that can do the work, with the session's results in it. */
-  async #sit({ outputs = [] }: Need, { avoid }: Attempts): Promise<Seat> {
-    const seat = (this.#seat ??= await this.#takeSeat(avoid));
+  async #sit({ outputs = [], onWait }: Need, { avoid }: Attempts): Promise<Seat> {
+    const seat = (this.#seat ??= await this.#takeSeat(avoid, onWait));
     if (seat.guest.store.sharesAnyOf([...outputs, ...this.results.lostOutputs])) {
       throw alreadyThere(seat.guest.id);
     }
@@ -113,12 +116,13 @@ export class Placement implements AsyncDisposable {
     return seat;
   }
 
-  async #takeSeat(avoid: ReadonlySet<string>): Promise<Seat> {
+  async #takeSeat(avoid: ReadonlySet<string>, onWait: Need['onWait']): Promise<Seat> {
     const { client, identity, leaser, move } = this.#context;
     const lease = await leaser.lease({
       domain: identity.domain,
       avoid: new Set(avoid),
       signal: client.gone,
+      ...(onWait === undefined ? {} : { onWait }),
     });
     const { id } = lease.guest;
     try {
@@ -163,6 +167,7 @@ export class Placement implements AsyncDisposable {
     events.emit({ type: 'build-replayed', guest });
     await need.replay?.(
       `drover: ${text}; building again in another guest (${attempts.replays} of ${MAX_REPLAYS})`,
+      loss,
     );
   }
 

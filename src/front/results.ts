@@ -13,8 +13,8 @@ export interface Rebuild {
   readonly outputs: readonly StorePath[];
   /** Size of the request, in bytes. */
   readonly bytes: number;
-  /** Builds in another guest. @returns undefined if there was no result */
-  readonly run: (seat: Seat) => Promise<BuildResult | undefined>;
+  /** Builds in another guest. @returns the result, or the error in place of one */
+  readonly run: (seat: Seat) => Promise<BuildResult | string>;
 }
 
 /**
@@ -86,7 +86,8 @@ export function guestLost(loss: string): DroverError {
   });
 }
 
-function requireSuccess(result: BuildResult | undefined, loss: string): void {
-  if (result !== undefined && isSuccess(result.status)) return;
-  throw guestLost(`${loss}; building again failed: ${result?.errorMessage ?? 'no result'}`);
+function requireSuccess(result: BuildResult | string, loss: string): void {
+  if (typeof result !== 'string' && isSuccess(result.status)) return;
+  const why = typeof result === 'string' ? result : result.errorMessage;
+  throw guestLost(`${loss}; building again failed: ${why}`);
 }

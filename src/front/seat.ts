@@ -1,5 +1,5 @@
 import { WorkerClient } from '../daemon/worker-client.js';
-import type { Inputs } from '../guest/provision.js';
+import type { Inputs, Provisioned } from '../guest/provision.js';
 import { DroverError } from '../lib/errors.js';
 import type { Lease, LeasedGuest } from '../pool/lease.js';
 import type { PathInfo } from '../protocol/path-info.js';
@@ -11,6 +11,8 @@ import type { HostView } from './host-view.js';
 
 /** What ties a session to its guest. `upload`: data that exists nowhere else. `result`: outputs, which can be rebuilt. */
 export type Bond = 'upload' | 'result';
+
+const NOTHING_PROVISIONED: Provisioned = { sharedPaths: 0, sharedBytes: 0, copiedPaths: 0, copiedBytes: 0 };
 
 export interface SeatOptions {
   readonly context: SessionContext;
@@ -90,8 +92,8 @@ export class Seat implements AsyncDisposable {
   }
 
   /** Makes the inputs of a build valid in the guest. @throws GuestConflictError */
-  async provision(inputs: Inputs): Promise<void> {
-    await this.#provision(inputs, 'throw');
+  async provision(inputs: Inputs): Promise<Provisioned> {
+    return await this.#provision(inputs, 'throw');
   }
 
   /** Makes paths valid in the guest that the host has and the guest has not. */
@@ -103,8 +105,8 @@ export class Seat implements AsyncDisposable {
     if (wanted.length > 0) await this.#provision(await this.#options.host.lookUp(wanted), 'keep');
   }
 
-  async #provision(inputs: Inputs, onConflict: 'throw' | 'keep'): Promise<void> {
-    if (inputs.infos.size === 0) return;
+  async #provision(inputs: Inputs, onConflict: 'throw' | 'keep'): Promise<Provisioned> {
+    if (inputs.infos.size === 0) return NOTHING_PROVISIONED;
     const { context, host } = this.#options;
     const { store, id } = this.guest;
     const signal = this.#over.signal;
@@ -115,6 +117,7 @@ export class Seat implements AsyncDisposable {
     // Another session may come first, and a guest that hangs never answers. The lease waits for neither.
     const done = await unlessAborted(signal, provisioning);
     context.events.emit({ type: 'provisioned', guest: id, ...done });
+    return done;
   }
 
   /** Closes the connection, so that whatever waits for the guest fails. */

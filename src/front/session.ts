@@ -9,6 +9,7 @@ import type { SessionContext, Surroundings } from './context.js';
 import type { BuildSnapshot } from './events.js';
 import { HostView } from './host-view.js';
 import type { ClientIdentity } from './identity.js';
+import type { BuildEntry } from './journal.js';
 import { serveBuild } from './operations/build.js';
 import type { OperationContext, RunningBuild } from './operations/context.js';
 import { forward } from './operations/forward.js';
@@ -42,6 +43,8 @@ export class Session {
   readonly #options: SessionOptions;
   #state: SessionState = 'greeting';
   #build: RunningBuild | undefined;
+  /** The last build, which has ended, and how many bytes the client had been sent then. */
+  #ended: { readonly entry: BuildEntry; readonly sentBytes: number } | undefined;
   #failed = false;
 
   constructor(client: Channel, options: SessionOptions) {
@@ -53,9 +56,9 @@ export class Session {
   get build(): BuildSnapshot | undefined {
     if (this.#build === undefined) return undefined;
     const { id, identity, clock } = this.#options;
-    const { startedAt, ...build } = this.#build;
+    const { entry, place, startedAt, ...build } = this.#build;
     const seconds = Math.round((clock.now() - startedAt) / 1000);
-    return { session: id, door: identity.door, ...build, seconds };
+    return { id: entry.id, session: id, door: identity.door, ...build, waiting: place?.() ?? null, seconds };
   }
 
   /** Whether the client is still to be told of an end: its build's, or its own. */
@@ -82,6 +85,7 @@ export class Session {
       if (!clientLeft) await this.#tell(error);
       return { error, clientLeft };
     } finally {
+      this.#leaveBuild();
       this.#move('close');
       this.#client.close(this.#options.clock);
     }
@@ -157,8 +161,17 @@ export class Session {
   };
 
   readonly #track = (build: RunningBuild | undefined): void => {
+    this.#leaveBuild();
+    if (build === undefined && this.#build !== undefined)
+      this.#ended = { entry: this.#build.entry, sentBytes: this.#client.sentBytes };
     this.#build = build;
   };
+
+  /** The client has got everything of the last build that it will. */
+  #leaveBuild(): void {
+    this.#ended?.entry.left(this.#client.sentBytes - this.#ended.sentBytes);
+    this.#ended = undefined;
+  }
 
   async #tell(error: unknown): Promise<void> {
     // The handshake has told a client that is too old, in a form that it understands.

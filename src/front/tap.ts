@@ -13,7 +13,8 @@ const MAX_PHASE_LENGTH = 60;
 
 /** What a tap makes of the frames that pass. */
 export interface TapListener {
-  onLogLine(): void;
+  /** @returns a promise to wait for before more frames are observed */
+  onLogLine(line: string): Promise<void> | undefined;
   /** @param phase printable, and at most 60 characters before unprintable ones were escaped */
   onPhase(phase: string): void;
 }
@@ -28,9 +29,10 @@ export class Tap {
     this.#listener = listener;
   }
 
-  observe(frame: StderrFrame): void {
+  /** @returns a promise to wait for before the next frame, if the listener is behind */
+  observe(frame: StderrFrame): Promise<void> | undefined {
     if (frame.kind === 'start-activity') {
-      if (this.#open.size >= MAX_OPEN_ACTIVITIES) return;
+      if (this.#open.size >= MAX_OPEN_ACTIVITIES) return undefined;
       this.#open.add(frame.activity.id);
       if (frame.activity.type === ACTIVITY_BUILD) this.#builds.add(frame.activity.id);
     } else if (frame.kind === 'stop-activity') {
@@ -38,10 +40,12 @@ export class Tap {
       this.#builds.delete(frame.id);
     } else if (frame.kind === 'result' && this.#builds.has(frame.id)) {
       const [field] = frame.fields;
-      if (frame.type === RESULT_BUILD_LOG_LINE) this.#listener.onLogLine();
+      if (frame.type === RESULT_BUILD_LOG_LINE)
+        return this.#listener.onLogLine(typeof field === 'string' ? field : '');
       if (frame.type === RESULT_SET_PHASE && typeof field === 'string')
         this.#listener.onPhase(printable(field.slice(0, MAX_PHASE_LENGTH)));
     }
+    return undefined;
   }
 
   /** Activities that were started and not stopped: when a guest is lost, somebody else must stop them. */

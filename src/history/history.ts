@@ -3,9 +3,10 @@ import { join } from 'node:path';
 
 import type { Clock } from '../lib/clock.js';
 import { errorMessage } from '../lib/errors.js';
+import { formatBuildId, parseBuildId } from '../lib/human.js';
 import type { Log } from '../lib/log.js';
 import { BuildLogWriter, readBuildLog } from './build-log.js';
-import { decodeRecord, encodeRecord, formatBuildId, parseBuildId, type BuildRecord } from './record.js';
+import { decodeRecord, encodeRecord, type BuildRecord } from './record.js';
 import { Segments, type LinePosition } from './segments.js';
 
 /** Builds of one name whose durations make its expected duration. */

@@ -45,17 +45,6 @@ export interface BuildRecord {
   readonly log: { readonly lines: number; readonly bytes: number; readonly storedBytes: number };
 }
 
-/** Id in the form that people see and type: `b1842`. */
-export function formatBuildId(id: number): string {
-  return `b${id}`;
-}
-
-/** @returns undefined if `text` is not `b` and a number */
-export function parseBuildId(text: string): number | undefined {
-  const digits = /^b?([1-9]\d{0,14})$/.exec(text)?.[1];
-  return digits === undefined ? undefined : Number(digits);
-}
-
 /** A line of a history file. */
 export function encodeRecord(record: BuildRecord): string {
   return `${JSON.stringify(record)}\n`;

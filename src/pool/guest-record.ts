@@ -64,6 +64,7 @@ export class GuestRecord implements GuestView {
     this.running = running;
     this.leased = {
       id: this.id,
+      generation: this.driver.manifest.generation,
       agent,
       store: new GuestStore(agent, log, running.rememberedFiles),
       connections: new IdleConnections(),

@@ -8,6 +8,8 @@ import type { RetireReason } from './view.js';
 /** The part of a guest that the holder of a lease sees. */
 export interface LeasedGuest {
   readonly id: string;
+  /** Generation of its image. */
+  readonly generation: string;
   readonly agent: GuestAgent;
   readonly store: GuestStore;
   readonly connections: IdleConnections;

@@ -5,6 +5,7 @@ import { pino } from 'pino';
 import type { FrontEvent } from '../../src/front/events.js';
 import { Front } from '../../src/front/front.js';
 import type { ClientIdentity } from '../../src/front/identity.js';
+import { CountingJournal, type BuildJournal } from '../../src/front/journal.js';
 import { GuestAgent } from '../../src/guest/agent.js';
 import { CaseHackDetector } from '../../src/guest/case-hack.js';
 import { IdleConnections } from '../../src/daemon/idle-connections.js';
@@ -28,6 +29,7 @@ export const SILENT = pino({ level: 'silent' });
 /** A guest that is a daemon and nothing else; registering paths makes them valid in it. */
 export class BenchGuest implements LeasedGuest {
   readonly id: string;
+  readonly generation = 'test';
   readonly daemon = new ScriptedDaemon();
   readonly agent: GuestAgent;
   readonly store: GuestStore;
@@ -128,7 +130,7 @@ export class FrontBench {
   systems = ['x86_64-linux'];
   readonly front: Front;
 
-  constructor(host?: Pick<HostStore, 'connect'>, leaser?: Leaser) {
+  constructor(host?: Pick<HostStore, 'connect'>, leaser?: Leaser, journal?: BuildJournal) {
     this.front = new Front({
       manifest: {
         generation: 'test',
@@ -143,6 +145,7 @@ export class FrontBench {
       },
       leaser: leaser ?? this.leaser,
       caseHack: new CaseHackDetector(),
+      journal: journal ?? new CountingJournal(),
       clock: this.clock,
       log: SILENT,
     });

@@ -47,5 +47,5 @@ export function comparableOutput({ stderr }: NixResult): string[] {
     .replaceAll(/ssh-ng:\/\/[^' ]+/g, 'BUILDER')
     .replaceAll(/["'][^"' ]*\/nix\/store\/[^/"']*\.drv\.chroot(\/root)?\//g, 'CHROOT/')
     .split('\n')
-    .filter((line) => !line.startsWith('copying '));
+    .filter((line) => !line.startsWith('copying ') && !/^drover: build b\d+ in guest g\d+$/.test(line));
 }

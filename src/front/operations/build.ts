@@ -1,13 +1,15 @@
-import type { Inputs } from '../../guest/provision.js';
-import { DroverError, errorCode } from '../../lib/errors.js';
+import type { Inputs, Provisioned } from '../../guest/provision.js';
+import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
+import type { LeasedGuest, WaitPlace } from '../../pool/lease.js';
 import { isSuccess, type BuildResult } from '../../protocol/build-result.js';
 import { decodeBuildDerivation, Op, type BuildDerivation } from '../../protocol/operations.js';
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../../protocol/responses.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../protocol/stderr.js';
 import type { StderrFrame } from '../../protocol/stderr.js';
 import type { OperationContext, RunningBuild } from './context.js';
-import type { BuildEnd } from '../events.js';
+import type { BuildOutcome } from '../journal.js';
+import type { Loss } from '../loss.js';
 import { capture, writeAll } from '../relay.js';
 import { outputPaths } from '../requests.js';
 import type { Seat } from '../seat.js';
@@ -29,12 +31,14 @@ interface Build {
 /** The side of a build that faces the client. */
 interface Listener {
   readonly write: (parts: readonly Uint8Array[]) => Promise<void>;
-  readonly observe: (frame: StderrFrame) => void;
-  readonly started: (guest: string) => void;
+  /** @returns a promise to wait for before the next frame, if the listener is behind */
+  readonly observe: (frame: StderrFrame) => Promise<void> | undefined;
+  readonly leased: (guest: LeasedGuest) => Promise<void>;
+  readonly started: (inputs: Provisioned) => void;
 }
 
-/** A build that is repeated for its outputs: the client has seen all of it before. */
-const UNHEARD: Listener = {
+/** For a build that is repeated for its outputs: the client has seen all of it before. */
+const UNHEARD: Omit<Listener, 'leased'> = {
   write: () => Promise.resolve(),
   observe: () => undefined,
   started: () => undefined,
@@ -45,7 +49,7 @@ const UNHEARD: Listener = {
  * host's store, so any guest can do it, again if necessary.
  */
 export async function serveBuild(context: OperationContext): Promise<void> {
-  const { client, version, clock, events, systems, track } = context;
+  const { client, version, clock, events, identity, journal, log, systems, track } = context;
   const { value: request, raw } = await capture(client, Op.BuildDerivation, decodeBuildDerivation(version));
   const derivation = request.drvPath;
   const system = request.derivation.platform;
@@ -55,49 +59,90 @@ export async function serveBuild(context: OperationContext): Promise<void> {
     return;
   }
   const startedAt = clock.now();
-  const running: RunningBuild = { derivation, system, startedAt, guest: null, phase: null };
+  const entry = journal.begin({ derivation, system, client: identity });
+  const running: RunningBuild = {
+    ...{ entry, derivation, system, startedAt },
+    ...{ guest: null, place: undefined, phase: null },
+  };
   track(running);
-  let result: BuildEnd = 'Error';
-  let succeeded = false;
+  let outcome: BuildOutcome = { result: 'Error', succeeded: false, error: null, cpuMicros: null };
   try {
-    const outcome = await build(request, raw, running, context);
-    if (outcome !== undefined) result = outcome.status;
-    succeeded = outcome !== undefined && isSuccess(outcome.status);
+    outcome = outcomeOf(await build(request, raw, running, context));
   } catch (error) {
-    if (client.gone.aborted) result = 'Cancelled';
-    else if (LOST_CODES.has(errorCode(error) ?? '')) result = 'Lost';
+    const text = errorMessage(client.interruption ?? error);
+    if (client.gone.aborted) outcome = { ...outcome, result: 'Cancelled', error: text };
+    else if (LOST_CODES.has(errorCode(error) ?? '')) outcome = { ...outcome, result: 'Lost', error: text };
+    else outcome = { ...outcome, error: text };
     throw error;
   } finally {
     track(undefined);
+    entry.ended(outcome);
     const { guest } = running;
+    const { result, succeeded } = outcome;
+    const facts = { build: entry.id, derivation, guest, system, result };
     const durationMs = clock.now() - startedAt;
-    events.emit({ type: 'build-finished', derivation, guest, system, result, succeeded, durationMs });
+    log.info({ ...facts, durationMs: Math.round(durationMs) }, 'build ended');
+    events.emit({ type: 'build-finished', ...facts, succeeded, durationMs });
   }
 }
 
-/** @returns undefined if the client was told of an error instead of a result */
+/** @param ended the result, or the error that the client was told of instead */
+function outcomeOf(ended: BuildResult | string): BuildOutcome {
+  if (typeof ended === 'string') return { result: 'Error', succeeded: false, error: ended, cpuMicros: null };
+  const { status, errorMessage: text, cpuUserMicros, cpuSystemMicros } = ended;
+  const measured = cpuUserMicros !== undefined || cpuSystemMicros !== undefined;
+  return {
+    result: status,
+    succeeded: isSuccess(status),
+    error: text === '' ? null : text,
+    cpuMicros: measured ? (cpuUserMicros ?? 0) + (cpuSystemMicros ?? 0) : null,
+  };
+}
+
+/** @returns the result, or the error that the client was told of instead */
 async function build(
   request: BuildDerivation,
   raw: readonly Uint8Array[],
   running: RunningBuild,
   context: OperationContext,
-): Promise<BuildResult | undefined> {
+): Promise<BuildResult | string> {
   const { client, host, placement, events } = context;
+  const { entry } = running;
   const tap = new Tap({
-    onLogLine: () => {
+    onLogLine: (line) => {
       events.emit({ type: 'log-line' });
+      return entry.addLog(line);
     },
     onPhase: (phase) => {
       running.phase = phase;
     },
   });
+  const tell = async (line: string): Promise<void> => {
+    await client.write(encodeStderrFrame({ kind: 'next', text: `${line}\n` }));
+  };
+  const leased = (guest: string, generation: string): void => {
+    entry.leased(guest, generation);
+    const { derivation } = running;
+    events.emit({ type: 'build-started', build: entry.id, derivation, guest });
+  };
   const listener: Listener = {
     write: (parts) => writeAll(client, parts),
-    observe: (frame) => {
-      tap.observe(frame);
+    observe: (frame) => tap.observe(frame),
+    leased: async ({ id, generation }) => {
+      running.guest = id;
+      running.place = undefined;
+      leased(id, generation);
+      await tell(`drover: build ${entry.id} in guest ${id}`);
     },
-    started: (guest) => {
-      running.guest = guest;
+    started: (provisioned) => {
+      entry.started(provisioned);
+    },
+  };
+  const repeated: Listener = {
+    ...UNHEARD,
+    leased: ({ id, generation }) => {
+      leased(id, generation);
+      return Promise.resolve();
     },
   };
   const inputs = host.lookUp(request.derivation.inputSources);
@@ -105,41 +150,48 @@ async function build(
   inputs.catch(() => undefined);
   const what = { request, raw, inputs };
   const outputs = outputPaths(request.derivation.outputs);
-  const replay = async (notice: string): Promise<void> => {
+  const replay = async (notice: string, { guest, text }: Loss): Promise<void> => {
     running.guest = null;
+    running.phase = null;
+    entry.replayed(guest, text);
+    await entry.addLog(notice);
     for (const id of tap.takeOpenActivities()) {
       await client.write(encodeStderrFrame({ kind: 'stop-activity', id }));
     }
-    await client.write(encodeStderrFrame({ kind: 'next', text: `${notice}\n` }));
+    await tell(notice);
   };
   const bytes = raw.reduce((sum, { length }) => sum + length, 0);
-  return await placement.run({ outputs, replay }, async (seat) => {
+  const onWait = (place: () => WaitPlace): void => {
+    running.place = place;
+  };
+  return await placement.run({ outputs, replay, onWait }, async (seat) => {
     const result = await buildIn(seat, what, listener, context);
-    if (result === undefined || !isSuccess(result.status)) return result;
-    const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, UNHEARD, context) };
+    if (typeof result === 'string' || !isSuccess(result.status)) return result;
+    const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, repeated, context) };
     seat.bind(placement.results.add(rebuild) ? 'result' : 'upload');
     return result;
   });
 }
 
-/** @throws DroverError `GUEST_FULL`, GuestConflictError, or how the connection to the guest failed */
+/**
+ * @returns the result, or the error that the client was told of instead
+ * @throws DroverError `GUEST_FULL`, GuestConflictError, or how the connection to the guest failed
+ */
 async function buildIn(
   seat: Seat,
   { request, raw, inputs }: Build,
   listener: Listener,
   context: OperationContext,
-): Promise<BuildResult | undefined> {
+): Promise<BuildResult | string> {
   // The boot of a guest may have shown that it does not build this system.
   const refused = refusal(request.derivation.platform, context.systems());
   if (refused !== undefined) {
     await listener.write([encodeErrorFrame(refused)]);
-    return undefined;
+    return refused;
   }
   const { version } = context;
-  const { id } = seat.guest;
-  listener.started(id);
-  context.events.emit({ type: 'build-started', derivation: request.drvPath, guest: id });
-  await seat.provision(await inputs);
+  await listener.leased(seat.guest);
+  listener.started(await seat.provision(await inputs));
   const answer = await seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
     for (;;) {
@@ -150,18 +202,19 @@ async function buildIn(
         return { last: bytes, response };
       }
       await listener.write(bytes);
-      listener.observe(frame);
-      if (frame.kind === 'error') return undefined;
+      const behind = listener.observe(frame);
+      if (behind !== undefined) await behind;
+      if (frame.kind === 'error') return frame.error.message;
     }
   });
-  if (answer === undefined) return undefined;
+  if (typeof answer === 'string') return answer;
   const { value: result, raw: unchanged } = answer.response;
   const explained = isSuccess(result.status) ? undefined : await explainFailure(result, seat);
   await listener.write(answer.last);
   await listener.write(
     explained === undefined ? unchanged : [encodeBuildDerivationResponse(explained, version)],
   );
-  return result;
+  return explained ?? result;
 }
 
 /**

@@ -1,5 +1,7 @@
+import type { WaitPlace } from '../../pool/lease.js';
 import type { SessionContext } from '../context.js';
 import type { HostView } from '../host-view.js';
+import type { BuildEntry } from '../journal.js';
 import type { Placement } from '../placement.js';
 
 /** The session with the two stores behind it, as an operation sees it. */
@@ -12,11 +14,14 @@ export interface OperationContext extends SessionContext {
 
 /** A build that a session has asked for. */
 export interface RunningBuild {
+  readonly entry: BuildEntry;
   readonly derivation: string;
   readonly system: string;
   readonly startedAt: number;
   /** Id of the guest that it runs in; null while it waits. */
   guest: string | null;
+  /** Its place in the queue; undefined once it has a guest. */
+  place: (() => WaitPlace) | undefined;
   /** Phase that the build has reported, such as `buildPhase`. */
   phase: string | null;
 }

@@ -18,7 +18,13 @@ function start(id: bigint, type: number): StderrFrame {
 describe('the tap', () => {
   test('bounds the activities that it remembers, and still counts the lines of the build', () => {
     let lines = 0;
-    const tap = new Tap({ onLogLine: () => lines++, onPhase: () => undefined });
+    const tap = new Tap({
+      onLogLine: () => {
+        lines++;
+        return undefined;
+      },
+      onPhase: () => undefined,
+    });
     tap.observe(start(1n, ACTIVITY_BUILD));
     // Any builder can start them, by lines of its log that begin with @nix.
     for (let id = 2n; id <= 20_000n; id++) tap.observe(start(id, 0));

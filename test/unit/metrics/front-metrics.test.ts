@@ -6,7 +6,7 @@ import { MetricsBench } from './support.js';
 function build(bench: MetricsBench, system: string, result: BuildEnd, durationMs = 1000): void {
   const derivation = '/nix/store/00000000000000000000000000000000-hello.drv';
   const succeeded = result === 'Built';
-  const what = { derivation, guest: 'g1', system, result, succeeded, durationMs };
+  const what = { build: 'b1', derivation, guest: 'g1', system, result, succeeded, durationMs };
   bench.frontEvents.emit({ type: 'build-finished', ...what });
 }
 
