@@ -1,9 +1,10 @@
 import { createReadStream } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 import { z } from 'zod';
 
 import { errorCode, errorMessage } from '../lib/errors.js';
+import { strictModesFault } from '../lib/strict-modes.js';
 import { ConfigError, formatKey } from './errors.js';
 import type { ConfigProblem, Position } from './errors.js';
 import { configSchema } from './schema.js';
@@ -26,13 +27,18 @@ export interface ConfigHost {
 
 /**
  * Reads and checks a configuration file of at most 256 KiB; without `file`, the defaults. Throws
- * `ConfigError`: `CONFIG_UNREADABLE`, or `CONFIG_INVALID` with everything that is wrong with it.
+ * `ConfigError`: `CONFIG_UNREADABLE`, also for a file that other users could change, or `CONFIG_INVALID` with everything
+ * that is wrong with it.
  */
 export async function loadConfig(
   options: ConfigHost & { readonly file?: string | undefined },
 ): Promise<Config> {
   const { file } = options;
   if (file === undefined) return defaultConfig(options);
+  const fault = await strictModesFault(resolve(file)).catch((error: unknown) => {
+    throw unreadable(file, error);
+  });
+  if (fault !== undefined) throw untrusted(file, fault);
   return parseConfig(await readText(file), file, options);
 }
 
@@ -151,6 +157,13 @@ function firstOdd(content: Buffer): Position {
   const offset = content.findIndex((byte, index) => byte !== again[index]);
   const lines = content.subarray(0, offset).toString('utf8').split('\n');
   return { line: lines.length, column: (lines.at(-1) ?? '').length + 1 };
+}
+
+function untrusted(file: string, fault: string): ConfigError {
+  const reason = `Drover does what this file says, and other users could change it: ${fault}`;
+  return new ConfigError('CONFIG_UNREADABLE', [{ file, position: undefined, key: '', reason }], {
+    hint: 'Correct the owner and the mode: chown root, chmod go-w.',
+  });
 }
 
 function unreadable(file: string, cause: unknown): ConfigError {

@@ -2,6 +2,7 @@ import { chmod, mkdir, readdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 import { DroverError, errorCode, errorMessage } from './errors.js';
+import { strictModesFault } from './strict-modes.js';
 
 /** Why a directory can be neither made nor entered. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -36,16 +37,8 @@ export async function makePrivateDir(path: string, hint?: string): Promise<void>
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
 export async function makeOwnDir(path: string, entries: readonly string[], hint: string): Promise<void> {
+  await requireStrictModes(path, hint);
   const found = await stat(path).catch(() => undefined);
-  if (found?.isDirectory() === true && process.getuid?.() === 0 && found.uid !== 0) {
-    throw new DroverError(
-      'DIRECTORY_NOT_PRIVATE',
-      `The directory ${path} belongs to another user (${found.uid})`,
-      {
-        hint,
-      },
-    );
-  }
   if (found?.isDirectory() === true && (found.mode & 0o077) !== 0) {
     const foreign = (await listDirectory(path)).find((name) => !entries.includes(name));
     if (foreign !== undefined) {
@@ -67,6 +60,7 @@ export async function makeOwnDir(path: string, entries: readonly string[], hint:
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
 export async function requirePrivateDir(path: string, hint: string): Promise<void> {
+  await requireStrictModes(dirname(path), hint);
   try {
     await makeDirs(path);
   } catch (cause) {
@@ -79,6 +73,13 @@ export async function requirePrivateDir(path: string, hint: string): Promise<voi
     `Other users can enter ${path} (mode 0${(mode & 0o7777).toString(8)}, owner ${uid})`,
     { hint },
   );
+}
+
+/** @throws DroverError `DIRECTORY_NOT_PRIVATE` if others could put another directory in the place of `path` */
+async function requireStrictModes(path: string, hint: string): Promise<void> {
+  const fault = await strictModesFault(path);
+  if (fault === undefined) return;
+  throw new DroverError('DIRECTORY_NOT_PRIVATE', `Other users could replace ${path}: ${fault}`, { hint });
 }
 
 /** Not Node's `recursive`, which never returns if a directory cannot be made in an existing parent, as in /proc. */

@@ -109,9 +109,14 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     await mkdir(theirs, { mode: 0o700 });
     await chown(theirs, 65_534, 65_534);
     const inTheirs = await serve({ stateDir: theirs });
-    expect(inTheirs.stderr).toContain(`drover: The directory ${theirs} belongs to another user (65534)`);
+    expect(inTheirs.stderr).toContain(`${theirs} belongs to another user (uid 65534)`);
     expect(inTheirs.stderr).toContain('choose another stateDir');
     expect(inTheirs.exitCode).toBe(EXIT.configuration);
+    expect(await readdir(theirs)).toEqual([]);
+
+    const belowTheirs = await serve({ stateDir: join(theirs, 'state') });
+    expect(belowTheirs.stderr).toContain(`${theirs} belongs to another user (uid 65534)`);
+    expect(belowTheirs.exitCode).toBe(EXIT.configuration);
     expect(await readdir(theirs)).toEqual([]);
   });
 

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -217,6 +217,19 @@ describe('loadConfig', () => {
 
   it('reads a file', async () => {
     expect(await load(await write('pool: { maxGuests: 7 }'))).toMatchObject({ pool: { maxGuests: 7 } });
+  });
+
+  it('rejects a file that other users could change, and says how to close it', async () => {
+    const file = await write('');
+    await chmod(file, 0o666);
+    const fault = `other users can write ${file} (mode 0666)`;
+    await expect(load(file)).rejects.toMatchObject({
+      code: 'CONFIG_UNREADABLE',
+      message: expect.stringContaining(fault) as unknown,
+      hint: expect.stringContaining('chmod go-w') as unknown,
+    });
+    await chmod(file, 0o644);
+    await expect(load(file)).resolves.toBeDefined();
   });
 
   it('says which file is missing, and which is a directory', async () => {
