@@ -1,7 +1,7 @@
 import prettier from 'eslint-config-prettier';
 import tseslint from 'typescript-eslint';
 
-/** What each folder of src/ may import besides itself and lib/. Dependencies point one way. */
+/** Folders that each folder of src/ may import besides itself and lib/. Dependencies point one way. */
 const mayImport = {
   lib: [],
   protocol: [],

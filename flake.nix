@@ -33,7 +33,7 @@
         };
       guestImage = system: modules: (guestSystem system modules).config.system.build.droverImage;
 
-      # What a host's module does not find out by itself.
+      # Parameters that a host's module cannot find out by itself.
       hostModule =
         module: guest:
         { lib, pkgs, ... }:

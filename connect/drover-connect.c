@@ -1,11 +1,11 @@
 /*
  * drover-connect [SOCKET] [--stdio]
  *
- * Connects standard input and output to a Unix socket: the `remote-program` of the socket door. Nix starts one for
- * each connection, with `--stdio`, so it has to start in no time. Without SOCKET it is the one beside it that has the name
- * that it was started by, and `.sock`: a link to this program needs no arguments, and no shell to give them.
- *
- * Ends when the socket does. The end of standard input is passed on as the end of what is sent.
+ * Connects standard input and output to a Unix socket: the `remote-program` of the socket door. Nix starts
+ * one for each connection, with `--stdio`, so it must start quickly. Without SOCKET it connects to the socket
+ * beside it, named after the link that it was started by, with `.sock` appended: such a link needs neither
+ * arguments nor a shell.
+ * It ends when the socket does. The end of standard input is passed on as the end of the sent data.
  * Exit status: 0 done, 1 connection failed or broken (why: standard error), 2 wrong usage.
  */
 #define _GNU_SOURCE
@@ -30,7 +30,7 @@ static int fail(const char *what) {
   return 1;
 }
 
-/* Moves everything from one descriptor to the other. 0: to its end, -1: failed. */
+/* Copies one descriptor to the other. 0: to its end, -1: failed. */
 static int copy(int from, int to, char *buffer) {
   for (;;) {
     ssize_t got = read(from, buffer, BUFFER_BYTES);
@@ -99,7 +99,7 @@ int main(int argc, char **argv) {
 #ifdef F_SETPIPE_SZ
   fcntl(STDOUT_FILENO, F_SETPIPE_SZ, 1048576);
 #endif
-  /* A thread for each way: one alone would stand still when both ends wait to be read. */
+  /* A thread for each direction: a single one would block when both ends wait to be read. */
   pthread_t sender;
   if ((errno = pthread_create(&sender, NULL, send_input, NULL)) != 0) return fail("thread");
   if (copy(fd, STDOUT_FILENO, down) == 0 || errno == EPIPE || errno == ECONNRESET) return 0;

@@ -1,8 +1,7 @@
 /*
- * What the supervisor needs of the kernel and Node does not offer: dist/native.node, loaded by src/lib/native.ts.
- *
- * The Node-API functions are declared here, so that the build needs no headers of Node: their ABI is stable across
- * versions (https://nodejs.org/api/n-api.html#implications-of-abi-stability).
+ * Kernel functions for the supervisor that Node lacks: dist/native.node, loaded by src/lib/native.ts. The
+ * Node-API functions are declared here, so that the build needs no headers of Node: their ABI is stable
+ * across versions (https://nodejs.org/api/n-api.html#implications-of-abi-stability).
  */
 #define _GNU_SOURCE
 #include <errno.h>

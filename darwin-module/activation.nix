@@ -1,5 +1,5 @@
-# What happens when a system is activated: before anything is changed, looks at what only the Mac itself can tell; then,
-# before the service starts, its directory and the image's root for the garbage collector.
+# Activation of a system: before any change, checks what only the Mac itself can tell; then, before the
+# service starts, creates its directory and the image's root for the garbage collector.
 { config, lib, ... }:
 let
   cfg = config.services.drover;

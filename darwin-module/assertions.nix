@@ -1,4 +1,5 @@
-# What is wrong on a Mac, with what to do about it. What can only be seen on the Mac itself is in activation.nix.
+# Errors in a Mac's configuration, with remedies. Errors that only the Mac itself can show are in
+# activation.nix.
 {
   config,
   lib,
@@ -8,7 +9,7 @@
 }:
 let
   cfg = config.services.drover;
-  # As they are in the file, whatever options they come from.
+  # As they end up in the file, whatever options they come from.
   inherit (cfg.settings) systems features guest;
   inherit (cfg.settings.pool) jobsPerGuest;
   quoted = lib.concatMapStringsSep ", " (name: "\"${name}\"");
@@ -24,8 +25,8 @@ let
     "vz"
     "auto"
   ];
-  # Other modules' virtual machines. Their systems are a function of a whole NixOS configuration: not to be looked at where
-  # they are off.
+  # Other modules' virtual machines. Their systems are a function of a whole NixOS configuration, which must
+  # not be evaluated while they are off.
   builders =
     lib.optionalAttrs (options ? nix.linux-builder) { "nix.linux-builder" = config.nix.linux-builder; }
     //

@@ -1,8 +1,9 @@
-# The service. Nothing in it depends on the configuration file's content: a change of that reloads, it restarts nothing.
+# The service. It does not depend on the configuration file's content: a change of that file reloads, and does
+# not restart.
 { config, lib, ... }:
 let
   cfg = config.services.drover;
-  # What comes before the log is opened, and what is left to say in a crash.
+  # Output before the log is opened, and in a crash.
   standardError = "/var/log/drover.stderr.log";
   log = cfg.settings.log.file or null;
 in
@@ -10,7 +11,8 @@ in
   config = lib.mkIf cfg.enable {
     launchd.daemons.drover = {
       command = "${cfg.package}/bin/drover serve --config /etc/drover/drover.yaml";
-      # Stable names: an update of Nix is no reason to restart. Nix itself is only started where no nix-daemon listens.
+      # Stable names, so that an update of Nix does not restart it. Nix itself is only started if no
+      # nix-daemon listens.
       path = [
         "/run/current-system/sw/bin"
         "/nix/var/nix/profiles/default/bin"
@@ -22,7 +24,7 @@ in
       serviceConfig = {
         RunAtLoad = true;
         KeepAlive = true;
-        # No throttling of processors and disks: people wait for builds.
+        # No throttling of processors and disks: users wait for builds.
         ProcessType = "Interactive";
         # One for each connection, and for each file of the store that a guest has open.
         SoftResourceLimits.NumberOfFiles = 65536;
@@ -33,8 +35,8 @@ in
       };
     };
 
-    # The supervisor opens its log anew when it is told to, by SIGHUP. What launchd has opened stays open: it is not
-    # compressed, which would lose what is written until the service starts again.
+    # The supervisor reopens its log on SIGHUP. launchd keeps its file open, so that one is not compressed:
+    # its text would be lost until the service restarts.
     environment.etc."newsyslog.d/drover.conf".text = ''
       # logfilename [owner:group] mode count size(KiB) when flags [/pid_file] [sig_num]
     ''

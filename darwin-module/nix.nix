@@ -1,5 +1,5 @@
-# How Nix on this Mac is told of Drover: by nix-darwin, by Determinate's module, or, where neither manages Nix
-# (`nix.enable = false`), by a machines file that Nix reads unless its `builders` setting says otherwise.
+# Registration of Drover with Nix on this Mac: by nix-darwin, by Determinate's module, or, if neither manages
+# Nix (`nix.enable = false`), by a machines file that Nix reads unless its `builders` setting says otherwise.
 {
   config,
   lib,

@@ -1,4 +1,4 @@
-# Options that only a Mac has, and what is particular about those that all hosts have.
+# Options of Macs only, and Mac-specific parts of the common options.
 { config, lib, ... }:
 let
   inherit (lib) mkOption types;

@@ -1,7 +1,7 @@
 #!/bin/sh
-# canary.sh DIRECTORY: runs a small x86_64 program, where DIRECTORY's guest.env says that the guest is to have Rosetta. If
-# that fails, the guest says so on its console and in its answer to hello, and its Nix refuses builds for x86_64-linux,
-# which would fail for reasons that nobody understands.
+# canary.sh DIRECTORY: runs a small x86_64 program if DIRECTORY's guest.env announces Rosetta. If that fails,
+# the guest reports it on its console and in its answer to hello, and its Nix rejects builds for x86_64-linux,
+# which would fail for obscure reasons.
 set -eu
 directory=$1
 rosetta=off

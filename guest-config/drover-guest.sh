@@ -1,15 +1,15 @@
 #!/bin/sh
-# drover-guest: the few things a supervisor asks of a guest, the same file in every kind of guest.
+# drover-guest: the supervisor's commands in a guest, the same file in every kind of guest.
 #
-#   hello               the image's manifest, as JSON; with `brokenSystems`, where the guest has found that it cannot run
-#                       programs of some (it writes their names to /run/drover-broken-systems, one a line). In a guest
+#   hello               the image's manifest, as JSON; with `brokenSystems` if the guest cannot run programs of some
+#                       systems (/run/drover-broken-systems has their names, one a line). In a guest
 #                       that still boots it waits: /run/drover/booting is a FIFO then, which the guest holds open, and
 #                       removes before it closes it
 #   register [--again]  make store paths of the lower layer valid here. Standard input: the text form of
 #                       `nix-store --dump-db`, references before referrers. Standard output: the paths of it
 #                       that are not in the store, one a line; if there are any, nothing was registered
 #                       and the exit status is 3. With --again, some of them were here before, and the host
-#                       has removed and made them anew since.
+#                       has removed and recreated them since.
 #   stats               scratch use and uptime, as JSON (bytes, seconds)
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
 #   poweroff            end this guest
@@ -47,7 +47,7 @@ register() {
   work=$(mktemp -d) || fail "no room for the registration"
   trap 'rm -rf "$work"' EXIT
   mkfifo "$work/registration" || fail "no room for the registration"
-  # What is needed at once starts now, and waits for the input: to start takes longer than all the rest.
+  # Starts now and waits for its input, because starting takes longer than all the rest.
   nix-store --load-db < "$work/registration" &
   exec 3> "$work/registration"
   { tee "$work/dump" && : > "$work/kept"; } | paths | missing || fail "cannot look for the paths"
@@ -58,7 +58,7 @@ register() {
     paths < "$work/dump" | missing || fail "cannot look for the paths"
   fi
   if [ -s "$work/missing" ]; then
-    # The others may be gone, and back, before somebody asks for them again.
+    # The others may disappear and come back before they are requested again.
     forget
     cat "$work/missing"
     exit 3
@@ -72,7 +72,8 @@ register() {
   [ $passed = yes ] || fail "cannot pass the registration on"
 }
 
-# The paths of a registration, a record of which is: path, NAR hash, NAR size, deriver, number of references, references.
+# The paths of a registration. A record is: path, NAR hash, NAR size, deriver, number of references,
+# references.
 paths() {
   exec awk '
     skip > 0 { skip--; next }
@@ -82,8 +83,8 @@ paths() {
   '
 }
 
-# Those of the paths on standard input that are not there go to $work/missing. (As `paths`, it ends its shell, which in a
-# pipeline is one of its own.)
+# Writes those paths on standard input that do not exist to $work/missing. (As `paths`, it ends its shell,
+# which is a subshell in a pipeline.)
 missing() {
   # shellcheck disable=SC2016 # the inner shell expands them
   exec xargs sh -c 'for path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done' sh > "$work/missing"
@@ -91,17 +92,20 @@ missing() {
 
 # Has the kernel forget what it has looked up in the store.
 forget() {
-  # With a source named, mount does not look up, and repeat, the options that it has: overlayfs refuses them since util-linux 2.39.
+  # With a source, mount does not look up and repeat the current options, which overlayfs rejects since
+  # util-linux 2.39.
   mount -o remount overlay "$store" || fail "cannot remount $store"
-  # VirtioFS believes for a second what it has looked up, and would open a file that was removed on the host meanwhile
-  # ("stale file handle"): only what is not in the cache is asked for. (Not in namespaces, where the cache is the host's.)
+  # VirtioFS caches lookups for a second, and would open a file that was removed on the host meanwhile ("stale
+  # file handle"): only uncached lookups are sent to the host. (Not in namespaces, where the cache is the
+  # host's.)
   if [ "${1-}" = --again ] && grep -q ' virtiofs ' /proc/mounts; then
     echo 2 > /proc/sys/vm/drop_caches || fail "cannot drop what the kernel remembers of $store"
   fi
 }
 
 stats() {
-  # Blocks of 1 KiB: total, used, available. The store's upper layer, build directories and Nix's database share one scratch.
+  # Blocks of 1 KiB: total, used, available. The store's upper layer, build directories and Nix's database share one
+  # scratch.
   df -kP "${DROVER_SCRATCH:-$store}" | awk '
     NR == 2 { printf "{\"scratchTotalBytes\":%.0f,\"scratchUsedBytes\":%.0f,\"scratchFreeBytes\":%.0f,", $2 * 1024, $3 * 1024, $4 * 1024 }'
   awk '{ printf "\"uptimeSeconds\":%s}\n", $1 }' /proc/uptime

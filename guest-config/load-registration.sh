@@ -1,6 +1,6 @@
 #!/bin/sh
-# load-registration.sh: makes the paths valid that are listed, in the text form of `nix-store --dump-db`, in the file that
-# the kernel's parameter drover.registration names. Makes Nix's database, too.
+# load-registration.sh: makes the paths valid that are listed, in the text form of `nix-store --dump-db`, in the file
+# that the kernel's parameter drover.registration names. Makes Nix's database, too.
 set -eu
 cmdline=$(cat "${DROVER_PROC:-/proc}/cmdline")
 registration=

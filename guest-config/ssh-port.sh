@@ -1,6 +1,6 @@
 #!/bin/sh
-# ssh-port.sh COMMAND...: runs COMMAND on the virtio-serial port drover.ssh, once the host's first line has said that it is
-# there: until then, reading gives end of file.
+# ssh-port.sh COMMAND...: runs COMMAND on the virtio-serial port drover.ssh, once the host's first line has
+# arrived: until then, reading returns end of file.
 set -eu
 port=
 for candidate in "${DROVER_SYS:-/sys}"/class/virtio-ports/*; do

@@ -1,6 +1,6 @@
 #!/bin/sh
-# take-identity.sh DIRECTORY: takes the files with which the host says who this guest is (docs/images.md) to DIRECTORY,
-# from the disk drover-config if there is one, else from the share drover; and takes its name.
+# take-identity.sh DIRECTORY: copies the files of the guest's identity (docs/images.md) to DIRECTORY, from the
+# disk drover-config if there is one, otherwise from the share drover; and sets its host name.
 set -eu
 umask 077
 directory=$1
@@ -31,7 +31,7 @@ fi
 for file in guest.env nix.conf manifest.json host_key authorized_keys; do
   [ -s "$directory/$file" ] || die "the host has given this guest no $file"
 done
-# sshd takes no key that others can read, and VirtioFS does not tell modes truly.
+# sshd rejects keys that others can read, and VirtioFS reports wrong modes.
 chmod 600 "$directory"/*
 
 name=guest

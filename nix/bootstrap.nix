@@ -1,4 +1,5 @@
-# bootstrap.sh with what it needs to know. Neither the image nor the linux-builder's own parts for Linux are built for it.
+# bootstrap.sh with its parameters. Neither the image nor the linux-builder's own parts for Linux are built
+# for it.
 {
   lib,
   darwin,

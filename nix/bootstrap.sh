@@ -1,13 +1,14 @@
 #!/bin/sh
-# bootstrap.sh [--dry-run]: makes a Mac that has never built anything for Linux one that does.
+# bootstrap.sh [--dry-run]: enables Linux builds on a Mac that has never made one.
 #
-# Guests boot from an image that only Linux can build. So it is built once by nixpkgs' linux-builder, a virtual machine
-# that needs no building itself, in nixpkgs' binary cache; then Drover is registered, and the linux-builder removed.
+# Guests boot from an image that only Linux can build. So it is built once by nixpkgs' linux-builder, a
+# virtual machine from nixpkgs' binary cache that need not be built; then Drover is registered, and the
+# linux-builder removed. Each step is skipped if its result exists: after an error, or at any time, run it
+# again.
 #
-# Each step is left out where its result is there already: after an error, or whenever you like, run it again.
-#
-# From the flake (nix/bootstrap.nix), as store paths: DROVER_PACKAGE, the image as DROVER_IMAGE and its derivation as
-# DROVER_IMAGE_DERIVATION, and the linux-builder's VM as BUILDER_VM, with its public host key BUILDER_HOST_KEY.
+# From the flake (nix/bootstrap.nix), as store paths: DROVER_PACKAGE, the image as DROVER_IMAGE and its
+# derivation as DROVER_IMAGE_DERIVATION, and the linux-builder's VM as BUILDER_VM, with its public host key
+# BUILDER_HOST_KEY.
 set -eu
 : "${DROVER_PACKAGE:?}" "${DROVER_IMAGE:?}" "${DROVER_IMAGE_DERIVATION:?}" "${BUILDER_VM:?}" "${BUILDER_HOST_KEY:?}"
 root=${DROVER_ROOT:-} # of the file system, in tests
@@ -34,7 +35,7 @@ fail() {
   [ $# = 1 ] || echo "  $2" >&2
   exit 1
 }
-# Whether to go on with what was just announced.
+# Announces a step; succeeds if it must be done.
 begin() {
   if [ -n "$dry_run" ]; then
     say "would $1"
@@ -47,7 +48,7 @@ wait_until() {
   what=$1 left=$2
   shift 2
   until "$@"; do
-    [ "$left" -gt 0 ] || fail "waited in vain: $what"
+    [ "$left" -gt 0 ] || fail "gave up waiting: $what"
     left=$((left - 1))
     sleep "${DROVER_BOOTSTRAP_SECOND:-1}"
   done
@@ -123,7 +124,7 @@ build_image() {
     return
   fi
   start_builder
-  # As root, and without the daemon: the build hook then finds the linux-builder by what is said here, and nowhere else.
+  # As root, and without the daemon: the build hook then finds the linux-builder by these settings only.
   sudo env NIX_SSHOPTS="-p $builder_port -o UserKnownHostsFile=$work/known_hosts -o StrictHostKeyChecking=yes" \
     nix-store --store local --realise "$DROVER_IMAGE_DERIVATION" --max-jobs 0 --option builders-use-substitutes true \
     --builders "ssh-ng://builder@127.0.0.1 aarch64-linux $work/keys/builder_ed25519 4 1 big-parallel,benchmark,kvm" > /dev/null
@@ -200,7 +201,7 @@ register_service() {
 END
   )"
   if is_loaded && [ -n "$written" ]; then
-    # It lets builds end first.
+    # Running builds may end first.
     sudo launchctl bootout "system/$service"
     wait_until "the service ends" 150 is_gone
   fi

@@ -1,6 +1,6 @@
 #!/bin/sh
-# demo.sh [--config FILE]: builds something small in a guest for each system that the running supervisor offers,
-# and shows what has happened. As root, who alone can reach the socket door.
+# demo.sh [--config FILE]: makes a small build in a guest for each system that the running supervisor offers,
+# and shows the result. As root, because only root can reach the socket door.
 set -eu
 
 config=/etc/drover/drover.yaml # where the modules and bootstrap have it
@@ -14,7 +14,7 @@ machine=$(drover machines "$@")
 systems=$(echo "$machine" | cut -d ' ' -f 2 | tr ',' ' ')
 for system in $systems; do
   echo "--- a build for $system, which this machine leaves to Drover:"
-  # Nobody has built it before: the time is in it.
+  # Never built before: it contains the time.
   # shellcheck disable=SC2016 # the guest's shell expands it
   nix-build --no-out-link --max-jobs 0 --builders "$machine" \
     --argstr system "$system" --argstr now "$(date +%s)" -E '

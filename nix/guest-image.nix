@@ -6,7 +6,7 @@
   nix,
   runCommand,
   stdenvNoCC,
-  # Of the guest's system: its top level, files to boot it with, and what is to be told of it.
+  # Parts of the guest's system: its top level, the files that boot it, and its description.
   toplevel,
   kernel,
   initrd,

@@ -1,7 +1,7 @@
 #!/bin/sh
-# guest-image.sh DIRECTORY NIX-PROTOCOL: makes a guest image (docs/images.md) in DIRECTORY, of what the environment says:
-# kernel, initrd (files), architecture, systems (words), commandLine, shell, toplevel. The Nix on PATH is the guest's;
-# NIX-PROTOCOL is the script that asks it what it speaks.
+# guest-image.sh DIRECTORY NIX-PROTOCOL: makes a guest image (docs/images.md) in DIRECTORY, from these
+# variables: kernel, initrd (files), architecture, systems (words), commandLine, shell, toplevel. The Nix on
+# PATH is the guest's; NIX-PROTOCOL is the script that asks for its protocol version.
 set -eu
 directory=$1
 : "${kernel:?}" "${initrd:?}" "${architecture:?}" "${systems:?}" "${commandLine:?}" "${shell:?}" "${toplevel:?}"

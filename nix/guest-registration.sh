@@ -1,10 +1,11 @@
 #!/bin/sh
 # guest-registration.sh STORE-PATHS REGISTRATION: prints those records of REGISTRATION, in the text form of
-# `nix-store --dump-db`, that a guest may take for valid whatever its host is.
+# `nix-store --dump-db`, that a guest may treat as valid on any host.
 #
-# On macOS Nix renames files whose names differ only in case, so that a guest, which sees the host's files, sees other
-# names than the path is registered with. Drover copies such a path into a guest when a build needs it; but not into one
-# that has it already. So it is left out, and with it all that refers to it, since Nix takes no record without those.
+# On macOS Nix renames files whose names differ only in case. A guest sees the host's files, and so sees other
+# names than the path is registered with. Drover copies such a path into a guest when a build needs it, but
+# not into a guest that has it already. So it is left out, with all its referrers, since Nix accepts no record
+# without its references.
 set -eu
 renamed=$(mktemp)
 trap 'rm -f "$renamed"' EXIT

@@ -1,4 +1,4 @@
-# A guest as a NixOS system, of a nixpkgs and more modules.
+# A guest as a NixOS system, from a nixpkgs and further modules.
 {
   nixpkgs,
   system,

@@ -21,7 +21,7 @@
         # The machine is virtual itself, so that guests may have to be emulated.
         settings.pool.bootTimeout = "10m";
       };
-      # Whatever is built is built in a guest.
+      # All builds run in guests.
       nix.settings = {
         max-jobs = 0;
         substituters = lib.mkForce [ ];

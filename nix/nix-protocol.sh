@@ -23,10 +23,10 @@ next() {
 mkfifo "$home/to" "$home/from"
 HOME=$home NIX_CONF_DIR=$home NIX_REMOTE='dummy://' "$daemon" --stdio < "$home/to" > "$home/from" 2> /dev/null &
 child=$!
-# Held open for as long as it is asked: it ends as soon as nobody is there.
+# Held open while it is asked: it ends as soon as the other end is closed.
 exec 3> "$home/to" 4< "$home/from"
 
-# Its magic number is the answer to a client's; we speak 1.255, and have, which it asks from 1.38 on, no features.
+# Its magic number answers a client's; we speak 1.255, with no features, which it asks for from 1.38 on.
 printf 'cxin\0\0\0\0\377\001\0\0\0\0\0\0\0\0\0\0\0\0\0\0' >&3 2> /dev/null || fail
 next
 [ "$word" = "111 105 120 100 0 0 0 0" ] || fail

@@ -1,6 +1,7 @@
-# npm's package.json and package-lock.json, with every package replaced by its tarball in the store, as importNpmLock's hook
-# wants them. Our lock file names no registry, so importNpmLock itself, and all that knows packages by their addresses, has
-# nothing to fetch. npm knows where packages are: it fetches each, and the lock file's hash says whether it is the one.
+# npm's package.json and package-lock.json, with every package replaced by its tarball in the store, as
+# importNpmLock's hook expects. Our lock file names no registry, so importNpmLock itself, and every other tool
+# that knows packages by their addresses, has nothing to fetch. npm knows where packages are: it fetches each,
+# and the lock file's hash verifies it.
 {
   lib,
   cacert,
@@ -11,7 +12,7 @@
 {
   # The directory of both files.
   root,
-  # Which of devDependencies are wanted, with what they need. null: all.
+  # Names of devDependencies to include, with their dependencies. null: all.
   devDependencies ? null,
 }:
 let
@@ -24,7 +25,7 @@ let
     else
       lib.genAttrs devDependencies (name: package.devDependencies.${name});
 
-  # Where node finds `name` when a package at `location` asks for it: with it, or with one of those that it is in.
+  # Location where node finds `name` for a package at `location`: below it, or below one of its parents.
   resolve =
     location: name:
     let
@@ -84,7 +85,7 @@ let
     location: entry: removeAttrs entry [ "funding" ] // { resolved = "file:${tarball location entry}"; }
   ) neededPackages;
 
-  # npm asks a registry for whatever it finds in package.json and not here.
+  # npm asks a registry for every package that is in package.json and not here.
   asStored = lib.mapAttrs (name: _: stored.${resolve "" name}.resolved);
   storedPackage = removeAttrs package [ "overrides" ] // {
     dependencies = asStored (package.dependencies or { });

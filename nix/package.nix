@@ -1,4 +1,5 @@
-# Drover: the supervisor and its command line, with the scripts of guests and the program that Nix starts for each connection.
+# Drover: the supervisor and its command line, with the scripts of guests and the program that Nix starts for
+# each connection.
 {
   lib,
   buildNpmPackage,
@@ -47,7 +48,7 @@ buildNpmPackage {
   '';
 
   nativeBuildInputs = [ makeWrapper ];
-  # buildNpmPackage's wrapper starts node without what the first line of the program says.
+  # buildNpmPackage's wrapper starts node without the flags of the program's first line.
   postInstall = ''
     read -r _ _ setting _ flags < src/main.ts
     makeWrapper ${lib.getExe nodejs} $out/bin/drover --set "''${setting%%=*}" "''${setting#*=}" \

@@ -1,10 +1,10 @@
 #!/bin/sh
-# verify.sh [--nixpkgs DIR] [--nix-darwin DIR] [--determinate DIR] [CHECK…]: evaluates the guest, the modules and the whole
-# flake with the real nixpkgs and nix-darwin, down to derivations, and compares what comes out with what is expected.
-# Builds nothing. It takes a Nix with flakes and, for sources that are not given, a network: nixpkgs and nix-darwin are
-# those of flake.lock.
+# verify.sh [--nixpkgs DIR] [--nix-darwin DIR] [--determinate DIR] [CHECK…]: evaluates the guest, the modules
+# and the whole flake with the real nixpkgs and nix-darwin, down to derivations, and compares the results with
+# the expected ones. Builds nothing. It takes a Nix with flakes and, for sources that are not given, a
+# network: nixpkgs and nix-darwin are those of flake.lock.
 #
-# DROVER_NIX: the nix to use; default: the one on PATH. CHECK: some of what is in test/nix/real/checks.nix, or flake.
+# DROVER_NIX: the nix to use; default: the one on PATH. CHECK: names from test/nix/real/checks.nix, or flake.
 set -eu
 cd "$(dirname "$0")/.."
 nixpkgs='' nix_darwin='' determinate=''

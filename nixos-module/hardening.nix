@@ -1,6 +1,6 @@
-# What the service may not do. Builds run below it and inherit all of it, so there is nothing here that a build would
-# notice: no filters of system calls (Nix sets personalities for i686, builds test all sorts of things), no filters of
-# address families, no time or host name of its own, which guests have anyway.
+# Restrictions of the service. Builds run below it and inherit all of them, so none may be noticeable for a
+# build: no filters of system calls (Nix sets personalities for i686, and builds test all kinds of calls), no
+# filters of address families, no private clock or host name, which guests have anyway.
 { writablePaths }:
 {
   # No more than root in a guest has (src/drivers/namespace/guest.ts), less what no guest needs.

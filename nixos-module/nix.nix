@@ -1,4 +1,4 @@
-# How Nix on this host is told of Drover.
+# Registration of Drover with Nix on this host.
 { config, lib, ... }:
 let
   cfg = config.services.drover;

@@ -1,4 +1,4 @@
-# Options that only NixOS has, and what is particular about those that all hosts have.
+# Options of NixOS only, and NixOS-specific parts of the common options.
 {
   config,
   lib,

@@ -1,4 +1,5 @@
-# The service. Nothing in it depends on the configuration file's content: a change of that reloads, it restarts nothing.
+# The service. It does not depend on the configuration file's content: a change of that file reloads, and does
+# not restart.
 {
   config,
   lib,
@@ -26,7 +27,7 @@ in
       after = [
         "network.target"
         "nix-daemon.socket"
-        # The systems that it has the kernel run are looked at once.
+        # The systems that the kernel can emulate are read once.
         "systemd-binfmt.service"
       ];
       path = [
@@ -39,8 +40,8 @@ in
         pkgs.qemu_kvm
         pkgs.virtiofsd
       ];
-      # It waits for ten seconds and tries again, for as long as it takes: a mistake in the configuration file is
-      # corrected without anybody starting the service.
+      # Restarts after ten seconds, without limit: once a mistake in the configuration file is corrected, the
+      # service starts by itself.
       startLimitIntervalSec = 0;
       serviceConfig = {
         Type = "exec";
@@ -48,10 +49,11 @@ in
         ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
         Restart = "always";
         RestartSec = 10;
-        # Only the supervisor is told to end: it lets builds end for a minute (pool.drainTimeout). Guests end with it.
+        # Only the supervisor gets the signal: it lets builds end for a minute (pool.drainTimeout). Guests end
+        # with it.
         KillMode = "mixed";
         TimeoutStopSec = 120;
-        # A build that takes too much memory is no reason to end all others.
+        # A build that takes too much memory must not end all others.
         OOMPolicy = "continue";
         TasksMax = "infinity";
         LimitNOFILE = 1048576;

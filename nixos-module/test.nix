@@ -15,7 +15,7 @@
         enable = true;
         scratchSize = "512MiB";
       };
-      # Whatever is built is built in a guest.
+      # All builds run in guests.
       nix.settings = {
         max-jobs = 0;
         substituters = lib.mkForce [ ];

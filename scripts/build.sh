@@ -1,7 +1,6 @@
 #!/bin/sh
-# build.sh [--if-changed]: builds Drover into dist/: the TypeScript, drover-connect, which Nix starts for each connection,
-# and the addon native.node.
-# With --if-changed it exits at once where dist/ is newer than its sources.
+# build.sh [--if-changed]: builds Drover into dist/: the TypeScript, drover-connect, which Nix starts for each
+# connection, and the addon native.node. With --if-changed it exits at once where dist/ is newer than its sources.
 set -eu
 cd "$(dirname "$0")/.."
 if [ "${1:-}" = --if-changed ] && [ -x dist/drover-connect ]; then

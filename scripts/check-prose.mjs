@@ -1,5 +1,5 @@
-// check-prose.mjs [FILE...]: checks the English of comments, strings and documentation (by default of every file in git) and
-// prints what it finds as FILE:LINE: MESSAGE. Spelling is checked by cspell.
+// check-prose.mjs [FILE...]: checks the English of comments, strings and documentation (by default of every file in
+// git) and prints what it finds as FILE:LINE: MESSAGE. Spelling is checked by cspell.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
@@ -10,7 +10,7 @@ const CHECKED = /\.(ts|js|mjs|md|sh|nix|c|h|m|ya?ml|service)$|^\.ci\/run$|(^|\/)
 const IGNORED =
   /^(test\/fixtures\/|bench\/results\/|demo\/.*\.nix$|package-lock\.json$|cspell\.json$|scripts\/check-prose\.mjs$)/;
 
-/** Of comments: how they may not begin. */
+/** Forbidden beginnings of comments. */
 const OPENERS = [
   [
     /^(What|Of|Who|Whoever|Whether it is to|How (?:long|many|much|often))\b/,
@@ -18,12 +18,15 @@ const OPENERS = [
   ],
 ];
 
-/** Of all prose. Names in code, such as the user `nobody`, go in quotes or backquotes. */
+/** Forbidden words of all prose. Names in code, such as the user `nobody`, go in quotes or backquotes. */
 const WORDS = [
   [/\b(anew|thrice|in vain)\b/i, 'use a common word for'],
   [/\b(of no use|no good)\b/i, 'name the state (retired, rejected, ...) in place of'],
   [/\b(would else|must else|could else|will else)\b/i, 'use "otherwise" in place of'],
-  [/(?<!['"`:=/-])\b(nobody|somebody|whoever|whomever|anybody)\b(?!['"`:/-])/i, 'name the actor in place of'],
+  [
+    /(?<!['"`:=/-]|\bsu )\b(nobody|somebody|whoever|whomever|anybody)\b(?!['"`:/-])/i,
+    'name the actor in place of',
+  ],
   [
     /\b((?:is|are|was|were|it is|they are) to be)\b/i,
     'use "must be", "will be" or the plain verb in place of',
@@ -47,7 +50,8 @@ function* ofScript(name, source) {
   for (const node of nodes) {
     nodes.push(...node.getChildren(file));
     if (ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node))
-      yield { line: line(node.getStart(file)), text: node.text, isComment: false };
+      // A single word is a name.
+      if (/\s/.test(node.text)) yield { line: line(node.getStart(file)), text: node.text, isComment: false };
     if (node.getChildCount(file) > 0) continue;
     for (const { pos, end } of [
       ...(ts.getLeadingCommentRanges(source, node.getFullStart()) ?? []),

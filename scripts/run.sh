@@ -1,5 +1,6 @@
 #!/bin/sh
-# run.sh demo | test | test:fast | check | bench [ARG...]: the npm scripts of these names. Each starts from a fresh clone.
+# run.sh demo | test | test:fast | check | bench [ARG...]: the npm scripts of these names. Each starts from a fresh
+# clone.
 set -eu
 cd "$(dirname "$0")/.."
 task=${1:?usage: run.sh demo | test | test:fast | check | bench}

@@ -1,6 +1,7 @@
 #!/bin/sh
-# setup.sh [WORD...]: installs what is missing, and says so. WORD: npm, run, demo, check, bench, vms, or a requirement of tests
-# (test/support/requirements.ts). The npm packages are always installed; Drover is built unless nothing asked for needs it.
+# setup.sh [WORD...]: installs missing packages, and reports them. WORD: npm, run, demo, check, bench, vms, or
+# a requirement of tests (test/support/requirements.ts). The npm packages are always installed; Drover is
+# built if one of the words needs it.
 #
 # Debian packages need root; without it, the missing ones are listed and the exit status is 77.
 set -eu
@@ -43,7 +44,7 @@ if [ "$node_major" -lt 20 ]; then
   exit 69
 fi
 
-# Looks for the commands first: one that was installed in another way, such as through Nix, will do.
+# Looks for the commands first: a command installed in another way, such as through Nix, will do.
 is_there() {
   case $1 in
     gcc | g++ | make | python3 | curl | jq | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# test-inputs.sh REQUIREMENT...: downloads or builds into .cache what these requirements of tests take
-# (test/support/requirements.ts); those that take nothing are passed over. scripts/setup.sh installs the tools for it.
+# test-inputs.sh REQUIREMENT...: downloads or builds the inputs of these requirements
+# (test/support/requirements.ts) into .cache; requirements without inputs are ignored. scripts/setup.sh
+# installs the tools for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p .cache

@@ -1,5 +1,5 @@
-// test-needs.mjs < LIST: reads test files from `jest --listTests` (as lines or as JSON) and prints the requirements that they
-// name in describeWith and describeE2e (test/support/requirements.ts), one per line. scripts/setup.sh and
+// test-needs.mjs < LIST: reads test files from `jest --listTests` (as lines or as JSON) and prints the requirements
+// that they name in describeWith and describeE2e (test/support/requirements.ts), one per line. scripts/setup.sh and
 // scripts/test-inputs.sh install them.
 import { readFileSync } from 'node:fs';
 

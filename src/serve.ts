@@ -20,8 +20,9 @@ export interface ServeOptions {
 }
 
 /**
- * Starts a supervisor, and runs it until SIGTERM or SIGINT. Then running builds may finish until the deadline; the deadline
- * or a second signal ends them. SIGHUP and changes of the file reload the configuration; SIGHUP also reopens the log file.
+ * Starts a supervisor, and runs it until SIGTERM or SIGINT. Then running builds may finish until the deadline; the
+ * deadline or a second signal ends them. SIGHUP and changes of the file reload the configuration; SIGHUP also reopens
+ * the log file.
  * @returns the exit status: a failure if builds were cut off
  */
 export async function serveUntilSignal(

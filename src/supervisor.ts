@@ -225,8 +225,8 @@ export class Supervisor {
   }
 
   /**
-   * Applies another configuration as far as that goes without a restart: pool limits at once, guest settings to guests that
-   * boot from now on. If it rejects, nothing has changed.
+   * Applies another configuration as far as that goes without a restart: pool limits at once, guest settings to guests
+   * that boot from now on. If it rejects, nothing has changed.
    * @returns the changed keys, and when each takes effect
    * @throws DroverError of the driver about the new guests, or `SYSTEM_NOT_SERVED`
    */

@@ -1,10 +1,11 @@
 #!/bin/sh
-# check.sh [OUT [HEADERS]]: proves on Linux, without an Apple SDK, what can be proved of vz-helper, and leaves in OUT (by
-# default .cache/vz-helper) `vz-helper`, the same source built for Linux against the double, which the tests drive. Nothing is
-# done where OUT is newer than all of it.
+# check.sh [OUT [HEADERS]]: checks as much of vz-helper as Linux without an Apple SDK can, and leaves
+# `vz-helper` in OUT (by default .cache/vz-helper): the same source built for Linux against the double, which
+# the tests drive. Does nothing if OUT is newer than all of its inputs.
 #
-# Takes Debian's clang-14, clang-format-14, lld-14, libgnustep-base-dev, libobjc-12-dev and libblocksruntime-dev
-# and in HEADERS (by default .cache/darwin-headers) what scripts/get-darwin-headers.sh gets; scripts/setup.sh sees to both.
+# Takes Debian's clang-14, clang-format-14, lld-14, libgnustep-base-dev, libobjc-12-dev and
+# libblocksruntime-dev, and in HEADERS (by default .cache/darwin-headers) the output of
+# scripts/get-darwin-headers.sh; scripts/setup.sh provides both.
 set -eu
 cd "$(dirname "$0")"
 out=${1:-../.cache/vz-helper}

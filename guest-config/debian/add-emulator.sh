@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # add-emulator.sh IMAGE ARCHITECTURE EMULATOR DIRECTORY
 #
-# Makes an image in DIRECTORY out of the one in IMAGE (build.sh made it): its guests also build for ARCHITECTURE (x86_64 or
-# aarch64), whose programs their kernel hands to EMULATOR, one of QEMU's static user emulators that runs on the image's
-# architecture. Debian has them in qemu-user-static: /usr/bin/qemu-aarch64-static.
-#
-# That is faster than a guest of the other architecture where this one need not be emulated itself, and less exact.
+# Makes an image in DIRECTORY out of the one in IMAGE (made by build.sh) whose guests also build for
+# ARCHITECTURE (x86_64 or aarch64). Their kernel hands such programs to EMULATOR, one of QEMU's static user
+# emulators for the image's architecture. Debian has them in qemu-user-static: /usr/bin/qemu-aarch64-static.
+# This is faster than a guest of the other architecture if this one need not be emulated itself, and less
+# exact.
 set -euo pipefail
 umask 022 # modes are part of the image, and QEMU may be another user
 
@@ -16,7 +16,8 @@ fi
 image=$(realpath -m "$1") architecture=$2 emulator=$3 directory=$(realpath -m "$4")
 fail() { echo "$0: $*" >&2 && exit 1; }
 
-# What programs of these machines begin with, and which bits of that count (binfmt_misc in the kernel's documentation).
+# First bytes of programs for these machines, and the mask of significant bits (binfmt_misc in the kernel's
+# documentation).
 zeros='\x00\x00\x00\x00\x00\x00\x00\x00'
 case $architecture in
 x86_64) machine='\x3e\x00' ;;

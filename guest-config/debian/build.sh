@@ -27,13 +27,14 @@ x86_64) PRIVATE_APT_ARCHITECTURE=amd64 systems='"x86_64-linux", "i686-linux"' ;;
 aarch64) PRIVATE_APT_ARCHITECTURE=arm64 systems='"aarch64-linux"' ;;
 *) echo "$0: images are made for x86_64 and aarch64, not for $architecture" >&2 && exit 2 ;;
 esac
-# By when the guest needs them, each after what it needs: those that Debian does not build into this kernel.
+# By when the guest needs them, each after its dependencies: those that Debian does not build into this
+# kernel.
 declare -A modules=(
   [boot]="virtio_blk overlay rng-core virtio-rng"
   [network]="failover net_failover virtio_net"
   [binfmt]="binfmt_misc"
 )
-# nix-daemon's protocol by version of Nix; there is no running a foreign one to ask it.
+# nix-daemon's protocol by version of Nix; a foreign one cannot be run to ask it.
 protocol_of() {
   case $1 in
   2.26.*) echo '{ "major": 1, "minor": 38, "features": [] }' ;;

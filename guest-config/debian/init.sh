@@ -24,7 +24,7 @@ if [ -z "${DROVER_STAGE2-}" ]; then
   mount -t sysfs sysfs /sys
   mount -t devtmpfs devtmpfs /dev 2> /dev/null
   say "kernel is up"
-  # The probe of an accelerator asks for no more than this.
+  # The probe of an accelerator needs no more than this.
   grep -q drover.probe /proc/cmdline && poweroff -f
   load_modules boot
   # pivot_root (Nix's sandbox) refuses the kernel's rootfs: an ordinary mount has to cover it.
@@ -49,7 +49,7 @@ name=guest scratch_bytes=0 network=none share=none
 # shellcheck disable=SC1091 # written by the driver
 . /run/drover/guest.env
 
-# The scratch is a tmpfs; what memory cannot hold goes to the scratch disk, as swap.
+# The scratch is a tmpfs; data that does not fit into memory goes to the scratch disk, as swap.
 if [ -n "$scratch_disk" ]; then { mkswap "$scratch_disk" > /dev/null && swapon "$scratch_disk"; } & fi
 read -r _ memory_kib _ < /proc/meminfo
 must mount -t tmpfs -o "size=$scratch_bytes,nr_inodes=$((memory_kib / 2)),mode=0755,nodev,nosuid" "drover-$name" /run/scratch
@@ -78,7 +78,7 @@ mkdir -p /etc/nix /etc/drover
 ln -sf /run/drover/nix.conf /etc/nix/nix.conf
 ln -sf /run/drover/manifest.json /etc/drover/manifest.json
 
-# What follows takes most of a boot, and goes on at the same time. Until this is gone, `hello` waits.
+# The next steps take most of a boot, and run concurrently. Until this is gone, `hello` waits.
 mkfifo /run/drover/booting
 exec 9<> /run/drover/booting
 
@@ -116,7 +116,7 @@ rm /run/drover/booting
 exec 9>&-
 say "guest is up"
 
-# A guest without its daemon or its control is of no use. (`wait -n` also reaps whatever becomes an orphan.)
+# A guest without its daemon or its control connection is unusable. (`wait -n` also reaps orphans.)
 # shellcheck disable=SC3045 # busybox has it
 while kill -0 "$daemon" && kill -0 "$sshd"; do wait -n; done 2> /dev/null
 kill -0 "$daemon" 2> /dev/null || die "nix-daemon has ended"

@@ -1,4 +1,4 @@
-# From the kernel, which is booted directly, to the guest's own root: as little as possible, and nothing that waits.
+# From the kernel, which is booted directly, to the guest's own root: as little as possible, without waiting.
 {
   config,
   lib,
@@ -9,7 +9,7 @@
 {
   boot = {
     loader.grub.enable = false;
-    # Whatever the host gives a guest is virtio, on PCI.
+    # All devices of a guest are virtio, on PCI.
     initrd.includeDefaultModules = false;
     initrd.kernelModules = [
       "virtio_pci"
@@ -19,12 +19,13 @@
       "overlay"
       "ext4"
     ];
-    # Reading some more of a file that is in the host's memory takes less time than decompression.
+    # Reading a larger file from the host's memory takes less time than decompression.
     initrd.compressor = "cat";
 
     kernelParams = lib.mkAfter [
       "quiet"
-      # A panic ends the guest instead of leaving it hanging; after a second, in which the host reads from the console why.
+      # A panic ends the guest instead of leaving it hanging, after a second in which the host reads the
+      # reason from the console.
       "panic=1"
       "cryptomgr.notests"
       "audit=0"
@@ -33,8 +34,8 @@
       "lsm=landlock,yama"
       # Otherwise systemd asks the console for its size, and waits up to a second for an answer that never comes.
       "TERM=dumb"
-      # Handed on to systemd by the kernel. After five changes of the mount table systemd starts no mount for the rest of
-      # that second, which a boot would run into twice.
+      # Passed on to systemd by the kernel. After five changes of the mount table, systemd mounts nothing for
+      # the rest of that second, which a boot would run into twice.
       "SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST=1000"
       # A device of the contract that is not there is missing, not late.
       "systemd.default_device_timeout_sec=10"
@@ -43,7 +44,7 @@
     initrd.systemd = {
       enable = true;
       emergencyAccess = false;
-      # Nobody is there to help: say what has failed, and end.
+      # Reports the failed units, and ends: no user is there to help.
       services.drover-boot-failed = {
         description = "End of a guest that does not boot";
         wantedBy = [ "emergency.target" ];
@@ -70,7 +71,8 @@
 
   systemd = {
     enableEmergencyMode = false;
-    # No getty on the console, no partitions to be found, and no sshd but ssh.nix's on the port that this one would take.
+    # No getty on the console, no search for partitions, and no sshd except ssh.nix's, whose port this one
+    # would take.
     generators = lib.genAttrs [
       "systemd-getty-generator"
       "systemd-gpt-auto-generator"

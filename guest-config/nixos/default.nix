@@ -1,5 +1,5 @@
-# A guest as a NixOS system. What it has to do is the image contract, docs/images.md; which files boot it, image.nix says.
-# Whoever wants more in it adds modules of their own.
+# A guest as a NixOS system. It implements the image contract, docs/images.md; image.nix defines the files
+# that boot it. Users add modules of their own to extend it.
 {
   imports = [
     ./options.nix

@@ -1,4 +1,5 @@
-# Who this guest is: five files from the host, in a share or on a disk, copied to where only root reads them.
+# The guest's identity: five files from the host, in a share or on a disk, copied to where only root can read
+# them.
 { lib, pkgs, ... }:
 lib.mkMerge [
   {

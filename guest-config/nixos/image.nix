@@ -1,5 +1,5 @@
-# What the drivers boot: a kernel, an initrd, and the manifest that says what they are. The system itself is in the store,
-# and seen there through the host's.
+# The files that drivers boot: a kernel, an initrd, and the manifest that describes them. The system itself is
+# in the store, and visible in the guest through the host's.
 {
   config,
   lib,

@@ -1,4 +1,4 @@
-# What is left of NixOS for a machine that nobody logs in to, that never changes and that lives for minutes.
+# A minimal NixOS for a machine without logins that never changes and lives for minutes.
 {
   lib,
   modulesPath,
@@ -8,7 +8,7 @@
 {
   imports = [
     (modulesPath + "/profiles/minimal.nix")
-    # /etc is an image and users are made with it: nothing of the two is left to do at boot.
+    # /etc is an image that contains the users: a boot has no work to do for either.
     (modulesPath + "/profiles/perlless.nix")
   ];
 
@@ -46,7 +46,8 @@
     nscd.enable = false;
     timesyncd.enable = false; # see drover-guest's set-clock
   }
-  # Newer releases of NixOS make users at boot, too late for what comes first, if nobody says that there is only one boot.
+  # Newer releases of NixOS create users at boot, too late for early units, unless told that there is only one
+  # boot.
   // lib.optionalAttrs (options.services ? userborn.static) { userborn.static = true; };
   system.nssModules = lib.mkForce [ ]; # they are nscd's
   boot.swraid.enable = lib.mkDefault false;
@@ -54,7 +55,7 @@
     coredump.enable = false;
     oomd.enable = false;
     shutdownRamfs.enable = false;
-    # What these keep, check or bring up to date is gone with the guest, or was never there.
+    # The state that these keep, check or update is gone with the guest, or never existed.
     services =
       lib.genAttrs
         [

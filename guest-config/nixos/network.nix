@@ -1,5 +1,5 @@
-# The network is for fixed-output derivations alone: an address by DHCP, in the background, after all that the supervisor
-# waits for. A guest without a network card has none.
+# The network serves fixed-output derivations only: an address by DHCP, in the background, after everything
+# that the supervisor waits for. A guest without a network card has none.
 { config, lib, ... }:
 {
   networking = {
@@ -22,8 +22,8 @@
   };
   services.resolved.enable = true;
 
-  # Not part of the boot, as resolved would be, which is to be up before any socket, and networkd with the first news of a
-  # network card.
+  # Kept out of the boot: otherwise resolved would start before any socket, and networkd with the first event
+  # of a network card.
   systemd.sockets.systemd-networkd.wantedBy = lib.mkForce [ ];
   systemd.services = {
     systemd-networkd.wantedBy = lib.mkForce [ ];

@@ -22,7 +22,8 @@ in
       # Hard links do not work across the layers of an overlay.
       auto-optimise-store = false;
     };
-    # What the driver says replaces what stands before it; what modules want builds to see besides is not to be lost.
+    # The driver's settings override the ones before them; paths that modules add to the sandbox must not be
+    # lost.
     extraOptions = lib.mkAfter ''
       !include /run/drover/nix.conf
       extra-sandbox-paths = ${toString (config.nix.settings.extra-sandbox-paths or [ ])}
@@ -38,9 +39,9 @@ in
       serviceConfig = {
         # vsock knows no namespaces: a build could reach the host by it, or this guest's ports, as if it were the host.
         RestrictAddressFamilies = "~AF_VSOCK";
-        # A build that takes too much memory ends, and not all others with it.
+        # A build that takes too much memory ends without ending all others.
         OOMPolicy = "continue";
-        # What a build prints for the daemon is shown with the boot's messages.
+        # The daemon's output is shown with the boot's messages.
         StandardOutput = "journal+console";
         StandardError = "journal+console";
       };
@@ -48,8 +49,8 @@ in
   ];
   boot.blacklistedKernelModules = [ "vsock_loopback" ];
 
-  # The paths of the guest's own system, which the store below has: a Nix that had never heard of them would take them for
-  # leftovers, and remove one before building it.
+  # Registers the paths of the guest's own system, which are in the lower store: otherwise Nix would take them
+  # for leftovers, and remove one before building it.
   systemd.services.drover-registration = lib.mkMerge [
     (import ./vital.nix { inherit pkgs; } "the registration of its own system")
     {
@@ -78,8 +79,8 @@ in
     }
   ];
 
-  # The host's way to the daemon where there is vsock. The daemon itself would ask a Unix socket who is at its other end:
-  # the proxy there is root, and so trusted.
+  # The host's connection to the daemon over vsock. The daemon itself would ask a Unix socket for the user at
+  # its other end: the proxy there is root, and so trusted.
   systemd.sockets.drover-daemon = {
     description = "vsock for the nix-daemon";
     wantedBy = [ "sockets.target" ];

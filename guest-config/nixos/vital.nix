@@ -1,5 +1,5 @@
-# For units that a guest is of no use without: when one ends, the guest says so on its console, where the supervisor looks
-# for the reason, and is gone. An orderly shutdown would only take time.
+# For units that a guest cannot work without: when one ends, the guest reports it on its console, where the
+# supervisor looks for the reason, and powers off. An orderly shutdown would only take time.
 { pkgs }:
 name: {
   unitConfig = {

@@ -1,4 +1,4 @@
-# What is wrong on any host, with what to do about it.
+# Errors in any host's configuration, with remedies.
 { cfg, lib }:
 let
   inherit (cfg.settings) pool doors;
@@ -26,7 +26,7 @@ in
   {
     assertion = cfg.ssh.enable -> !isFreePort;
     message = ''
-      services.drover.ssh.listen is ${doors.ssh.listen}, any free port: nobody could be told which. Choose one, such
+      services.drover.ssh.listen is ${doors.ssh.listen}, any free port, which clients cannot know. Choose one, such
       as 127.0.0.1:31122.'';
   }
 ]

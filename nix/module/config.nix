@@ -1,4 +1,4 @@
-# What both host modules make of their options.
+# The common part of both host modules' configuration.
 {
   config,
   lib,
@@ -37,7 +37,7 @@ in
         };
       }
       // {
-        # A whole, so that it can be replaced by null.
+        # A single value, so that it can be replaced by null.
         metrics = lib.mkDefault (
           if cfg.metrics.listen == null then null else { inherit (cfg.metrics) listen; }
         );
@@ -60,8 +60,8 @@ in
       services.drover.ssh.enable = true, or remove the keys.'';
 
     environment.systemPackages = [ cfg.package ];
-    # The supervisor reads this path, and reads it again when it changes: so the service's own definition stays as it is,
-    # and nothing is restarted.
+    # The supervisor reads this path, and reloads it when it changes: so the service's own definition does not
+    # change, and the service is not restarted.
     environment.etc."drover/drover.yaml".source = cfg.configFile;
   };
 }

@@ -1,4 +1,4 @@
-# What the modules for nix-darwin and for NixOS have in common.
+# The common part of the modules for nix-darwin and for NixOS.
 {
   imports = [
     ./options/general.nix

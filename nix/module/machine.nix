@@ -1,11 +1,11 @@
-# How Nix on this host is told of Drover: what `drover machines` prints, as it would be in nix.buildMachines.
+# The registration of Drover with Nix: the output of `drover machines`, in the form of nix.buildMachines.
 { cfg, lib }:
 let
   # Jobs advertised beyond those that guests have room for; as in src/cli/commands/machines.ts.
   queuedJobs = 128;
 
   inherit (cfg.settings) doors;
-  # The script that the supervisor makes beside its socket.
+  # The link that the supervisor makes beside its socket.
   connect = "${dirOf doors.socket.path}/connect";
   encodedPath = lib.replaceStrings [ "%2F" ] [ "/" ] (lib.escapeURL connect);
   columns = list: if list == [ ] then "-" else lib.concatStringsSep "," list;

@@ -3,7 +3,7 @@
 let
   address = builtins.match "\\[?([^]]*)]?:([0-9]+)" cfg.settings.doors.ssh.listen;
   host = lib.elemAt address 0;
-  # What listens everywhere is reached here.
+  # A wildcard address is reached at the loopback address.
   reachable =
     if host == "0.0.0.0" then
       "127.0.0.1"

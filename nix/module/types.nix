@@ -10,6 +10,6 @@ in
   listen = described (lib.types.strMatching "([^]:@ []+|\\[[0-9a-fA-F:.]+]):[0-9]{1,5}") "address and port, such as \"127.0.0.1:9619\" or \"[::1]:9619\"";
   # Nix's machines file has no quotes: a word is one column, a comma separates.
   word = described (lib.types.strMatching "[^], \t\n;#\"[]+") "word without spaces, commas and quotes";
-  # What shells, newsyslog, systemd and URIs take for themselves would have to be escaped for each of them.
+  # Characters with a meaning for shells, newsyslog, systemd or URIs would need escaping in each of them.
   path = described (lib.types.strMatching "/[A-Za-z0-9._/-]*[A-Za-z0-9._-]") "absolute path of letters, digits, \".\", \"_\", \"-\" and \"/\", without a \"/\" at its end";
 }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# A private apt: one Debian suite, an empty package database, lists of its own. Nothing on the host changes,
-# yet mirror, proxy and credentials come from the host's apt configuration. To be sourced by bash scripts.
+#
+# A private apt: one Debian suite, an empty package database, separate lists. The host is not changed, but
+# mirror, proxy and credentials come from the host's apt configuration. For sourcing by bash scripts.
 
 # need TOOL PACKAGE: stop, and say what to install, unless TOOL is there.
 need() {
@@ -96,8 +97,9 @@ libraries_of() {
     sed -nE 's/^ [ |](Pre)?Depends: (lib[^ ]+|zlib1g)$/\2/p' | grep -v -- '-perl$' | sort -u
 }
 
-# private_apt_unpack STATE DIRECTORY PACKAGE...: unpacks packages with the libraries that they need, into DIRECTORY. Only
-# libraries are followed: what packages need besides (perl, tools to add users) serves their scripts, which do not run.
+# private_apt_unpack STATE DIRECTORY PACKAGE...: unpacks packages with the libraries that they need, into DIRECTORY.
+# Only libraries are followed: what packages need besides (perl, tools to add users) serves their scripts, which do not
+# run.
 private_apt_unpack() {
   local state=$1 directory=$2 deb
   shift 2

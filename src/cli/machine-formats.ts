@@ -40,9 +40,9 @@ export function machinesLine(door: 'socket' | 'ssh', facts: MachineFacts): strin
 }
 
 /**
- * A `Host` block for ssh_config with the door's address and host key; it needs no other file. A connection that the user
- * keeps open (`ssh -fNM drover`) is shared. ControlMaster is not set: Nix runs `ssh -O check` beside ssh, and misreads the
- * first bytes of a connection whose master appeared in between.
+ * A `Host` block for ssh_config with the door's address and host key; it needs no other file. A connection that the
+ * user keeps open (`ssh -fNM drover`) is shared. ControlMaster is not set: Nix runs `ssh -O check` beside ssh, and
+ * misreads the first bytes of a connection whose master appeared in between.
  */
 export function sshConfig({ ssh, identity }: MachineFacts): string {
   if (ssh === undefined) return '';

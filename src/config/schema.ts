@@ -24,7 +24,7 @@ import { sshDoor, type SshDoorConfig } from './ssh-clients.js';
 
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
-/** How many guests there are, and how long each may live. */
+/** Number of guests, and lifetime of each. */
 export interface PoolConfig {
   /** Guests at the same time, booting and draining ones included: 1 to 1024. */
   readonly maxGuests: number;

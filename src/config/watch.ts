@@ -25,7 +25,10 @@ export async function watchConfig(file: string, onChange: () => void): Promise<(
     timer = setTimeout(() => void renew(), SETTLE_MS);
   };
   let watcher = await watchPlaces(await placesOn(resolve(file)), changed);
-  /** The links may lead elsewhere now. `onChange` comes after the new watcher is up, so it reads every change before that. */
+  /**
+   * The links may lead elsewhere now. `onChange` comes after the new watcher is up, so it reads every change before
+   * that.
+   */
   const renew = async (): Promise<void> => {
     const next = await watchPlaces(await placesOn(resolve(file)), changed);
     await watcher.close();

@@ -13,16 +13,16 @@ export interface Totals {
   readonly copiedBytes: number;
 }
 
-/** What `drover status --json` prints. */
+/** Output of `drover status --json`. */
 export interface Status {
   readonly version: string;
   readonly pid: number;
   readonly state: 'running' | 'draining';
   readonly startedAt: string;
   readonly driver: string;
-  /** What works, but not as well as it could on this host. */
+  /** Degraded features on this host. */
   readonly warnings: readonly string[];
-  /** Of the Nix in the guests. */
+  /** Version of Nix in the guests. */
   readonly nixVersion: string;
   readonly protocol: string;
   readonly systems: readonly string[];

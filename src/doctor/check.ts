@@ -9,11 +9,11 @@ export interface Finding {
   /** The facts that the check has seen: one line. */
   readonly seen: string;
   readonly fix?: string;
-  /** Does what `fix` says. Only for repairs that lose nothing and surprise nobody. */
+  /** Performs `fix`. Only for repairs that lose nothing and are expected. */
   readonly repair?: () => Promise<void>;
 }
 
-/** What checks look at. They change nothing, so they can run beside a supervisor, or without one. */
+/** Input of checks. They change nothing, so they can run beside a supervisor, or without one. */
 export interface DoctorContext {
   readonly config: Config;
   /** The running supervisor's; undefined if none answers. */

@@ -8,8 +8,8 @@ export interface Machine {
 }
 
 /**
- * Machines that a `builders` setting names: entries separated by newlines or semicolons, `@FILE` in place of what a file
- * holds, and comments (`Machine::parseConfig` in Nix's machines.cc). A file that cannot be read holds none.
+ * Machines that a `builders` setting names: entries separated by newlines or semicolons, `@FILE` in place of what a
+ * file holds, and comments (`Machine::parseConfig` in Nix's machines.cc). A file that cannot be read holds none.
  */
 export async function readMachines(builders: string): Promise<readonly Machine[]> {
   const entries = builders

@@ -12,7 +12,7 @@ const KEPT_LOGS = 20;
 /** The console logs of guests, in `<stateDir>/logs`. */
 export class ConsoleLogs {
   readonly #directory: string;
-  /** Ids begin anew with each supervisor; names of logs do not. */
+  /** Ids restart with each supervisor; names of logs do not. */
   readonly #startedAt = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
 
   constructor({ logs }: StateDir) {

@@ -3,10 +3,10 @@ import { DroverError, errorMessage } from '../lib/errors.js';
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 
 /**
- * The first words with a guest: it must be the one that was booted, and gets the right time if it has a clock.
- * @param signal nobody waits for it any longer
- * @throws DroverError `BOOT_FAILED`, with the signal's reason if that was it, or why it did not answer; the guest has been
- * killed then
+ * First contact with a guest: it must be the one that was booted, and its clock is set if it has one.
+ * @param signal the boot was cancelled
+ * @throws DroverError `BOOT_FAILED`, with the signal's reason if that was the cause, or why the guest did not
+ *   answer; the guest has been killed then
  */
 export async function greetGuest(
   guest: RunningGuest,

@@ -1,6 +1,6 @@
 /**
- * What `promise` gives, unless the signal comes first: then its reason is thrown, and what the promise still gives is
- * handed to `discard`. For work that cannot be stopped itself.
+ * Settles as `promise` does, unless the signal aborts first: then the signal's reason is thrown, and a later
+ * result of the promise is passed to `discard`. For work that cannot be stopped itself.
  */
 export async function unlessAborted<T>(
   signal: AbortSignal,

@@ -8,7 +8,7 @@ export type DoorName = 'socket' | 'ssh';
 export const BUILD_ENDS = [...BUILD_STATUSES, 'Lost', 'Cancelled', 'Error'] as const;
 export type BuildEnd = (typeof BUILD_ENDS)[number];
 
-/** What the front tells observers, after it has happened. */
+/** An event of the front, emitted after it has happened. */
 export type FrontEvent =
   | { readonly type: 'session-opened'; readonly door: DoorName }
   | {
@@ -28,8 +28,8 @@ export type FrontEvent =
       readonly guest: string;
     }
   /**
-   * `result` is the build's status in Nix's words, or `Lost`, `Cancelled` or `Error` if there was none. `succeeded` says
-   * that the outputs are there now.
+   * `result` is the build's status in Nix's words, or `Lost`, `Cancelled` or `Error` if there was none. `succeeded`
+   * says that the outputs are there now.
    */
   | {
       readonly type: 'build-finished';

@@ -14,7 +14,7 @@ import type { ClientIdentity } from './identity.js';
 import type { BuildJournal } from './journal.js';
 import { Session } from './session.js';
 
-/** How long `farewell` waits for clients to be told, in milliseconds. */
+/** Time that `farewell` waits for clients to be told, in milliseconds. */
 const FAREWELL_MS = 1_000;
 /** A client that has begun a message must go on sending it within this time, in milliseconds. */
 const STALL_TIMEOUT_MS = 60_000;
@@ -46,7 +46,7 @@ export class Front {
     });
   }
 
-  /** What sessions that open from now on are told about guests. */
+  /** Sets the manifest for sessions that open from now on. */
   configure(manifest: ImageManifest): void {
     this.#options = { ...this.#options, manifest };
   }

@@ -55,8 +55,8 @@ export class HostView implements AsyncDisposable {
   }
 
   /**
-   * Returns as `roots` what a build of these derivations can use of the host's store: the derivations, and the outputs of
-   * everything that they are built from. `missing` are outputs that the host does not have.
+   * Returns as `roots` what a build of these derivations can use of the host's store: the derivations, and the outputs
+   * of everything that they are built from. `missing` are outputs that the host does not have.
    */
   async lookUpBuild(
     derivations: readonly StorePath[],

@@ -7,12 +7,12 @@ import { GuestUnfitError, lossBehind, type Loss } from './loss.js';
 import { guestLost, Results } from './results.js';
 import { Seat } from './seat.js';
 
-/** How often work is started again because its guest was lost or full. */
+/** Maximum number of times that work is restarted because its guest was lost or full. */
 const MAX_REPLAYS = 2;
 /** Guests in a row that may be unreachable or in conflict. Each of them is retired, so there are few. */
 const MAX_UNFIT_GUESTS = 8;
 
-/** What work asks of a guest. */
+/** Requirements of work on a guest. */
 export interface Need {
   /** Outputs that the guest must build. A guest that was once given one of them by the host would not. */
   readonly outputs?: readonly StorePath[];
@@ -143,7 +143,7 @@ export class Placement implements AsyncDisposable {
     }
   }
 
-  /** Makes room for another attempt, or throws what the client is to be told. */
+  /** Makes room for another attempt, or throws the error for the client. */
   async #recover(error: unknown, need: Need & { again: boolean }, attempts: Attempts): Promise<void> {
     const { client, clock, events, log } = this.#context;
     if (client.gone.aborted) throw error;

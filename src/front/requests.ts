@@ -21,7 +21,7 @@ import type { StorePath } from '../protocol/store-path.js';
 import { atLeast, type ProtocolVersion } from '../protocol/version.js';
 import type { Decoder } from '../protocol/wire.js';
 
-/** What a request speaks of, to be made valid in the guest before the request gets there. */
+/** Paths that a request mentions, which must be valid in the guest before the request gets there. */
 export interface Mentions {
   readonly paths: readonly StorePath[];
   /** Derivations to build: with what they are built from. */
@@ -31,7 +31,7 @@ export interface Mentions {
 /** A request that the guest answers, whose end and whose response's end are known. */
 interface ForwardedRequest {
   request(version: ProtocolVersion): Decoder<Mentions>;
-  /** What follows the last log frame. */
+  /** The response after the last log frame. */
   response(version: ProtocolVersion): Decoder<unknown>;
   /** The response where it speaks only of paths, and all of them are valid already. */
   readonly whenValid?: () => Uint8Array;

@@ -5,7 +5,10 @@ import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { Seat } from './seat.js';
 
-/** Maximum number of bytes of requests that a session keeps for a rebuild. A build hook sends one, of less than a megabyte. */
+/**
+ * Maximum number of bytes of requests that a session keeps for a rebuild. A build hook sends one, of less than a
+ * megabyte.
+ */
 const MAX_KEPT_BYTES = MAX_MESSAGE_BYTES;
 
 /** A build that succeeded, and how to repeat it. */

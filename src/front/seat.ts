@@ -9,7 +9,10 @@ import { unlessAborted } from './abortable.js';
 import type { SessionContext } from './context.js';
 import type { HostView } from './host-view.js';
 
-/** What ties a session to its guest. `upload`: data that exists nowhere else. `result`: outputs, which can be rebuilt. */
+/**
+ * A session's tie to its guest. `upload`: data that exists nowhere else. `result`: outputs, which can be
+ * rebuilt.
+ */
 export type Bond = 'upload' | 'result';
 
 const NOTHING_PROVISIONED: Provisioned = { sharedPaths: 0, sharedBytes: 0, copiedPaths: 0, copiedBytes: 0 };

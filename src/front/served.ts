@@ -2,9 +2,9 @@ import { DroverError } from '../lib/errors.js';
 import { printable } from '../lib/printable.js';
 
 /**
- * What a client is told whose derivation is for a system that is not built here.
- * @param systems that are
- * @returns undefined where it is one of them
+ * The error for a derivation whose system is not built here.
+ * @param systems the supported ones
+ * @returns undefined if the system is one of them
  */
 export function refusal(platform: string, systems: readonly string[]): string | undefined {
   if (platform === 'builtin' || systems.includes(platform)) return undefined;
@@ -14,7 +14,10 @@ export function refusal(platform: string, systems: readonly string[]): string | 
   );
 }
 
-/** Operations by code that would take from a guest, or copy into it, what it shares with the host and other builds count on. */
+/**
+ * Operations by code that would take from a guest, or copy into it, what it shares with the host and other builds count
+ * on.
+ */
 const REFUSED: ReadonlyMap<number, string> = new Map([
   [20, 'collect garbage'],
   [34, 'optimise the store'],

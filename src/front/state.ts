@@ -8,9 +8,9 @@ import { DroverError } from '../lib/errors.js';
  */
 
 /**
- * State of a session. Answering, it holds no lease, and everything comes from the host's store: a client may stay here for
- * minutes, waiting for its turn to upload. Leased, the guest is asked first and the host's store second. Relaying, it
- * passes bytes both ways until either side ends.
+ * State of a session. Answering, it holds no lease, and everything comes from the host's store: a client may stay here
+ * for minutes, waiting for its turn to upload. Leased, the guest is asked first and the host's store second. Relaying,
+ * it passes bytes both ways until either side ends.
  */
 export type SessionState = 'greeting' | 'answering' | 'leased' | 'relaying' | 'closed';
 

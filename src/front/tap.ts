@@ -11,7 +11,7 @@ const MAX_OPEN_ACTIVITIES = 10_000;
 /** Characters of a phase's name that are shown: builds choose it freely. */
 const MAX_PHASE_LENGTH = 60;
 
-/** What a tap makes of the frames that pass. */
+/** Receives a tap's view of the frames. */
 export interface TapListener {
   /** @returns a promise to wait for before more frames are observed */
   onLogLine(line: string): Promise<void> | undefined;
@@ -48,7 +48,7 @@ export class Tap {
     return undefined;
   }
 
-  /** Activities that were started and not stopped: when a guest is lost, somebody else must stop them. */
+  /** Activities that were started and not stopped. After the loss of a guest, the caller must stop them. */
   takeOpenActivities(): readonly bigint[] {
     const open = [...this.#open];
     this.#open.clear();

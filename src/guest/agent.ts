@@ -20,7 +20,7 @@ export const manifestSchema: z.ZodType<ImageManifest> = z.object({
   systems: z.array(z.string().min(1)).min(1),
 });
 
-/** What a guest says of itself: the manifest, and what of it is not so. */
+/** A guest's description of itself: the manifest, and where the guest deviates from it. */
 export interface GuestHello extends ImageManifest {
   /** Systems of the manifest whose programs it cannot run after all. */
   readonly brokenSystems: readonly string[];
@@ -63,7 +63,7 @@ export class GuestAgent {
   /**
    * Makes paths of the lower layer valid in the guest.
    * @param registration in the text form of `nix-store --dump-db`
-   * @param again some of them the guest has seen before, and the host has made anew since
+   * @param again the guest has seen some of the paths before, and the host has recreated them since
    * @returns the paths that the guest does not see. If there are any, nothing was registered.
    */
   async register(registration: string, again = false): Promise<readonly string[]> {

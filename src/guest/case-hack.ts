@@ -15,11 +15,11 @@ const MAX_REMEMBERED = 200_000;
 /** Directories that are read side by side: enough for the threads that node has for that. */
 const DIRECTORIES_AT_ONCE = 16;
 
-/** What tells whether a store path can be shared. */
+/** Decides whether a store path can be shared. */
 export interface FileNames {
   /** Whether any of them carries the suffix: then the path must be copied. */
   readonly hacked: boolean;
-  /** Of how many files, directories and links the path consists. */
+  /** Number of files, directories and links in the path. */
   readonly files: number;
 }
 
@@ -42,7 +42,7 @@ export class CaseHackDetector implements NameInspector {
       answer = inspect(path);
       if (this.#known.size >= MAX_REMEMBERED) this.#known.clear();
       this.#known.set(path, answer);
-      // What cannot be read now may be readable later.
+      // A path that cannot be read now may become readable later.
       answer.catch(() => this.#known.delete(path));
     }
     try {
@@ -57,7 +57,7 @@ export class CaseHackDetector implements NameInspector {
   }
 }
 
-/** What to do about a store path that is not as Nix made it. */
+/** Remedy for a store path that differs from what Nix wrote. */
 export const HINT_DAMAGED =
   'Check the path with: nix-store --verify-path. If it is damaged: nix-store --repair-path.';
 
@@ -79,7 +79,7 @@ async function inspect(path: string): Promise<FileNames> {
   return found;
 }
 
-/** None, where it is no directory, or not there. */
+/** Empty if it is not a directory, or does not exist. */
 async function entriesOf(path: string): Promise<Dirent[]> {
   try {
     return await readdir(path, { withFileTypes: true });

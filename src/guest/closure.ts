@@ -6,8 +6,9 @@ import type { StorePath } from '../protocol/store-path.js';
 export type PathInfos = ReadonlyMap<StorePath, PathInfo>;
 
 /**
- * What the host's store knows about `roots` and everything they refer to. Each path is first pinned against the host's
- * garbage collector, for as long as `host` stays connected. Roots that are not valid there are left out.
+ * Metadata of `roots` and of all their references, from the host's store. Each path is first pinned against
+ * the host's garbage collector, for as long as `host` stays connected. Roots that are not valid there are
+ * left out.
  */
 export async function queryClosure(host: HostConnection, roots: Iterable<StorePath>): Promise<PathInfos> {
   const infos = new Map<StorePath, PathInfo>();

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import type { Emitter } from '../lib/emitter.js';
 
-/** What a guest image is, as recorded when it was made. The guest's `hello` prints the same. */
+/** Description of a guest image, recorded when it was made. The guest's `hello` prints the same. */
 export interface ImageManifest {
   /** Changes with anything in the image: guests of another generation are retired. */
   readonly generation: string;
@@ -13,20 +13,20 @@ export interface ImageManifest {
   readonly systems: readonly string[];
 }
 
-/** What came of a command in a guest. Outputs are cut at 1 MiB each. */
+/** Result of a command in a guest. Outputs are cut at 1 MiB each. */
 export interface ExecResult {
   readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-/** What a guest's driver tells about it unasked. */
+/** An event that a guest's driver reports about it. */
 export type GuestNotice =
   /** The host goes to sleep, and the guest with it. */
   | { readonly kind: 'sleep' }
   /** Both are awake again, and the guest's clock is behind. */
   | { readonly kind: 'wake' }
-  /** It is no good for new work any more: why, for people. */
+  /** The guest is unfit for new work: the reason, for people. */
   | { readonly kind: 'unfit'; readonly why: string }
   /** For people, and of no consequence. */
   | { readonly kind: 'warning'; readonly text: string };
@@ -47,13 +47,13 @@ export interface RunningGuest {
   /** Settles, never rejects, when the guest is gone: how it ended, for people. */
   readonly exited: Promise<string>;
   /**
-   * Of how many files, directories and links the paths may consist that it gets from the host's store before it is to
-   * forget those that it has looked at. Undefined: of any number.
+   * Upper bound on the number of files, directories and links in shared paths before the guest's lookup cache
+   * must be dropped. Undefined: no bound.
    */
   readonly rememberedFiles?: number | undefined;
   /** Undefined: nothing happens to it that its driver could tell of. */
   readonly notices?: Emitter<GuestNotice>;
-  /** The texts of all `warning` notices so far: nobody could listen while it booted. */
+  /** Texts of all `warning` notices so far, including those before a listener could be added. */
   readonly warnings?: readonly string[];
 }
 
@@ -72,11 +72,11 @@ export interface GuestDriver {
   readonly brokenSystems?: ReadonlySet<string>;
   /** Systems that the image can build and this host cannot, such as x86_64-linux on a Mac without Rosetta. */
   readonly absentSystems?: ReadonlySet<string>;
-  /** What to do to have more systems in the manifest: a sentence without its full stop, for people. */
+  /** How to add systems to the manifest: a sentence without its full stop, for people. */
   readonly systemsHint: string;
   /** Whether a guest has a clock of its own, which `set-clock` may set. */
   readonly ownClock: boolean;
-  /** What works, but not as well as it could on this host: a sentence each, for people. It can become more. */
+  /** Degraded features on this host: a sentence each, for people. The list can grow. */
   readonly warnings: readonly string[];
   /** The file with what the guest printed; it outlives a guest that failed. */
   consoleLog(id: string): string;

@@ -12,7 +12,7 @@ import { HINT_DAMAGED, type NameInspector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
 import { formatRegistration } from './registration.js';
 
-/** What provisioning did. Bytes are those of the NARs. */
+/** Result of provisioning. Bytes are those of the NARs. */
 export interface Provisioned {
   readonly sharedPaths: number;
   readonly sharedBytes: number;
@@ -25,7 +25,7 @@ export interface Inputs {
   readonly infos: PathInfos;
   /** Paths whose names the guest would see wrong: to be copied. */
   readonly unshareable: ReadonlySet<StorePath>;
-  /** Of how many files, directories and links each path consists. */
+  /** Number of files, directories and links in each path. */
   readonly files: ReadonlyMap<StorePath, number>;
 }
 
@@ -34,7 +34,7 @@ export interface ProvisionOptions {
   readonly signal?: AbortSignal;
 }
 
-/** The guest says something about a path that the host's store contradicts: this guest is of no use for it. */
+/** The guest and the host's store disagree about a path: the guest must be retired. */
 export class GuestConflictError extends DroverError {
   override readonly name = 'GuestConflictError';
   constructor(path: StorePath, message: string) {
@@ -62,10 +62,10 @@ export async function lookUpInputs(
 }
 
 /**
- * What Drover has put into one guest's store, and how it puts more there.
+ * The paths that Drover has put into one guest's store, and the means to add more.
  *
- * INVARIANT: `#present` holds only paths that were seen in the guest when they were entered, under the identity that
- * the host's store gave them then. One provisioning runs at a time.
+ * INVARIANT: `#present` holds only paths that were seen in the guest when they were entered, under the
+ * identity that the host's store gave them then. One provisioning runs at a time.
  */
 export class GuestStore {
   readonly #agent: GuestAgent;
@@ -74,7 +74,10 @@ export class GuestStore {
   readonly #present = new Map<StorePath, string>();
   readonly #shared = new Set<StorePath>();
   readonly #rememberedFiles: number;
-  /** What the guest may have looked at since it has last forgotten: paths, and of how many files each consists. */
+  /**
+   * Paths that the guest may have looked up since its cache was last dropped, and the number of files in
+   * each.
+   */
   readonly #lookedAt = new Map<StorePath, number>();
 
   /** @param rememberedFiles see `RunningGuest` */
@@ -98,12 +101,12 @@ export class GuestStore {
   }
 
   /**
-   * Makes the inputs valid in the guest: by sharing, else by copying.
+   * Makes the inputs valid in the guest: by sharing, or otherwise by copying.
    * @param guest a connection to the guest's daemon
-   * @param options.onConflict what to do about a path with other contents in the guest: it is an input, or only
-   *   spoken of
-   * @param options.signal nobody wants it any more: nothing is begun after that
-   * @throws GuestConflictError when the guest has a path with other contents
+   * @param options.onConflict handles a path with other contents in the guest: it is an input, or only
+   *   mentioned
+   * @param options.signal the session is gone: no further step is begun
+   * @throws GuestConflictError if the guest has a path with other contents
    * @throws DroverError `PROVISION_FAILED`, `GUEST_AGENT_FAILED`, or what the streams throw
    */
   async provision(
@@ -146,7 +149,10 @@ export class GuestStore {
     for (const [path, count] of more) this.#lookedAt.set(path, count);
   }
 
-  /** What the guest does not have, or has from another time; entered as present where the guest built it itself. */
+  /**
+   * Paths that the guest lacks or has in an older version. Paths that the guest built itself are entered as
+   * present.
+   */
   async #missingOf(
     infos: PathInfos,
     guest: WorkerClient,
@@ -226,7 +232,7 @@ async function isGone(path: StorePath): Promise<boolean> {
   );
 }
 
-/** What either daemon said about it would only lead astray. */
+/** Either daemon's own message about it would be misleading. */
 function notOnDisk(path: StorePath): DroverError {
   return new DroverError('PROVISION_FAILED', `${path} is valid on the host, but it is not on its disk`, {
     hint: 'Something else than Nix has removed it. Run there: nix-store --verify --check-contents --repair',

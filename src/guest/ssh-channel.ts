@@ -9,7 +9,9 @@ import { DroverError, errorMessage } from '../lib/errors.js';
 /** A guest that answers nothing for three of these is hung: found within 12 s. In milliseconds. */
 const KEEPALIVE_INTERVAL_MS = 4_000;
 const MAX_UNANSWERED_KEEPALIVES = 2;
-/** How long a command may take, in milliseconds: an emulated guest registers a hundred thousand paths in less. */
+/**
+ * Time limit for a command, in milliseconds: an emulated guest registers a hundred thousand paths in less.
+ */
 const EXEC_TIMEOUT_MS = 120_000;
 /** Bytes kept of each output of a command. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
@@ -190,11 +192,11 @@ export class SshChannel {
 function watch(channel: ssh2.ClientChannel) {
   const stdout = collect(channel);
   const stderr = collect(channel.stderr);
-  // Null: a signal has ended it. Undefined: nobody has said how it ended.
+  // Null: a signal has ended it. Undefined: its end was not reported.
   let code: number | null | undefined;
   channel.once('exit', (status: number | null) => (code = status));
   const closed = new Promise<void>((resolve) => channel.once('close', resolve));
-  // A command may end without reading its input: its exit status says what is to be said.
+  // A command may end without reading its input; its exit status reports the failure.
   channel.on('error', () => undefined);
   return { channel, closed, ended: () => ({ code, stdout: stdout(), stderr: stderr() }) };
 }

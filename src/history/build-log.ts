@@ -78,7 +78,9 @@ export class BuildLogWriter {
   }
 }
 
-/** Reads a log back, piece by piece; what a crash has cut off at the end is left out. Nothing for a file that is gone. */
+/**
+ * Reads a log back, piece by piece; what a crash has cut off at the end is left out. Nothing for a file that is gone.
+ */
 export async function* readBuildLog(path: string): AsyncGenerator<Buffer> {
   const gunzip = createGunzip({ finishFlush: constants.Z_SYNC_FLUSH });
   const source = createReadStream(path);

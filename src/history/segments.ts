@@ -18,8 +18,8 @@ export interface LinePosition {
 /**
  * Lines in a directory of append-only files, `<prefix>-<number>.jsonl`, so that old ones can be removed by the file.
  *
- * INVARIANT: a file is only ever appended to, by one process. A line that a crash has cut off is closed with a newline by
- * the next append, so it can spoil no other line.
+ * INVARIANT: a file is only ever appended to, by one process. A line that a crash has cut off is closed with a newline
+ * by the next append, so it can spoil no other line.
  */
 export class Segments {
   readonly #dir: string;

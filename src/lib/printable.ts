@@ -18,7 +18,9 @@ export function printableLines(text: string): string {
   return printable(text, '\n\t');
 }
 
-/** Select Graphic Rendition (ECMA-48, 8.3.117) of bold, dim and foreground colours: it can neither hide nor move text. */
+/**
+ * Select Graphic Rendition (ECMA-48, 8.3.117) of bold, dim and foreground colours: it can neither hide nor move text.
+ */
 const COLOUR = /(\u001b\[(?:(?:[0-2]|22|3[0-7]|39|9[0-7])(?:;(?:[0-2]|22|3[0-7]|39|9[0-7]))*)?m)/;
 
 /** The same for a terminal that shows colours, which stay. */

@@ -31,8 +31,8 @@ export async function makePrivateDir(path: string, hint?: string): Promise<void>
 }
 
 /**
- * Makes `path` private as `makePrivateDir` does, unless it belongs to others: `/tmp` as a state directory by mistake, or
- * a directory whose owner could put other programs into guests.
+ * Makes `path` private as `makePrivateDir` does, unless it belongs to others: `/tmp` as a state directory by mistake,
+ * or a directory whose owner could put other programs into guests.
  * @param entries names that Drover itself uses there
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */

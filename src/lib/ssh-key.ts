@@ -15,8 +15,8 @@ const MAX_ATTEMPTS = 64;
 /**
  * Makes an ed25519 key pair, in less than a millisecond.
  *
- * ssh2 drops leading zero bytes of a public key, which makes the key unreadable. Such a key is discarded, and another one
- * made.
+ * ssh2 drops leading zero bytes of a public key, which makes the key unreadable. Such a key is discarded, and another
+ * one made.
  */
 export function makeSshKeyPair(): SshKeyPair {
   for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {

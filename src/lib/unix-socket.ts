@@ -6,14 +6,17 @@ const BUFFER_BYTES = 64 * 1024;
 
 const reusing = new WeakSet<Duplex>();
 
-/** True if a chunk of the stream's `data` event is valid only until the handler returns, and must be copied to be kept. */
+/**
+ * True if a chunk of the stream's `data` event is valid only until the handler returns, and must be copied to be kept.
+ */
 export function reusesItsBuffer(stream: Duplex): boolean {
   return reusing.has(stream);
 }
 
 /**
- * Connects to a Unix socket and reads everything into one buffer, as `reusesItsBuffer` reports. With a buffer per chunk,
- * the sockets' default, a large output costs more time in garbage collection than in copying. The socket is paused.
+ * Connects to a Unix socket and reads everything into one buffer, as `reusesItsBuffer` reports. With a buffer per
+ * chunk, the sockets' default, a large output costs more time in garbage collection than in copying. The socket is
+ * paused.
  * @throws Node's own error, such as `ENOENT`
  */
 export async function connectUnixSocket(path: string): Promise<Socket> {

@@ -1,6 +1,8 @@
 import type { DroverError } from '../lib/errors.js';
 
-/** After boots have failed for too long, guests boot only for waiters that no other guest can serve, in milliseconds. */
+/**
+ * After boots have failed for too long, guests boot only for waiters that no other guest can serve, in milliseconds.
+ */
 const GIVE_UP_MS = 30_000;
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 30_000;
@@ -84,7 +86,7 @@ export class BootFailures {
     return giveUp;
   }
 
-  /** Nobody waits for a boot any more: the next one is a first one again. */
+  /** No session waits for a boot any more: the next boot counts as a first one. */
   onUnwanted(): void {
     if (!this.#worked) this.#attempts = 0;
   }

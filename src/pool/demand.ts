@@ -6,8 +6,8 @@ import type { Conditions, RetireReason, Step } from './view.js';
 import type { WaiterNode } from './waiter-list.js';
 
 /**
- * Waiters count on a guest that drains for this long, in milliseconds. If its last lease takes longer, another one makes
- * room.
+ * Waiters count on a guest that drains for this long, in milliseconds. If its last lease takes longer, another one
+ * makes room.
  */
 const DRAIN_PATIENCE_MS = 60_000;
 
@@ -38,7 +38,7 @@ export function hasProspect(node: WaiterNode, index: PoolIndex): boolean {
   return false;
 }
 
-/** How many guests to boot, for waiters that got no slot and for `warmGuests`. */
+/** Number of guests to boot, for waiters that got no slot and for `warmGuests`. */
 export function demand(
   index: PoolIndex,
   { shuttingDown, bootNotBefore, retryBootAt }: Conditions,
@@ -98,8 +98,8 @@ function evictionReason({ domain }: GuestEntry, { hungry }: PoolIndex): RetireRe
 }
 
 /**
- * Drains a guest in use when every place is taken and somebody cannot go on without: a domain that has no guest, or at
- * least two fewer than another; or a waiter that avoids all there are.
+ * Drains a guest in use if every place is taken and a waiter cannot proceed: a domain without a guest, or
+ * with at least two fewer than another; or a waiter that avoids all guests.
  */
 export function nextTurn(index: PoolIndex, { boots, unmet }: Demand, now: number): StepOrTime {
   if (unmet === 0 || boots > 0) return undefined;

@@ -47,7 +47,7 @@ export interface GuestSnapshot {
 export interface QueueSnapshot {
   readonly domain: string;
   readonly waiting: number;
-  /** How long the first of them has waited. */
+  /** Waiting time of the first of them. */
   readonly oldestSeconds: number;
   /** Why they wait, for people: `2 of 2 guests are full`. */
   readonly reason: string;

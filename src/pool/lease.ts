@@ -37,14 +37,14 @@ export interface LeaseRequest {
   /** The session needs a fresh guest for itself, as for a build that found another guest full. */
   readonly alone?: boolean;
   /**
-   * Called once, if the session must wait. `place` says how many sessions are served before it, and why it waits; it may
-   * be called at any time.
+   * Called once, if the session must wait. `place` says how many sessions are served before it, and why it waits; it
+   * may be called at any time.
    */
   readonly onWait?: (place: () => WaitPlace) => void;
   /**
-   * Aborts when the session is gone. While the request waits, `lease` then rejects with the signal's reason. A lease that
-   * has been granted belongs to the session, even if the signal aborts before the session's next line runs: look at the
-   * signal again and return the lease.
+   * Aborts when the session is gone. While the request waits, `lease` then rejects with the signal's reason. A lease
+   * that has been granted belongs to the session, even if the signal aborts before the session's next line runs: look
+   * at the signal again and return the lease.
    */
   readonly signal: AbortSignal;
 }

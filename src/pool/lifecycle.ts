@@ -40,7 +40,7 @@ function bootFailed(driver: GuestDriver, id: string, signal: AbortSignal, cause:
   return new DroverError('BOOT_FAILED', lines.join('\n'), { cause, context: { guest: id, consoleLog } });
 }
 
-/** Ends a guest that nobody uses. Never rejects: a guest that cannot be ended is logged, and stays in the books. */
+/** Ends an unused guest. Never rejects: a guest that cannot be ended is logged, and stays in the books. */
 export async function stopGuest(running: RunningGuest, log: Log): Promise<void> {
   try {
     await running.stop();

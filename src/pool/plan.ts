@@ -5,11 +5,11 @@ import type { PoolIndex } from './pool-index.js';
 import type { Conditions, RetireReason, Step } from './view.js';
 
 /**
- * What to do next, given how things are, or when to look again if nothing happens before: pure, so that scaling can be
- * tried without a clock or a guest. Applying each step and asking again comes to rest.
+ * Returns the next step for the current state, or the time to look again if nothing happens before. Pure, so
+ * that scaling can be tried without a clock or a guest. Applying each step and asking again comes to rest.
  *
- * The order matters. Guests that must get no more leases drain first; then waiters get slots; only then are idle guests
- * dropped and places counted. Steps that reach the driver come last.
+ * The order matters. Guests that must get no more leases drain first; then waiters get slots; only then are
+ * idle guests dropped and places counted. Steps that reach the driver come last.
  */
 export function nextStep(index: PoolIndex, conditions: Conditions, now: number): StepOrTime {
   const step =

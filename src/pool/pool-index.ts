@@ -40,7 +40,9 @@ export class PoolIndex {
   readonly idleByTime = new SortedList<GuestEntry>(byIdleTime);
   /** Guests in use, those that have been silent for the longest time first. */
   readonly watched = new SortedList<GuestEntry>(bySilence);
-  /** Guests that drain, those that began first at the beginning; how many have no lease left; which are not stopping. */
+  /**
+   * Guests that drain, those that began first at the beginning; how many have no lease left; which are not stopping.
+   */
   readonly draining = new SortedList<GuestEntry>(byDraining);
   ending = 0;
   readonly destroyable = new Set<GuestEntry>();
@@ -237,7 +239,7 @@ export class PoolIndex {
     this.#picky.delete(node);
   }
 
-  /** The guest serves nobody any more: those that avoid it may be as good as others now. */
+  /** The guest has no sessions left: waiters that avoid it may be equal to others now. */
   #forgetAvoided(id: string): void {
     for (const node of this.#picky) {
       if (node.avoid?.has(id) !== true) continue;

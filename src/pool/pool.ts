@@ -24,9 +24,9 @@ export interface PoolOptions extends PoolPolicy {
 /**
  * The herd, the sessions that hold its job slots, and those that wait for one.
  *
- * INVARIANTS: All state is written here, in the herd and in the wait queue, synchronously, and nowhere else. Every write
- * is noted in the index at once. Every change ends in `#settle`, which plans and applies until there is nothing to do,
- * and only then tells observers. What takes time (boots, stops, probes) runs outside and comes back as a call.
+ * INVARIANTS: All state is written here, in the herd and in the wait queue, synchronously, and nowhere else. Every
+ * write is noted in the index at once. Every change ends in `#settle`, which plans and applies until there is nothing
+ * to do, and only then tells observers. What takes time (boots, stops, probes) runs outside and comes back as a call.
  */
 export class Pool implements Leaser {
   readonly events: Emitter<PoolEvent>;
@@ -135,7 +135,9 @@ export class Pool implements Leaser {
     };
   }
 
-  /** No more leases; settles when the last guest is gone. Leases that are held run to their end, unless `kill` comes. */
+  /**
+   * No more leases; settles when the last guest is gone. Leases that are held run to their end, unless `kill` comes.
+   */
   async drain(): Promise<void> {
     this.#shuttingDown = true;
     this.#waiters.refuse(shuttingDown());

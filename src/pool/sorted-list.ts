@@ -1,6 +1,6 @@
 /**
- * Items in the order of `compare`, which must tell any two of them apart. What it compares must not change while the item
- * is in the list.
+ * Items in the order of `compare`, which must tell any two of them apart. What it compares must not change while the
+ * item is in the list.
  *
  * An array with binary search: for the thousand guests that a pool may have, moving 8 KB takes less time than following
  * the pointers of a tree.
@@ -39,7 +39,9 @@ export class SortedList<T> implements Iterable<T> {
     if (this.#items[index] === item) this.#items.splice(index, 1);
   }
 
-  /** Number of items at the beginning for which `holds`; it must hold for none behind the first for which it does not. */
+  /**
+   * Number of items at the beginning for which `holds`; it must hold for none behind the first for which it does not.
+   */
   countWhile(holds: (item: T) => boolean): number {
     let [low, high] = [0, this.#items.length];
     while (low < high) {

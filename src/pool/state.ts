@@ -14,7 +14,7 @@ import { DroverError } from '../lib/errors.js';
 
 export type GuestState = 'booting' | 'ready' | 'leased' | 'draining' | 'stopped' | 'failed';
 
-/** What happens to a guest. `returned` is the return of its last lease. */
+/** An event of a guest. `returned` is the return of its last lease. */
 export type GuestEvent = 'booted' | 'leased' | 'returned' | 'drain' | 'ended' | 'failed';
 
 export const GUEST_STATES: readonly GuestState[] = [

@@ -42,7 +42,7 @@ export interface WaiterView {
   readonly domain: string;
   /** Guests that this waiter cannot use. */
   readonly avoid: ReadonlySet<string>;
-  /** It needs a guest that has served nobody, and that serves nobody else. */
+  /** It needs a guest without earlier sessions, and without others. */
   readonly alone: boolean;
 }
 
@@ -59,7 +59,7 @@ export interface PoolPolicy {
   readonly maxAgeMs: number;
 }
 
-/** What the planner knows besides guests and waiters. */
+/** Conditions for the planner besides guests and waiters. */
 export interface Conditions {
   /** Boots have just failed: until this time guests boot only for waiters that no other guest can serve. */
   readonly bootNotBefore: number;

@@ -13,7 +13,7 @@ import { describeE2e } from '../support/requirements.js';
 
 const NOBODY = { uid: 65_534, gid: 65_534 };
 
-/** Connects to a Unix socket as the user nobody. @returns `connected`, or the error's code */
+/** Connects to a Unix socket as the user `nobody`. @returns `connected`, or the error's code */
 async function connectAsNobody(path: string): Promise<string> {
   const script = `const s = require('net').connect(${JSON.stringify(path)});
     s.on('connect', () => { console.log('connected'); s.destroy(); });

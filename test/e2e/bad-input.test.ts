@@ -54,7 +54,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     },
   );
 
-  test('a socket path that is too long, and keys that nobody knows', async () => {
+  test('a socket path that is too long, and unknown keys', async () => {
     const long = await serve({ doors: { socket: { path: `/tmp/${'x'.repeat(120)}/nix.sock` } } });
     expect(long.stderr).toContain('a Unix socket');
     expect(long.exitCode).toBe(EXIT.configuration);
@@ -192,7 +192,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     expect(exitCode).toBe(EXIT.unavailable);
   });
 
-  test('a system that nobody serves, a full scratch and garbage: each is told, and others are served', async () => {
+  test('an unsupported system, a full scratch and garbage are reported, and other clients are served', async () => {
     await using drover = await startDrover({ config: { guest: { scratchSize: '48MiB' } } });
     await using host = await nixHost({ drover });
     const [store = ''] = (await drover.machines('socket')).split(' ');

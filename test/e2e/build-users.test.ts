@@ -37,7 +37,7 @@ describeE2e('build users', [], () => {
     await build.waitForOutput('begun');
     const pid = await waitUntil('the build in the guest', () => findProcess(marker.replaceAll('-', '_')));
 
-    // What Nix does on the host when one of its own builds has ended: every process of that user is killed.
+    // Nix on the host does this when one of its own builds has ended: it kills every process of that user.
     await execa('setpriv', ['--reuid', String(HOST_BUILD_UID), '--clear-groups', 'sh', '-c', 'kill -9 -1'], {
       reject: false,
     });

@@ -6,7 +6,7 @@ import { NIX_DIRS, nixHost, succeeded, type NixHost, type NixProcess } from '../
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
 
-/** Nobody waits for it to end. */
+/** The test does not wait for its end. */
 const ENDLESS = 'echo "it has begun"; sleep 86399';
 
 const CASES = [

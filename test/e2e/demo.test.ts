@@ -109,7 +109,7 @@ describeE2e('the demo', ['demo-packages'], () => {
     await expectNothingLeft();
   });
 
-  test('ends when nobody reads what it tells, and leaves nothing behind', async () => {
+  test('ends when the reader of its output is gone, and leaves nothing behind', async () => {
     const { ended, child } = await start();
     await demo?.waitFor(': building ');
 
@@ -122,7 +122,7 @@ describeE2e('the demo', ['demo-packages'], () => {
   test("uses a plain Nix, whatever the caller's environment says of another", async () => {
     const config = join(temporary, 'config');
     await mkdir(join(config, 'nix'), { recursive: true });
-    await writeFile(join(config, 'nix/nix.conf'), 'this is no setting\n');
+    await writeFile(join(config, 'nix/nix.conf'), 'not a setting\n');
     const { ended } = await start({
       XDG_CONFIG_HOME: config,
       NIX_STORE_DIR: '/nowhere/store',

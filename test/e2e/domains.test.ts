@@ -64,7 +64,7 @@ describeE2e('with pool.isolation', [], () => {
     const waiting = [startEndless(local, 'three'), startEndless(local, 'four')];
     await drover.events.waitFor('lease-waiting', () => drover.events.of('lease-waiting').length >= 4);
     const second = remote.startBuild(remote.derivation('second', 'echo > $out'));
-    // The guest in use gets no more work once somebody else has waited for long enough, and goes with its last build.
+    // The guest in use gets no more work once another domain has waited long enough, and ends with its last build.
     await drover.events.waitFor('guest-retired', ({ guest, reason }) => guest === 'g1' && reason === 'turn');
     for (const client of running) await cancel(client);
     succeeded(await second.ended);
@@ -73,7 +73,7 @@ describeE2e('with pool.isolation', [], () => {
     for (const client of waiting) await cancel(client);
   });
 
-  test('`build`, each build has a guest that serves nobody else', async () => {
+  test('`build`, each build has a guest of its own', async () => {
     await using drover = await startDrover({ config: { pool: { maxGuests: 2, isolation: 'build' } } });
     await using host = await nixHost({ drover });
     const running = startEndless(host, 'a');

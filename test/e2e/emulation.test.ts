@@ -13,7 +13,7 @@ const BINFMT = '/proc/sys/fs/binfmt_misc';
 const HANDLER = `${BINFMT}/qemu-aarch64`;
 
 describeE2e('a derivation for another machine', ['modern-nix', 'emulation'], () => {
-  /** What to undo, the last first. */
+  /** Steps to undo, in reverse order. */
   const undo: (() => Promise<unknown>)[] = [];
 
   beforeAll(async () => {

@@ -10,7 +10,7 @@ import { startDrover } from '../support/drover.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 
-/** Serves one text to whoever asks, on the host's loopback. */
+/** Serves one text to every client, on the host's loopback. */
 async function serveText(text: string): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
   let requests = 0;
   const server = createServer((_, response) => {

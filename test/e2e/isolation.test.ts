@@ -118,7 +118,7 @@ describeE2e('in a guest', [], () => {
     expect(await readFile(valid, 'utf8')).toBe('mine\n');
   });
 
-  test('nobody may set the clock, load a module, do raw I/O or reboot', async () => {
+  test('no process may set the clock, load a module, do raw I/O or reboot', async () => {
     // Only looked up, since an attempt that succeeds would be the host's loss.
     const bits = { sys_module: 16n, sys_rawio: 17n, sys_boot: 22n, sys_time: 25n };
     const status = await readFile(`/proc/${init}/status`, 'utf8');

@@ -13,7 +13,7 @@ describeE2e('an ssh connection that its user keeps open', ['modern-nix'], () => 
   test.each(['debian', 'modern'] as const)('is used by all builds (%s Nix)', async (version) => {
     await using drover = await startDrover();
     await using host = await nixHost({ version, door: 'ssh', drover });
-    // Not in the home directory of whoever runs this.
+    // Not in the home directory of the user who runs this.
     const dir = dirname(drover.stateDir);
     const config = await host.writeFile('ssh_config', (await drover.sshConfig()).replace('~/.ssh', dir));
     const ssh = async (...args: string[]) => await execa('ssh', ['-F', config, ...args, 'drover']);

@@ -26,7 +26,7 @@ async function killDaemonOfBuild(drover: Drover, guest: string): Promise<void> {
     ({ parent, command }) => parent === listener?.pid && command.includes('nix-daemon'),
   );
   const pid = serving.at(-1)?.pid;
-  if (pid === undefined) throw new Error(`nobody serves a connection: ${JSON.stringify(inside)}`);
+  if (pid === undefined) throw new Error(`no process serves a connection: ${JSON.stringify(inside)}`);
   process.kill(pid, 'SIGKILL');
 }
 

@@ -211,7 +211,7 @@ describeE2e('provisioning a real guest', [], () => {
   });
 
   test('a path whose files cannot be read is named', async () => {
-    // Only for whoever is not root: root reads everything, and then there is nothing wrong.
+    // Only for users other than root, who can read everything.
     const path = await add(fresh('closed'), 'closed');
     await chmod(path, 0o000);
     expect(await buildWith(path, '[ -e $input ] && echo there > $out')).toBe('there\n');

@@ -94,7 +94,7 @@ describeE2e('what is wrong with VMs is said once, with a hint', ['vms'], () => {
       image: await imageWith({ initrd: { path: manifestOf('x86_64'), sha256 } }),
     });
     expect(damaged.stderr).toMatch(/The guest image .* cannot be used: its initrd .* is damaged/);
-    expect(damaged.stderr).toContain('Make the image anew');
+    expect(damaged.stderr).toContain('Rebuild the image');
     expect(damaged.exitCode).toBe(EXIT.unavailable);
     const other = await serve({
       image: await imageWith({ architecture: 'aarch64', systems: ['aarch64-linux'] }),
@@ -102,7 +102,7 @@ describeE2e('what is wrong with VMs is said once, with a hint', ['vms'], () => {
     expect(other.stderr).toMatch(/it says aarch64, but its kernel .* is for x86_64/);
     const corrupt = join(dir, 'corrupt.json');
     await writeFile(corrupt, '{"generation": ');
-    expect((await serve({ image: corrupt })).stderr).toContain('it is no JSON');
+    expect((await serve({ image: corrupt })).stderr).toContain('it is not JSON');
   });
 
   test('a system that the image does not build', async () => {

@@ -45,7 +45,7 @@ describeE2e("a host's store on a file system without file handles", ['vms'], () 
     await rm(dir, { recursive: true, force: true });
   });
 
-  /** The expression of a build that looks at so many files of a new input, and does not mind those that it cannot open. */
+  /** The expression of a build that opens this many files of a new input, and ignores failures. */
   async function reading(name: string, files: number): Promise<string> {
     const directory = join(dir, `${host.id}-${name}`);
     await mkdir(directory);

@@ -26,8 +26,8 @@ describeE2e('a VM that is lost in the middle of a build', ['vms'], () => {
   });
 
   /**
-   * Starts a build that runs `inGuest` as root in the first guest that it gets, once its client has seen that it runs:
-   * what the guest said last would else be lost with it.
+   * Starts a build that runs `inGuest` as root in its first guest, once its client has seen that it runs:
+   * otherwise the guest's last output would be lost with it.
    */
   async function startVictim(name: string, inGuest: string): Promise<{ client: NixProcess; guest: string }> {
     const since = drover.events.position;

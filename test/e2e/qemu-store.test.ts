@@ -13,7 +13,10 @@ import { waitUntil, within } from '../support/wait.js';
 const PARALLEL_BUILDS = 64;
 const DIRECTORIES = 100;
 const FILES_PER_DIRECTORY = 1_000;
-/** An emulated guest opens and reads a thousand files of its host in a second, if nothing else runs. In milliseconds. */
+/**
+ * Milliseconds. An emulated guest opens and reads a thousand files of its host in a second, if nothing else
+ * runs.
+ */
 const READ_DEADLINE_MS = 400_000;
 /** Descriptors that a virtiofsd may have open when its guest has looked at any number of files. */
 const MAX_DESCRIPTORS = 1_000;
@@ -50,7 +53,7 @@ describeE2e("the host's store in a VM", ['vms'], () => {
     return await readFile(outputs[0] ?? '', 'utf8');
   }
 
-  /** Of a virtiofsd that keeps open what the guest has looked at; others can be asked for any number of files. */
+  /** Open files of a virtiofsd that keeps them open; others have no such number. */
   async function mostOpenFiles(): Promise<number> {
     const warnings = (await drover.status()).warnings.join('\n');
     return Number(/can have only (\d+) files open/.exec(warnings)?.[1] ?? Infinity);

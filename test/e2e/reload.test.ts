@@ -52,7 +52,7 @@ describeE2e('a configuration that changes', [], () => {
     });
   });
 
-  test('names a log file, which is opened anew on SIGHUP: a log rotator has renamed it', async () => {
+  test('names a log file, which is reopened on SIGHUP after a log rotator has renamed it', async () => {
     const dir = await mkdtemp('/tmp/rl-');
     const [stateDir, file, log] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'drover.log')];
     await writeFile(file, stringify({ stateDir, metrics: null, log: { file: log } }));

@@ -159,7 +159,7 @@ describeWith('guest-registration.sh', ['nix'], () => {
   });
 
   test('drops what has names that differ only in case, and all that refers to it, however far', async () => {
-    // What refers is listed before what it refers to, as Nix lists them, and after it.
+    // A path is listed before its references, as Nix lists them, and after them.
     const all = {
       top: ['system'],
       system: ['curses', 'libc'],

@@ -85,7 +85,7 @@ describe('take-identity.sh', () => {
     expect(await world.console()).toBe('drover: the host has given this guest no host_key\n');
   });
 
-  test('a disk that is no archive', async () => {
+  test('a disk that is not an archive', async () => {
     await disk(IDENTITY);
     await writeFile(world.path('dev/vdb'), Buffer.alloc(4096, 'x'));
     expect((await take()).exitCode).toBe(1);
@@ -174,7 +174,7 @@ describeWith('format-scratch.sh', ['e2fsprogs'], () => {
     return world.path(name);
   };
 
-  test('a disk that is of no use', async () => {
+  test('an unusable disk', async () => {
     const { exitCode, stderr } = await world.run('guest-config/format-scratch.sh', [world.path('missing')]);
     expect(exitCode).not.toBe(0);
     expect(stderr).toContain('missing');

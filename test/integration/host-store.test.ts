@@ -103,7 +103,7 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     });
   });
 
-  test('gives up on a daemon that does not answer, and on one that is none', async () => {
+  test('gives up on a daemon that does not answer, and on a program that is not a daemon', async () => {
     const socket = join(dir, 'silent');
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(socket, resolve));

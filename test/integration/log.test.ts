@@ -45,7 +45,7 @@ test('a log file that was renamed is left, and a new one begun', async () => {
   expect(await messages(file)).toEqual(['three']);
 });
 
-test('a log file that cannot be begun anew: the old one is kept, and says so', async () => {
+test('a log file that cannot be reopened: the old one is kept, and says so', async () => {
   const { log, reopen } = openLog({ level: 'info', file });
   await rename(file, `${file}.0`);
   await mkdir(file);

@@ -16,7 +16,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true });
 });
 
-/** Whoever is not root is told that first. */
+/** A user other than root is told that first. */
 const expected =
   process.getuid?.() === 0
     ? {

@@ -14,10 +14,10 @@ describeWith('what does not fit together is refused, with advice', ['nix'], () =
   const d = (text: string): string => `{ services.drover = { ${text} }; }`;
   test.each([
     ['more warm guests than guests', d('warmGuests = 3;'), /warmGuests is 3, more than the 2 of.*maxGuests/s],
-    ['an ssh door for nobody', d('ssh.enable = true;'), /no client could use that door.*authorizedKeys/s],
+    ['an ssh door without keys', d('ssh.enable = true;'), /no client could use that door.*authorizedKeys/s],
     ['Nix at an ssh door that is not there', d('door = "ssh";'), /there is no ssh door.*ssh\.enable = true/s],
     [
-      'a port that nobody knows',
+      'an unknown port',
       d(`ssh = { enable = true; authorizedKeys = [ "${KEY}" ]; listen = "[::]:0"; };`),
       /any free port.*Choose one/s,
     ],
@@ -190,7 +190,7 @@ describeWith('what is looked at when a Mac activates its system', ['nix'], () =>
     }
   });
 
-  test('Rosetta is installed, if it is to be used', async () => {
+  test('Rosetta is installed, if it is enabled', async () => {
     const missing = await check('{ }', '15.1', false);
     expect(missing).toMatchObject({ exitCode: 0, stdout: 'activated' });
     expect(missing.stderr).toContain('softwareupdate --install-rosetta');
@@ -210,7 +210,7 @@ describeWith('what is looked at when a Mac activates its system', ['nix'], () =>
     expect(stderr).toContain(`sudo rm ${plist} /etc/drover/drover.yaml`);
   });
 
-  test("the working directory is nobody else's", async () => {
+  test('the working directory belongs to no other service', async () => {
     const at = (path: string): string => `{ services.drover.workingDirectory = "${path}"; }`;
     const path = join(directory, 'state');
     expect(await check(at(path), '15.1', true)).toMatchObject({ exitCode: 0, stderr: '' });

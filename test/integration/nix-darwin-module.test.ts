@@ -157,7 +157,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
     ]);
   });
 
-  test('has its logs rotated: its own, which it opens anew when signalled, and that of launchd', () => {
+  test('has its logs rotated: its own, which it reopens on a signal, and that of launchd', () => {
     const lines = plain.etc['newsyslog.d/drover.conf']?.split('\n').filter((line) => !line.startsWith('#'));
     expect(lines).toEqual([
       '/var/log/drover.log root:wheel 640 5 10240 * J /var/lib/drover/drover.pid',

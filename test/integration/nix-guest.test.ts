@@ -8,14 +8,14 @@ import { execa } from 'execa';
 import { evaluate } from '../support/nix-eval.js';
 import { describeWith } from '../support/requirements.js';
 
-/** What a guest's configuration comes to: see test/nix/guest.nix. */
+/** Result of a guest's configuration: see test/nix/guest.nix. */
 interface Guest {
   readonly fstab: string;
   /** Texts of units, without PATH. */
   readonly services: Readonly<Record<string, string>>;
   readonly sockets: Readonly<Record<string, string>>;
   readonly initrdServices: Readonly<Record<string, string>>;
-  /** What wants each of them. */
+  /** Units that want each of them. */
   readonly wanted: Readonly<Record<string, readonly string[]>>;
   readonly disabled: readonly string[];
   readonly udev: string;
@@ -23,7 +23,7 @@ interface Guest {
   readonly kernelModules: readonly string[];
   readonly initrdModules: readonly string[];
   readonly blacklistedKernelModules: readonly string[];
-  /** What comes after the settings. */
+  /** Text after the settings. */
   readonly nixConf: string;
   readonly nixSettings: Readonly<Record<string, unknown>>;
   readonly buildUsers: number;
@@ -255,7 +255,7 @@ describeWith('the units of a guest', ['nix', 'systemd'], () => {
     await rm(directory, { recursive: true, force: true });
   });
 
-  /** What systemd finds wrong with units, among which there are those that Drover's are ordered by. */
+  /** systemd's complaints about units, checked together with those that order Drover's. */
   const verify = async (units: Readonly<Record<string, string>>): Promise<string> => {
     await mkdir(join(directory, 'units'));
     for (const [name, text] of Object.entries(units)) {

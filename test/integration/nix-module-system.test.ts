@@ -102,7 +102,7 @@ describeWith("the tests' module system refuses", ['nix'], () => {
       '{ options.o.n = mkOption { default = 2; }; }',
       /`o\.n'.*declared/s,
     ],
-    ['a set of options that is none', N, '{ o = 1; }', /`o'/],
+    ['options that are not a set', N, '{ o = 1; }', /`o'/],
     [
       'an argument that is not defined',
       N,
@@ -117,7 +117,7 @@ describeWith("the tests' module system refuses", ['nix'], () => {
       /unexpected argument 'defualt'/,
     ],
     [
-      'a type that is none',
+      'a type that is not a type',
       'n = mkOption { type = types.listOf "str"; };',
       '{ o.n = [ ]; }',
       /listOf takes a type|expected a set/,

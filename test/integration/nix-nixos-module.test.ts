@@ -156,7 +156,7 @@ describeWith('services.drover on NixOS', ['nix', 'dist'], () => {
     expect(vms.failed).toEqual([]);
     expect(load(vms.settings)).toMatchObject({ driver: 'qemu', guest: { image: '/images/manifest.json' } });
     expect(vms.path).toEqual(expect.arrayContaining(['qemu_kvm-1.0', 'virtiofsd-1.0']));
-    // Of Drover's flake; built by nobody who does not want it.
+    // Package of Drover's flake; must not be built unless requested.
     const build = 'services.drover.guest.build = _: throw "built";';
     expect((await nixos(`{ ${build} }`)).settings['guest']).not.toHaveProperty('image');
     await expect(nixos(`{ ${build} services.drover.driver = "qemu"; }`)).rejects.toThrow('built');

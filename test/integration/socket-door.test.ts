@@ -83,7 +83,7 @@ describeWith('the socket door', ['dist'], () => {
     await door.close();
   });
 
-  test('replaces a socket that nobody listens on, and what is there in place of its program', async () => {
+  test('replaces a stale socket, and a file in place of its program', async () => {
     const path = join(dir, 'nix.sock');
     const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
     await execa(process.execPath, ['-e', script], { reject: false });
@@ -94,7 +94,7 @@ describeWith('the socket door', ['dist'], () => {
     await door.close();
   });
 
-  test('refuses a socket that somebody listens on, and what is no socket', async () => {
+  test('rejects a socket in use, and a file that is not a socket', async () => {
     const path = join(dir, 'nix.sock');
     const other = await listening(createServer(), path);
     const { front } = new FrontBench();
@@ -167,7 +167,7 @@ describeWith('drover-connect', ['dist'], () => {
     server.close();
   });
 
-  test('ends when whoever reads its output has gone', async () => {
+  test('ends when the reader of its output has gone', async () => {
     const path = join(dir, 's');
     const server = createServer((socket: Socket) => {
       socket.on('error', () => undefined);

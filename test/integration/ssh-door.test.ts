@@ -123,7 +123,7 @@ describeWith('the ssh door', ['ssh'], () => {
 });
 
 describeWith("the ssh door's host key", ['ssh'], () => {
-  test('is made once, for nobody else to read, and never written over', async () => {
+  test('is made once, readable by its owner only, and never overwritten', async () => {
     await using bench = await SshBench.start();
     const file = join(bench.dir, 'keys/host');
     const made = await loadHostKey(file);

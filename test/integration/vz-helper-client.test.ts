@@ -51,7 +51,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
     };
   };
   const start = async (): Promise<VzHelper> => await startHelper({ program: withGuest, setpriv: undefined });
-  /** Of a running helper, whose guest's vsock listens. */
+  /** Boots a helper whose guest's vsock listens. */
   const boot = async (): Promise<{ helper: VzHelper; path: string; events: HelperEvent[] }> => {
     const helper = await start();
     const events: HelperEvent[] = [];
@@ -137,7 +137,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
   });
 
   test.each([
-    ['echo no vz-helper', /does not work as vz-helper: vz-helper says what is no message: no vz-helper/],
+    ['echo no vz-helper', /does not work as vz-helper: vz-helper sent an invalid message: no vz-helper/],
     ['echo reason >&2; exit 3', /does not work as vz-helper: it ended with exit status 3: reason$/],
     ['kill -9 $$', /does not work as vz-helper: it was killed by SIGKILL$/],
     [
@@ -146,7 +146,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
     ],
     [
       `echo '{"event":"lunch"}'`,
-      /does not work as vz-helper: vz-helper says what is no message: \{"event":"lunch"\}$/,
+      /does not work as vz-helper: vz-helper sent an invalid message: \{"event":"lunch"\}$/,
     ],
     [
       `read -r request; echo '{"id":1,"ok":false,"error":{"domain":"vz-helper","code":2,"text":"protocol: must be 2"}}'; cat > /dev/null`,
@@ -217,8 +217,8 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
       server.close();
     });
 
-    test('nobody, or nobody in time', async () => {
-      await expect(connectVsock(join(directory, 'nobody.sock'), 22)).rejects.toMatchObject({
+    test('no listener, or none in time', async () => {
+      await expect(connectVsock(join(directory, 'missing.sock'), 22)).rejects.toMatchObject({
         code: 'VSOCK_REFUSED',
         message: expect.stringMatching(/ENOENT/) as unknown,
       });

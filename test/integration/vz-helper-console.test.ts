@@ -36,7 +36,7 @@ describeWith("a guest's console", ['vz-helper'], () => {
     socket.on('error', () => undefined).end(`${line}\n`);
     return await within(line, text(socket));
   };
-  /** What the guest prints as line N. */
+  /** Line N of the guest's output. */
   const line = (n: number): string => `${String(n).padStart(8)} ${'.'.repeat(54)}\n`;
 
   test.each([4096, 4097, 65536, 1_000_000])(
@@ -73,7 +73,7 @@ describeWith("a guest's console", ['vz-helper'], () => {
     expect((await helper.console()).endsWith(`${'.'.repeat(60000)} last words\n`)).toBe(true);
   });
 
-  test('a log that cannot be written warns once, and holds up nobody', async () => {
+  test('a log that cannot be written warns once, and blocks nothing', async () => {
     await using limited = await RawHelper.start(program, { guest: true });
     // Files of this process end at 8 KiB: the same as a full disk.
     const shell = spawn('prlimit', ['--pid', String(limited.pid), '--fsize=8192']);

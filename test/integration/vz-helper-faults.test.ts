@@ -56,7 +56,7 @@ describeWith('faults of vz-helper', ['vz-helper'], () => {
     ['x'.repeat(1024 * 1024), 'not a JSON object'],
     ['x'.repeat(1024 * 1024 + 1), 'a line of more than 1048576 bytes'],
     ['x'.repeat(5 * 1024 * 1024), 'a line of more than 1048576 bytes'],
-  ])('a line that is no request: %.20j', async (line, text) => {
+  ])('a line that is not a request: %.20j', async (line, text) => {
     await using helper = await greeted();
     helper.write(`${line}\n`);
     const reply = await helper.message('an error', ({ id }) => id === null);
@@ -313,7 +313,7 @@ describeWith('faults of vz-helper', ['vz-helper'], () => {
         helper.write('{"id":100,"op":"stop"}\n');
         expect(await helper.refused('pause')).toMatchObject({ text: 'pause: the guest is stopping' });
       },
-      'while nobody reads what it says': async (helper) => {
+      'while its output is not read': async (helper) => {
         await reached['running']?.(helper);
         helper.process.stdout?.pause();
         const hello = '{"id":1,"op":"hello","protocol":1}\n';

@@ -12,7 +12,7 @@ import { buildVzHelper, RawHelper, type Message } from '../support/vz-helper.js'
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-/** Of the places in `value`: the keys that lead there. */
+/** Places in `value`: the keys that lead there. */
 function places(value: Json, path: readonly string[] = []): string[][] {
   const inside =
     typeof value === 'object' && value !== null

@@ -54,7 +54,7 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
     return await within(line, text(socket));
   };
   const descriptors = async (): Promise<number> => (await readdir(`/proc/${helper.pid}/fd`)).length;
-  /** What a first line is answered with, and nothing after it. */
+  /** The answer to a first line, and nothing after it. */
   const answer = async (line: string): Promise<string> => {
     const socket = helper.socket();
     socket.write(line);
@@ -162,7 +162,7 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
     const before = await descriptors();
     const idle = await vsock(13); // the guest neither reads nor ends
     idle.destroy();
-    const blocked = await vsock(19); // the guest sends, and nobody reads
+    const blocked = await vsock(19); // the guest sends, and the client does not read
     blocked.write(`${64 * MEBIBYTE}\n`);
     await once(blocked, 'readable');
     blocked.destroy();
@@ -192,7 +192,7 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
       Array.from({ length: 32 }, async () => {
         const socket = helper.socket();
         socket.write('CONNECT 7\n');
-        // Who writes after the refusal does not see it, but an error.
+        // A client that writes after the refusal sees an error instead of it.
         const answer = new Promise((resolve) => socket.once('data', resolve).once('close', resolve));
         return String(await within('an answer', answer));
       }),
@@ -201,7 +201,7 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
     expect(await helper.ok('hello', { protocol: 1 })).toMatchObject({ protocol: 1 });
   });
 
-  test('says what macOS says of a port where nobody listens', async () => {
+  test('passes on what macOS reports for a port without a listener', async () => {
     await expect(vsock(22)).rejects.toMatchObject({
       code: 'VSOCK_REFUSED',
       message: expect.stringMatching(

@@ -64,7 +64,7 @@ export class Drover implements AsyncDisposable {
   readonly exited: Promise<Ended>;
   readonly #dir: string;
   readonly #child: ChildProcess;
-  /** What it printed that is no line of its log. */
+  /** Its output, apart from log lines. */
   #printed = '';
   #ended = false;
 

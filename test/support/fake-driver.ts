@@ -11,7 +11,7 @@ import type {
 import { Emitter } from '../../src/lib/emitter.js';
 import { DroverError } from '../../src/lib/errors.js';
 
-/** What a guest does when it is told to end. */
+/** Behaviour of a guest that is told to end. */
 export type EndBehaviour = 'exit' | 'hang' | 'reject' | 'throw';
 
 /** A guest that lives and dies as the test says. */
@@ -22,7 +22,7 @@ export class FakeGuest implements RunningGuest {
   onStop: EndBehaviour = 'exit';
   onKill: EndBehaviour = 'exit';
   readonly notices = new Emitter<GuestNotice>();
-  /** What its clock was set to, in seconds since 1970. */
+  /** Times that its clock was set to, in seconds since 1970. */
   readonly clocks: number[] = [];
   /** Registrations that were started, with input or without. */
   registers = 0;
@@ -62,7 +62,7 @@ export class FakeGuest implements RunningGuest {
     return { exitCode: 0, stdout: verb === 'stats' ? JSON.stringify(stats) : '', stderr: '' };
   }
 
-  /** What comes of setting its clock, of attempts that hang too. */
+  /** Sets the outcome of setting its clock, also for attempts that hang. */
   setClockBehaviour(what: 'exit' | 'fail' | 'hang'): void {
     this.#setClock = what;
     if (what !== 'hang') for (const resume of this.#clockWaiters.splice(0)) resume();
@@ -141,7 +141,7 @@ export class FakeDriver implements GuestDriver {
   /** By guest: boots that have not come to an end. */
   readonly boots = new Map<string, FakeBoot>();
   readonly guests = new Map<string, FakeGuest>();
-  /** Ids of all guests that were to be booted, in order. */
+  /** Ids of all requested guests, in order. */
   readonly asked: string[] = [];
   /** Whether a boot ends when its signal aborts, as it should. */
   heedsAbort = true;

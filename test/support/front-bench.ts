@@ -35,7 +35,7 @@ export class BenchGuest implements LeasedGuest {
   readonly store: GuestStore;
   readonly connections = new IdleConnections();
   readonly #lost = new AbortController();
-  /** What came to drover-guest. */
+  /** Registrations that drover-guest received. */
   readonly registrations: string[] = [];
   /** Whether it was to forget what it had looked at, for each of them. */
   readonly forgets: boolean[] = [];
@@ -77,7 +77,7 @@ interface Waiter {
   readonly resolve: (lease: Lease) => void;
 }
 
-/** Grants a new guest to whoever asks, unless it is told to let them wait. */
+/** Grants a new guest to every request, unless told to let them wait. */
 export class BenchLeaser implements Leaser {
   readonly guests: BenchGuest[] = [];
   readonly retired: { guest: string; reason: string }[] = [];

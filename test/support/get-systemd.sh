@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# get-systemd.sh DIRECTORY: Debian 13's systemd, with all that a guest needs besides, and its kernel with the modules that
-# VMs need. Unpacked, not installed. Exits at once where DIRECTORY already holds it.
+# get-systemd.sh DIRECTORY: Debian 13's systemd with everything else that a guest needs, and its kernel with
+# the modules for VMs. Unpacked, not installed. Exits at once if DIRECTORY already holds it.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -62,8 +62,8 @@ export async function inGuest(init: number, script: string): Promise<{ exitCode:
 }
 
 /**
- * What is left of the guests of a supervisor: processes, mounts (in whatever namespace), and directories. Each as one
- * line of text.
+ * Remains of a supervisor's guests: processes, mounts (in any namespace), and directories. One line of text
+ * each.
  */
 export async function remainsOfGuests(stateDir: string): Promise<string[]> {
   const guests = join(stateDir, 'guests');

@@ -5,7 +5,7 @@ import type { NixVersion } from './nix.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** What a host's configuration with Drover comes to: see test/nix/darwin.nix and test/nix/nixos.nix. */
+/** Result of a host's configuration with Drover: see test/nix/darwin.nix and test/nix/nixos.nix. */
 export interface HostSystem {
   /** Messages of assertions that failed. */
   readonly failed: readonly string[];
@@ -32,7 +32,7 @@ export interface DarwinSystem extends HostSystem {
   readonly daemons: Readonly<
     Record<string, { readonly command: string; readonly path: readonly string[] } & Json>
   >;
-  /** Of Determinate's module, where it is there. */
+  /** Settings of Determinate's module, if present. */
   readonly determinate: {
     readonly machines: string;
     readonly distributedBuilds: boolean;
@@ -87,7 +87,7 @@ function enabled(configuration: string): string {
   return `{ imports = [ (${configuration}) { services.drover.enable = true; } ]; }`;
 }
 
-/** What Drover itself makes of a configuration file of a host module. @throws ConfigError */
+/** Loads a configuration file of a host module with Drover itself. @throws ConfigError */
 export function load(settings: Json): Config {
   return parseConfig(JSON.stringify(settings, undefined, 2), 'drover.yaml', {
     env: {},

@@ -8,7 +8,10 @@ import { waitUntil, within } from './wait.js';
 
 export type NixVersion = 'debian' | 'modern';
 
-/** Directories of the two Nix that tests run as host and in guests: Debian's own, and that of scripts/test-inputs.sh. */
+/**
+ * Directories of the two Nix versions that tests run as host and in guests: Debian's own, and that of
+ * scripts/test-inputs.sh.
+ */
 export const NIX_DIRS: Readonly<Record<NixVersion, string>> = {
   debian: '/usr/bin',
   modern: join(REPOSITORY, '.cache/nix-forky/bin'),
@@ -55,7 +58,7 @@ export class NixProcess {
     });
   }
 
-  /** What a terminal sends for Ctrl-C goes to the whole process group. */
+  /** Signals the whole process group, as a terminal does for Ctrl-C. */
   signalGroup(signal: NodeJS.Signals): void {
     process.kill(-this.pid, signal);
   }

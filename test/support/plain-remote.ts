@@ -41,7 +41,10 @@ exec ${NIX_DIRS[version]}/nix-daemon --stdio
   };
 }
 
-/** What a client printed, without what differs between builders: their names, uploads, and where their sandboxes are. */
+/**
+ * A client's output without the differences between builders: their names, uploads, and places of their
+ * sandboxes.
+ */
 export function comparableOutput({ stderr }: NixResult): string[] {
   return stderr
     .replaceAll(/ssh-ng:\/\/[^' ]+/g, 'BUILDER')

@@ -12,8 +12,9 @@ export const IMAGES = join(REPOSITORY, '.cache/images');
 export const QEMU_DIR = join(REPOSITORY, '.cache/qemu/bin');
 
 /**
- * What a test needs besides Node and the npm packages. `scripts/test-needs.mjs` reads the words from the test files, so they
- * must be literals there; `scripts/setup.sh` and `scripts/test-inputs.sh` install what belongs to each.
+ * Requirements of tests besides Node and the npm packages. `scripts/test-needs.mjs` reads the words from the
+ * test files, so they must be literals there; `scripts/setup.sh` and `scripts/test-inputs.sh` install what
+ * belongs to each.
  */
 type Requirement =
   | 'root'
@@ -104,8 +105,8 @@ export function describeE2e(name: string, needs: readonly Requirement[], tests: 
 }
 
 /**
- * Tests that not every machine can run. Where a requirement is missing they are skipped, and the name says why; with `CI`
- * set they fail instead, so that no run there passes without having tested anything.
+ * Tests that not every machine can run. If a requirement is missing they are skipped, and the name says why;
+ * with `CI` set they fail instead, so that no run there passes without having tested anything.
  */
 export function describeWith(name: string, needs: readonly Requirement[], tests: () => void): void {
   const unmet = needs.map((need) => ({ need, why: UNMET[need]() })).find(({ why }) => why !== undefined);

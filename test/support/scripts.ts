@@ -60,12 +60,12 @@ export class ScriptWorld {
     return await this.read('calls');
   }
 
-  /** What scripts have said on the guest's console. */
+  /** Output of the scripts on the guest's console. */
   async console(): Promise<string> {
     return await this.read('console');
   }
 
-  /** What a script has for its environment. */
+  /** Environment of a script. */
   env(): Record<string, string> {
     return {
       PATH: `${this.path('bin')}:${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`,

@@ -6,7 +6,7 @@ import { execa } from 'execa';
 import { REPOSITORY } from './drover.js';
 import { evaluate } from './nix-eval.js';
 
-/** What test/support/get-systemd.sh has made. */
+/** Output of test/support/get-systemd.sh. */
 export const SYSTEMD_DIR = join(REPOSITORY, '.cache/systemd');
 
 interface Units {
@@ -122,7 +122,7 @@ async function link(root: string, name: string, target: string): Promise<void> {
   await symlink(target, join(root, name));
 }
 
-/** What was a file of the flake's is where writeCommon puts it. */
+/** Replaces paths of the flake's files by those of writeCommon. */
 function installed(text: string): string {
   return text
     .replaceAll(/\/nix\/store\/\w+-([a-z-]+\.sh)/g, '/usr/lib/drover/$1')

@@ -22,7 +22,7 @@ mount --rbind /dev "$new/dev"
 : > "$dir/console"
 mount --bind "$dir/console" "$new/dev/console"
 
-# Of the host's own units nothing is to be started.
+# The host's own units must not be started.
 for units in etc/systemd/system lib/systemd/system usr/lib/systemd/system; do
   rm -rf "$new/$units"/*.wants "$new/$units-generators"
 done

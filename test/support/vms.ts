@@ -6,7 +6,10 @@ import { processes } from './guests.js';
 import { IMAGES, QEMU_DIR } from './requirements.js';
 import { waitUntil } from './wait.js';
 
-/** How long a boot, and a little work, may take where guests are emulated and builds compete for two cores: milliseconds. */
+/**
+ * Time limit for a boot and a little work in an emulated guest while builds compete for two cores, in
+ * milliseconds.
+ */
 export const VM_DEADLINE_MS = 110_000;
 
 /** Guests that are VMs, whatever the host could run faster. */
@@ -61,7 +64,7 @@ export async function processesOf(
   });
 }
 
-/** How many descriptors a process has open. */
+/** Number of open descriptors of a process. */
 export async function openDescriptors(pid: number): Promise<number> {
   return (await readdir(`/proc/${pid}/fd`)).length;
 }

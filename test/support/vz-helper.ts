@@ -174,7 +174,7 @@ export class RawHelper implements AsyncDisposable {
     await waitUntil(`"${text}" on the console`, async () => (await this.console()).includes(text));
   }
 
-  /** What the double has made of the configuration. */
+  /** The configuration as the double understood it. */
   async machine(): Promise<unknown> {
     return JSON.parse(await readFile(this.path(`${this.pid}/machine.json`), 'utf8'));
   }
@@ -186,7 +186,7 @@ export class RawHelper implements AsyncDisposable {
     return socket;
   }
 
-  /** Of the helper's memory, in bytes, ever. */
+  /** Peak memory of the helper, in bytes. */
   async peakMemoryBytes(): Promise<number> {
     const status = await readFile(`/proc/${this.pid}/status`, 'utf8');
     return Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1]) * 1024;

@@ -112,7 +112,7 @@ export class DoubledMac implements AsyncDisposable {
     });
   }
 
-  /** What its virtual machine is here: see namespace-guest.mjs. */
+  /** Process that plays the virtual machine: see namespace-guest.mjs. */
   async machine(guest: string): Promise<number> {
     const helper = await this.helper(guest);
     return await waitUntil(`the virtual machine of ${guest}`, async () => {

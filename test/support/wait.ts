@@ -2,12 +2,16 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 const POLL_INTERVAL_MS = 20;
 
-/** How long tests wait for what ought to happen at once, in milliseconds: generous, since builds compete for two cores. */
+/**
+ * Time limit for events that should be immediate, in milliseconds: generous, since builds compete for two
+ * cores.
+ */
 export const DEADLINE_MS = 30_000;
 
 /**
- * For what has no event to wait for: asks until the answer is neither undefined nor false, and returns it.
- * @param what for the error message, as the end of "waited in vain for …"
+ * For conditions without an event to wait for: polls until the answer is neither undefined nor false, and
+ * returns it.
+ * @param what for the error message, as the end of "gave up waiting for …"
  */
 export async function waitUntil<T>(
   what: string,
@@ -18,7 +22,7 @@ export async function waitUntil<T>(
   for (;;) {
     const answer = await probe();
     if (answer !== undefined && answer !== false) return answer as Exclude<T, undefined | false>;
-    if (performance.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    if (performance.now() > deadline) throw new Error(`gave up waiting for ${what}`);
     await delay(POLL_INTERVAL_MS);
   }
 }
@@ -30,7 +34,7 @@ export async function within<T>(what: string, promise: Promise<T>, deadlineMs = 
     return await Promise.race([
       promise,
       delay(deadlineMs, undefined, { signal: timer.signal }).then(() => {
-        throw new Error(`waited in vain for ${what}`);
+        throw new Error(`gave up waiting for ${what}`);
       }),
     ]);
   } finally {

@@ -1,5 +1,5 @@
-// What the files of the double share. It stands for Virtualization.framework, IOKit and Security on Linux, so that the
-// helper's own code can be run. The environment tells it what to be:
+// Shared declarations of the double, which stands in for Virtualization.framework, IOKit and Security on Linux, so that
+// the helper's own code can run. The environment configures it:
 //
 //   DROVER_VZ_DOUBLE_GUEST   a program that is the guest; without it a guest does nothing and has no vsock. It is
 //   started

@@ -88,7 +88,7 @@ static void *copy_forever(void *argument) {
 }
 
 void console_drain(struct console *c) {
-  // A pipe holds less than this; whoever still writes is not waited for.
+  // A pipe holds less than this; a process that is still writing is not waited for.
   for (size_t copied = 0; copied < 4 * 1024 * 1024 && copy_chunk(c); copied += chunk_size(c)) continue;
 }
 

@@ -1,4 +1,4 @@
-// What a guest prints, in a file of bounded size.
+// A guest's console output, in a file of bounded size.
 #include <stdbool.h>
 #include <stddef.h>
 

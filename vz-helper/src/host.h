@@ -1,4 +1,4 @@
-// What this Mac can do.
+// Capabilities of this Mac.
 #import "portable.h"
 
 /// Whether this program is signed with what Virtualization.framework asks for.

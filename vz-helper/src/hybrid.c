@@ -73,7 +73,7 @@ int hybrid_listen(const char *path) {
   int listener = socket(AF_UNIX, SOCK_STREAM, 0);
   if (listener < 0) return -1;
   fcntl(listener, F_SETFD, FD_CLOEXEC);
-  // Nobody can connect before listen, so the mode is never wider than this.
+  // Clients cannot connect before listen, so the mode is never wider than this.
   if (bind(listener, (struct sockaddr *)&address, sizeof address) == 0) {
     if (chmod(path, 0600) == 0 && listen(listener, Backlog) == 0) return listener;
     int saved = errno;

@@ -1,5 +1,4 @@
-// What the supervisor sends: read by a thread of its own, so that the end of it is noticed whatever the main thread
-// does.
+// The supervisor's requests: read by a separate thread, so that their end is noticed whatever the main thread does.
 #import "requests.h"
 
 enum {

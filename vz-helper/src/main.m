@@ -1,8 +1,8 @@
-// vz-helper: one virtual machine of Virtualization.framework, driven by JSON lines (see PROTOCOL.md) and gone with
-// whoever started it.
+// vz-helper: one virtual machine of Virtualization.framework, driven by JSON lines (see PROTOCOL.md). It ends
+// with the process that started it.
 //
-// Threads: the main one runs everything that touches the machine. Others read stdin, copy the console, wait for power
-// changes, accept vsock connections, and copy each connection's bytes; they post to the main one.
+// Threads: the main one runs everything that touches the machine. Others read stdin, copy the console, wait
+// for power changes, accept vsock connections, and copy each connection's bytes; they post to the main one.
 #import "guest.h"
 #import "input.h"
 #import "power.h"

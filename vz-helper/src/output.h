@@ -2,7 +2,7 @@
 #import "portable.h"
 
 /// Writes one message to stdout. May wait for the supervisor to read, so threads whose work is urgent post it to the
-/// main thread instead. Ends the process when nobody reads any more.
+/// main thread instead. Ends the process when stdout is closed at the other end.
 void sendMessage(NSDictionary *message);
 
 /// Sends `{"event": name}` and more keys.

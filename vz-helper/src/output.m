@@ -11,7 +11,7 @@ static void writeAll(const char *bytes, size_t length) {
   while (length > 0) {
     ssize_t written = write(STDOUT_FILENO, bytes, length);
     if (written < 0 && errno == EINTR) continue;
-    if (written < 0) _exit(0); // nobody reads: the supervisor is gone
+    if (written < 0) _exit(0); // the supervisor is gone
     bytes += written;
     length -= (size_t)written;
   }

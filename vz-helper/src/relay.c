@@ -21,7 +21,7 @@ struct way {
 static bool waits_to_write(const struct way *w) { return !w->ended && w->start < w->end; }
 static bool waits_to_read(const struct way *w) { return !w->ended && w->start == w->end; }
 
-/// Nobody takes what this way carries any more.
+/// The receiver of this direction is gone.
 static void give_up(struct way *w) {
   w->ended = true;
   shutdown(w->from, SHUT_RD);

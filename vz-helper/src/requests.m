@@ -44,7 +44,7 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
   @try {
     if (verdict == JsonGood) request = [NSJSONSerialization JSONObjectWithData:line options:0 error:NULL];
   } @catch (NSException *exception) {
-    request = nil; // GNUstep throws for some of what is no JSON
+    request = nil; // GNUstep throws for some invalid JSON
   }
   if ([request isKindOfClass:[NSDictionary class]]) [self request:request];
   else reply([NSNull null], nil, badLine(@"not a JSON object"));
@@ -64,7 +64,7 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
   if (problem.error != nil) reply(identifier, nil, problem.error);
 }
 
-/// Replies, or leaves that to whoever looks at `problem`.
+/// Replies, unless it sets `problem`: then the caller does.
 - (void)operation:(DVZFields *)fields problem:(DVZProblem *)problem identifier:(id)identifier {
   NSString *op = [fields oneOf:[NSArray arrayWithObjects:@"hello", @"configure", @"start", @"pause", @"resume",
                                                          @"requestStop", @"stop", nil]

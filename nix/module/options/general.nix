@@ -1,4 +1,4 @@
-# What runs, and where it keeps its files.
+# The program, and the places of its files.
 { lib, pkgs, ... }:
 let
   inherit (lib)

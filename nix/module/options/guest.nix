@@ -1,4 +1,4 @@
-# What guests boot from, where they are machines of their own.
+# Images of guests, for drivers with virtual machines.
 { config, lib, ... }:
 let
   inherit (lib)

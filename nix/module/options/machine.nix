@@ -1,4 +1,4 @@
-# What Nix is told of Drover. The names are those of nix-darwin's `nix.linux-builder`.
+# Registration of Drover with Nix. The names are those of nix-darwin's `nix.linux-builder`.
 { config, lib, ... }:
 let
   inherit (lib)

@@ -1,4 +1,4 @@
-# How many guests there are, and how large each of them is.
+# Number and size of guests.
 { lib, ... }:
 let
   inherit (lib) literalMD mkOption types;

@@ -164,8 +164,8 @@ export class NamespaceDriver implements GuestDriver {
   }
 
   /**
-   * Guests die with their supervisor, so only their directories are ever left; and images of other programs, and more
-   * logs than anybody reads.
+   * Guests die with their supervisor, so only their directories are left behind, with images of other
+   * programs and old logs.
    */
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];

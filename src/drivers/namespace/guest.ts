@@ -10,10 +10,13 @@ import type { ExecResult, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
 import type { HostPrograms } from './programs.js';
 
-/** How long `stop` waits for the guest's own end, in milliseconds. */
+/** Time that `stop` gives the guest to end by itself, in milliseconds. */
 const STOP_TIMEOUT_MS = 2_000;
 
-/** How long a verb of drover-guest may take once it has its input, in milliseconds: registering a million paths takes less. */
+/**
+ * Time limit for a verb of drover-guest once it has its input, in milliseconds: registering a million paths
+ * takes less.
+ */
 const EXEC_TIMEOUT_MS = 60_000;
 
 /** Where the guest's nix-daemon listens, in the guest. */
@@ -22,7 +25,10 @@ const DAEMON_SOCKET = 'nix/var/nix/daemon-socket/socket';
 /** All that a guest's programs may need; PATH is looked up inside. */
 const GUEST_ENV = { PATH: '/usr/bin:/bin:/sbin', HOME: '/root' };
 
-/** What neither Nix nor its builds need, and what would reach the host: its clock, its modules, its raw devices. */
+/**
+ * Capabilities that neither Nix nor builds need and that would reach the host: its clock, modules and raw
+ * devices.
+ */
 const DROPPED_CAPABILITIES = [
   'sys_time',
   'sys_module',
@@ -62,7 +68,7 @@ export class NamespaceGuest implements RunningGuest {
   readonly exited: Promise<string>;
   #pid: number | undefined;
   #gone = false;
-  /** Whether it was told to end: then nobody will want to read its console. */
+  /** Set once the guest was told to end: its console is then of no interest. */
   stopped = false;
 
   private constructor(spec: NamespaceGuestSpec) {
@@ -71,7 +77,7 @@ export class NamespaceGuest implements RunningGuest {
     this.#child = spawn(
       programs.chrt,
       [
-        // Builds are batch work: they do not take the processor from Nix and from the supervisor, who start the next ones.
+        // Builds are batch work: they must not delay Nix and the supervisor, which start the next ones.
         ...['--batch', '0', programs.setpriv],
         ...['--pdeathsig', 'KILL', `--bounding-set=${DROPPED_CAPABILITIES}`, programs.unshare],
         ...['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child=KILL', '--ipc', '--uts'],
@@ -88,8 +94,8 @@ export class NamespaceGuest implements RunningGuest {
           id,
         ],
       ],
-      // The image's tools also until it is the root: on NixOS there are none in /bin, and not every busybox's shell finds
-      // its own. A session of its own: Ctrl-C at the supervisor's terminal is the supervisor's to handle.
+      // Uses the image's tools even before it is the root: NixOS has none in /bin, and not every busybox
+      // shell finds its own. A separate session: Ctrl-C at the supervisor's terminal is for the supervisor.
       {
         env: { ...GUEST_ENV, PATH: `${image}/bin:${GUEST_ENV.PATH}` },
         cwd: '/',

@@ -73,7 +73,7 @@ const HOST_FILES = [
 export interface NamespaceImage {
   /** The directory that is every guest's root, read-only. */
   readonly root: string;
-  /** Of the programs in it. */
+  /** Hash of the programs in it. */
   readonly hash: string;
 }
 

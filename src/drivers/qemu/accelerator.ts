@@ -25,7 +25,7 @@ export interface PickedAccelerator {
 export interface AcceleratorOptions {
   readonly programs: QemuPrograms;
   readonly image: Pick<GuestImage, 'architecture' | 'kernel'>;
-  /** What the user asks for. */
+  /** The configured accelerator. */
   readonly wanted: Accelerator | 'auto';
   /** Where what was found out is kept until the host boots again. */
   readonly memoryFile: string;
@@ -34,8 +34,9 @@ export interface AcceleratorOptions {
 const memorySchema = z.object({ key: z.string(), problem: z.string().nullable() });
 
 /**
- * The fastest accelerator that really runs a guest. That its device is there proves nothing: inside of some VMs /dev/kvm
- * opens, makes machines, and never gets a kernel to its first process. So one is tried, and what came of it remembered.
+ * Returns the fastest accelerator that can run a guest. The existence of its device proves nothing: inside
+ * some VMs /dev/kvm opens, creates machines, and never gets a kernel to its first process. So each is tried,
+ * and the outcome is remembered.
  */
 export async function pickAccelerator(options: AcceleratorOptions): Promise<PickedAccelerator> {
   const { wanted, image } = options;
@@ -90,7 +91,7 @@ async function rememberedProbe(
   return problem;
 }
 
-/** What the outcome depends on: another QEMU, another kernel, or a boot of the host. */
+/** The outcome depends on these: another QEMU, another kernel or a reboot of the host may change it. */
 async function situation(accelerator: string, { programs, image }: AcceleratorOptions): Promise<string> {
   const { qemu, ownUser } = programs;
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');

@@ -19,9 +19,9 @@ export interface MachineSpec {
   readonly commandLine: string;
 }
 
-/** What a guest has beyond a bare machine: descriptors that QEMU inherits. */
+/** Additions of a guest to a bare machine: descriptors that QEMU inherits. */
 export interface GuestMachineSpec extends MachineSpec {
-  /** What `ps` shows. */
+  /** Name that `ps` shows. */
   readonly name: string;
   readonly configDisk: number;
   readonly scratchDisk: number;
@@ -32,25 +32,29 @@ export interface GuestMachineSpec extends MachineSpec {
 }
 
 /**
- * Machine types and CPUs, chosen for the time from QEMU's start to the guest's sshd; docs/drivers.md has the figures.
- *
- * - x86_64: q35. microvm is no faster with a PCI device or five, and its guests hang while they calibrate the TSC in
- *   some boots of a hundred. Under TCG a CPU with few features is faster to emulate than the default; cmpxchg16b is
- *   taken out, since QEMU 7.2 gets its flags wrong, which newer kernels stumble over.
- * - aarch64: virt with a GICv3. Under TCG cortex-a72: it has no pointer authentication, which takes `max` long to emulate.
+ * Machine types and CPUs, chosen for the time from QEMU's start to the guest's sshd; docs/drivers.md has the
+ * figures.
+ * - x86_64: q35. microvm is no faster with one to five PCI devices, and in a few of a hundred boots its
+ *   guests hang while they calibrate the TSC. Under TCG a CPU with few features is faster to emulate than the
+ *   default; cmpxchg16b is removed, since QEMU 7.2 gets its flags wrong, which breaks newer kernels.
+ * - aarch64: virt with a GICv3. Under TCG cortex-a72: it lacks pointer authentication, which is slow to
+ *   emulate with `max`.
  */
 const MACHINES: Readonly<Record<Architecture, { machine: string; tcgCpu: string; console: string }>> = {
   x86_64: { machine: 'q35', tcgCpu: 'Nehalem-v1,-cx16', console: 'ttyS0' },
   aarch64: { machine: 'virt,gic-version=3', tcgCpu: 'cortex-a72', console: 'ttyAMA0' },
 };
 
-/** What a kernel need not do where it is emulated: it has no speculation to guard against, and its timers need no check. */
+/**
+ * Work that an emulated kernel can skip: there is no speculation to guard against, and its timers need no
+ * check.
+ */
 const TCG_COMMAND_LINE: Readonly<Record<Architecture, string>> = {
   x86_64: 'mitigations=off nokaslr no_timer_check tsc=reliable',
   aarch64: 'mitigations=off nokaslr',
 };
 
-/** No other programs, no other users, no scheduling, nothing that is obsolete: a QEMU that has set up needs none of it. */
+/** No other programs, no other users, no scheduling, no obsolete calls: a running QEMU needs none of them. */
 const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
 
 /** The QEMU program for an architecture. */

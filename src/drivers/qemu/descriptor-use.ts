@@ -1,16 +1,16 @@
 import { readFile } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 
-/** What virtiofsd (1.13.2 and later) logs as a warning, when it looks at the root of what it shares. */
+/** Warning of virtiofsd (1.13.2 and later) when it looks at the root of the shared directory. */
 const NO_FILE_HANDLES = 'disabling file handles altogether';
-/** What it logs as an error, once. Guests are told ENFILE from then on, which not every program heeds. */
+/** Error that it logs once. From then on guests get ENFILE, which not every program handles. */
 const NONE_LEFT = 'No more file descriptors available to the guest';
 /** Longer lines it does not print, in characters. */
 const MAX_LINE = 4_096;
 
 /**
- * What a virtiofsd says of its descriptors. Where the store's file system has no file handles (overlayfs has none unless
- * it is told to), it keeps a descriptor for each file that the guest remembers to have looked at.
+ * Descriptor use as reported by a virtiofsd. If the store's file system has no file handles (overlayfs has
+ * none by default), virtiofsd keeps a descriptor for each file in the guest's lookup cache.
  */
 export class DescriptorUse {
   /** Settles when a guest was refused a file for want of a descriptor: what builds then make may be wrong. */
@@ -31,7 +31,7 @@ export class DescriptorUse {
   }
 }
 
-/** How many files a process may have open. @throws Node's error where there is no such process */
+/** Maximum number of open files of a process. @throws Node's error if there is no such process */
 export async function maxOpenFiles(pid: number): Promise<number> {
   return parseMaxOpenFiles(await readFile(`/proc/${pid}/limits`, 'utf8'));
 }

@@ -185,7 +185,9 @@ export class QemuDriver implements GuestDriver {
     return running;
   }
 
-  /** Guests die with their supervisor where the kernel can be told so; where it cannot, their pid is in their directory. */
+  /**
+   * Guests die with their supervisor if the kernel supports that; otherwise their pid is in their directory.
+   */
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
     for (const id of await listDirectory(this.#stateDir.guests)) {

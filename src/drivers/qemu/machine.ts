@@ -14,8 +14,8 @@ const FIRST_DESCRIPTOR = 3;
 const READABLE_BY_ALL = 0o004;
 
 /**
- * What a QEMU inherits: it opens none of a guest's files itself, so that it needs no right to. Dispose of it when it has
- * been started: what is opened here is closed here.
+ * Descriptors that a QEMU inherits. It opens none of a guest's files itself, so it needs no permission to.
+ * Dispose of this once QEMU has started: that closes what was opened here.
  */
 export class Inheritance implements AsyncDisposable {
   readonly #stdio: (number | 'pipe' | Socket)[] = [];
@@ -69,7 +69,7 @@ export interface BareMachine {
 }
 
 /**
- * A QEMU that runs as another user opens these anew.
+ * Checks files that a QEMU running as another user opens itself.
  * @throws DroverError `IMAGE_UNUSABLE`
  */
 export async function requireReadable(

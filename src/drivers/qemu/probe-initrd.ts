@@ -3,7 +3,10 @@ import type { Architecture } from '../vm/image.js';
 /** `exit(42)`, as a kernel says it about its first process. */
 export const PROBE_EXIT = 'exitcode=0x00002a00';
 
-/** ELF machine numbers, and `exit(42)` in machine code: the system call's number and its argument into registers, trap. */
+/**
+ * ELF machine numbers, and `exit(42)` in machine code: load the system call's number and its argument into
+ * registers, then trap.
+ */
 const PROGRAMS: Readonly<Record<Architecture, { machine: number; code: Buffer }>> = {
   x86_64: { machine: 62, code: Buffer.from('bf2a000000b83c0000000f05', 'hex') },
   aarch64: { machine: 183, code: Buffer.from('400580d2a80b80d2010000d4', 'hex') },

@@ -12,7 +12,7 @@ export interface QemuPrograms {
   readonly parallelTcg: boolean;
   /** Whether it can be handed /dev/kvm, which not everybody may open. */
   readonly inheritsKvm: boolean;
-  /** Whether it is to give up system calls: Linux only. */
+  /** Whether it gives up system calls: Linux only. */
   readonly seccomp: boolean;
   /** Whether it can run as users that have no rights at all. */
   readonly ownUser: boolean;
@@ -20,7 +20,7 @@ export interface QemuPrograms {
   readonly virtiofsd: string | undefined;
   /** Undefined where children cannot be made to die with their parent. */
   readonly setpriv: string | undefined;
-  /** What does not work as well as it could. */
+  /** Degraded features, a sentence each. */
   readonly warnings: readonly string[];
 }
 

@@ -5,7 +5,8 @@ import { run } from '../../lib/process.js';
 const POLL_INTERVAL_MS = 10;
 
 /**
- * Ends the process `pid` if it is the QEMU of the guest whose directory is `dir`; another process may have the number now.
+ * Ends the process `pid` if it is the QEMU of the guest whose directory is `dir`; the number may have been
+ * reused.
  * @returns whether there was one; it has ended then
  */
 export async function endLeftOver(pid: number, dir: string): Promise<boolean> {

@@ -74,11 +74,11 @@ export interface SharedStore {
 }
 
 /**
- * Starts the server of one guest's view of the host's store, and connects to it. It ends when the connection does, and
- * its socket is gone from the file system: nobody else can connect. It sees nothing but `directory`, and keeps no
- * descriptor for what the guest has only looked at (`--inode-file-handles`), where the file system and its own
- * privileges allow that; where they do not, its `descriptors` tell.
- * @throws DroverError `BOOT_FAILED`, or the signal's reason; nothing of it runs then
+ * Starts the server of one guest's view of the host's store, and connects to it. It ends with that
+ * connection, and its socket is removed from the file system, so no other process can connect. It sees only
+ * `directory`, and keeps no descriptor for files that the guest has only looked up (`--inode-file-handles`),
+ * if the file system and its own privileges allow that; otherwise its `descriptors` says so.
+ * @throws DroverError `BOOT_FAILED`, or the signal's reason; no process is left then
  */
 export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> {
   const child = startChild(
@@ -110,7 +110,7 @@ export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> 
   }
 }
 
-/** Undefined where nobody listens yet. */
+/** Undefined until it listens. */
 async function tryToConnect(path: string): Promise<Socket | undefined> {
   return await new Promise((resolve, reject) => {
     const socket = connect(path);

@@ -1,6 +1,6 @@
 import { makeSshKeyPair, type SshKeyPair } from '../../lib/ssh-key.js';
 
-/** The two key pairs of one guest: nobody else ever has them. */
+/** The two key pairs of one guest, made for it alone. */
 export interface GuestKeys {
   /** The guest's sshd shows it; the supervisor accepts no other. */
   readonly host: SshKeyPair;

@@ -22,12 +22,12 @@ export interface GuestImage extends ImageManifest {
   /** Absolute paths. */
   readonly kernel: string;
   readonly initrd: string;
-  /** What the kernel's header says that it is; undefined: something else, which may be a compressed kernel. */
+  /** Format according to the kernel's header; undefined for any other, which may be a compressed kernel. */
   readonly kernelFormat: KernelFormat | undefined;
   readonly commandLine: string;
   /** The static shell in the image that builds get as `/bin/sh`; undefined: `/bin/busybox`. */
   readonly shell: string | undefined;
-  /** What the guest's own system is in the host's store; undefined: all of it is in the initrd. */
+  /** The guest's own system in the host's store; undefined: all of it is in the initrd. */
   readonly system?: string | undefined;
 }
 
@@ -53,7 +53,7 @@ const schema = z.object({
 });
 
 const HINT =
-  'Make the image anew (for example with guest-config/debian/build.sh), or correct guest.image in the configuration.';
+  'Rebuild the image (for example with guest-config/debian/build.sh), or correct guest.image in the configuration.';
 /** Longer ones are no manifests. */
 const MAX_MANIFEST_BYTES = 1024 * 1024;
 
@@ -113,14 +113,14 @@ async function readManifest(path: string): Promise<string> {
       cause,
     );
   }
-  throw unusable(path, `it is no manifest: it has more than ${MAX_MANIFEST_BYTES} bytes`);
+  throw unusable(path, `it is not a manifest: it has more than ${MAX_MANIFEST_BYTES} bytes`);
 }
 
 function parseJson(path: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw unusable(path, 'it is no JSON', cause);
+    throw unusable(path, 'it is not JSON', cause);
   }
 }
 
@@ -133,7 +133,7 @@ function check(path: string, json: unknown): [ImageManifest, z.output<typeof sch
   throw unusable(path, [...new Set(problems)].join('; '));
 }
 
-/** What would else be found by the first build, if at all. */
+/** Checks early what otherwise only the first build would find, if at all. */
 function requireNix(path: string, { nixVersion, protocol, systems }: ImageManifest): void {
   const other = systems.find((system) => !/^[a-z0-9_]+-[a-z0-9_]+$/.test(system));
   if (other !== undefined) throw unusable(path, `systems: ${other} is no Nix system such as aarch64-linux`);
@@ -167,7 +167,7 @@ async function checkFile(
   }
   if (problem !== undefined) throw unusable(manifest, `its ${what} ${path} ${problem}`);
   if (sha256 !== undefined && hash.digest('hex') !== sha256) {
-    throw unusable(manifest, `its ${what} ${path} is damaged: it has not the hash that the manifest gives`);
+    throw unusable(manifest, `its ${what} ${path} is damaged: its hash does not match the manifest`);
   }
 }
 
@@ -176,7 +176,7 @@ interface Kernel {
   readonly format?: KernelFormat;
 }
 
-/** By the headers of ELF files, x86 bzImages and arm64 Images; nothing for what is none of them. */
+/** Reads the headers of ELF files, x86 bzImages and arm64 Images; undefined for other formats. */
 async function inspectKernel(path: string): Promise<Kernel> {
   const EM_X86_64 = 62;
   const EM_AARCH64 = 183;

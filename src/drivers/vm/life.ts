@@ -4,7 +4,7 @@ import type { SshChannel } from '../../guest/ssh-channel.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
 import { guestGone } from '../guest-gone.js';
 
-/** How much later than its connections the process of a guest may end, in milliseconds. */
+/** Time by which a guest's process may outlive its connections, in milliseconds. */
 const PROCESS_END_GRACE_MS = 200;
 /** Lines at the end of a console in which the reason of a guest's end is looked for. */
 const LAST_LINES = 200;

@@ -4,7 +4,10 @@ import type { GuestImage } from '../vm/image.js';
 import type { HelperConfiguration } from './helper-protocol.js';
 import type { RosettaPlan } from './rosetta.js';
 
-/** Where `rosettad`, which keeps translations, listens in guests. A path, so that builds can be shown it in their sandboxes. */
+/**
+ * Socket of `rosettad`, which keeps translations, in guests. A path, so that it can be bound into sandboxes
+ * of builds.
+ */
 const ROSETTAD_SOCKET = '/run/rosettad/rosetta.sock';
 
 export interface ConfigurationSpec {

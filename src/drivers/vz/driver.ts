@@ -31,7 +31,7 @@ export interface VzDriverOptions extends VmOptions {
   };
 }
 
-/** What was found out about the host and the image. */
+/** Facts about the host and the image. */
 interface Ground {
   readonly setpriv: string | undefined;
   readonly facts: HelperFacts;
@@ -81,7 +81,7 @@ export class VzDriver implements GuestDriver {
     return driver;
   }
 
-  /** What guests could build, without making a driver. @throws as `create` */
+  /** Systems that guests could build, determined without creating a driver. @throws as `create` */
   static async systems(options: VzDriverOptions): Promise<readonly string[]> {
     return (await survey(options)).rosetta.systems;
   }

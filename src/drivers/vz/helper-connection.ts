@@ -56,7 +56,7 @@ export class HelperConnection {
     });
   }
 
-  /** What went wrong with the protocol; the helper has been killed then. */
+  /** The protocol error, if any; the helper has been killed then. */
   get failure(): DroverError | undefined {
     return this.#failure;
   }
@@ -109,7 +109,7 @@ export class HelperConnection {
     try {
       message = messageSchema.parse(JSON.parse(line));
     } catch {
-      this.#fail(`vz-helper says what is no message: ${line.slice(0, 200)}`);
+      this.#fail(`vz-helper sent an invalid message: ${line.slice(0, 200)}`);
       return;
     }
     if (message.kind === 'event') this.events.emit(message.event);

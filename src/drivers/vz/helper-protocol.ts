@@ -49,7 +49,7 @@ const rosettaSchema = z.strictObject({
     .nullable(),
 });
 
-/** What `configure` takes. */
+/** Argument of `configure`. */
 export const helperConfigurationSchema = z
   .strictObject({
     kernel: path(),
@@ -97,7 +97,7 @@ export type HelperRequest =
 
 const limitsSchema = z.object({ min: z.int().nonnegative(), max: z.int().nonnegative() });
 
-/** What this Mac can do. */
+/** Capabilities of this Mac. */
 export const helperFactsSchema = z.object({
   protocol: z.literal(HELPER_PROTOCOL),
   helper: z.string(),
@@ -115,7 +115,7 @@ export const helperFactsSchema = z.object({
 });
 export type HelperFacts = z.output<typeof helperFactsSchema>;
 
-/** Of the virtual machine. */
+/** State of the virtual machine. */
 export const machineStateSchema = z.enum([
   'stopped',
   'running',
@@ -137,7 +137,7 @@ const errorSchema = z.object({
 });
 export type HelperFault = z.output<typeof errorSchema>;
 
-/** Of the domain `vz-helper`. */
+/** Domain of vz-helper's own errors. */
 export const HELPER_ERROR_DOMAIN = 'vz-helper';
 export const helperErrorCodes = {
   badLine: 1,

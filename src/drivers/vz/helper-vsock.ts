@@ -39,14 +39,14 @@ export async function connectVsock(path: string, port: number, signal?: AbortSig
   }
 }
 
-/** What follows the line stays in the socket. */
+/** Reads one line; the bytes after it stay in the socket. */
 async function firstLine(socket: Socket): Promise<string> {
   let bytes = Buffer.alloc(0);
   for (;;) {
     const chunk = socket.read() as Buffer | null;
     if (chunk === null) {
       if (socket.errored !== null) throw socket.errored;
-      // Both can have come while nobody listened.
+      // Both may have happened before a listener was added.
       if (socket.readableEnded || socket.destroyed) throw new Error('it was closed');
       await somethingToRead(socket);
       continue;

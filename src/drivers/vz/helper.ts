@@ -19,20 +19,20 @@ import {
 
 /** A vz-helper answers at once; another program never does. */
 const HELLO_TIMEOUT_MS = 10_000;
-/** Of a helper that are kept: it warns of each thing once. */
+/** Maximum number of warnings kept for a helper, which gives each warning once. */
 const MAX_WARNINGS = 20;
 /** From the end of its stdin to its own end: it has nothing to do in between. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /** A vz-helper that runs: one process, at most one guest. Calls after its end reject with `VZ_HELPER_ENDED`. */
 export interface VzHelper {
-  /** What the helper tells unasked. `stopped` or `crashed` comes before `exited` settles. */
+  /** Events of the helper. `stopped` or `crashed` comes before `exited` settles. */
   readonly events: Emitter<HelperEvent>;
   /** Settles, never rejects, when the process is gone, and its guest with it: how it ended, for people. */
   readonly exited: Promise<string>;
-  /** What `hello` said, which has been asked before anything else. */
+  /** The answer to `hello`, the first request. */
   readonly facts: HelperFacts;
-  /** What it has warned of so far, also before anybody listened. */
+  /** Its warnings so far, including those before a listener was added. */
   readonly warnings: readonly string[];
   /** @throws DroverError `VZ_HELPER_REFUSED`, with the key that is wrong */
   configure(config: HelperConfiguration): Promise<MachineState>;
@@ -61,8 +61,8 @@ export interface HelperOptions {
 
 /**
  * Starts a vz-helper and greets it.
- * @throws DroverError `VZ_HELPER_FAILED` for what is no vz-helper or speaks another protocol, or the signal's reason;
- * nothing of it runs then
+ * @throws DroverError `VZ_HELPER_FAILED` if the program is not a vz-helper or speaks another protocol, or the
+ *   signal's reason; no process is left then
  */
 export async function startHelper(options: HelperOptions): Promise<VzHelper> {
   const { program, setpriv, signal, clock = systemClock } = options;

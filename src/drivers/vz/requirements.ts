@@ -12,8 +12,8 @@ const REINSTALL =
 const OTHER_DRIVER = 'Set driver to qemu, whose guests run on this Mac too, more slowly.';
 
 /**
- * What this Mac can do, asked of the helper.
- * @throws DroverError `REQUIREMENT_MISSING` where the helper is not there, or does not run
+ * Asks the helper for this Mac's capabilities.
+ * @throws DroverError `REQUIREMENT_MISSING` if the helper does not exist or does not run
  */
 export async function askHelper(program: string, setpriv: string | undefined): Promise<HelperFacts> {
   try {
@@ -111,7 +111,7 @@ function requireImage(
   }
 }
 
-/** What to do about a helper that refuses, if there is something; it may have been replaced since the start. */
+/** Adds a hint to a helper's refusal, if there is one; the program may have been replaced since the start. */
 export function explainHelper(error: unknown, program: string): unknown {
   if (!(error instanceof DroverError) || error.code !== 'VZ_HELPER_REFUSED') return error;
   const { domain, code } = error.context;

@@ -6,11 +6,11 @@ const TRANSLATED_SYSTEMS: ReadonlySet<string> = new Set(['x86_64-linux', 'i686-l
 
 export interface RosettaOptions {
   readonly enable: boolean;
-  /** Whether translations are to be kept as long as the guest lives, where macOS can. */
+  /** Whether translations are kept as long as the guest lives, if macOS supports it. */
   readonly cache: boolean;
 }
 
-/** What guests get of Rosetta, and what that makes of the image's systems. */
+/** Rosetta's part in guests, and the image's systems that result. */
 export interface RosettaPlan {
   readonly use: 'off' | 'on' | 'cache';
   readonly systems: readonly string[];

@@ -30,7 +30,7 @@ export class Slots {
 export function macAddress(stateDir: string, slot: number): string {
   const supervisor = createHash('sha256').update(stateDir).digest().subarray(0, 3);
   const number = slot % MAX_SLOTS;
-  // The first byte says: for one receiver, and given out by nobody.
+  // The first byte means: unicast, locally administered.
   return [0x02, ...supervisor, number >> 8, number & 0xff]
     .map((byte) => byte.toString(16).padStart(2, '0'))
     .join(':');

@@ -45,8 +45,8 @@ const UNHEARD: Omit<Listener, 'leased'> = {
 };
 
 /**
- * BuildDerivation, from its request to the end of its response. Everything that it needs is the request and inputs from the
- * host's store, so any guest can do it, again if necessary.
+ * BuildDerivation, from its request to the end of its response. Everything that it needs is the request and inputs from
+ * the host's store, so any guest can do it, again if necessary.
  */
 export async function serveBuild(context: OperationContext): Promise<void> {
   const { client, version, clock, events, identity, journal, log, systems, track } = context;

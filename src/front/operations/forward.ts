@@ -3,8 +3,8 @@ import { answer, capture, encodeOp, relayBytes, relayResponse, writeAll } from '
 import { forwardedRequest } from '../requests.js';
 
 /**
- * Every other operation. It goes to the guest, unless the host's store has the answer. If the end of the operation is not
- * known, the rest of the session goes with it.
+ * Every other operation. It goes to the guest, unless the host's store has the answer. If the end of the operation is
+ * not known, the rest of the session goes with it.
  */
 export async function forward(op: number, context: OperationContext): Promise<void> {
   const { client, host, placement, version } = context;

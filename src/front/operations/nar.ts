@@ -6,8 +6,8 @@ import type { OperationContext } from './context.js';
 import { capture, relayBytes, relayFrames, writeAll } from '../relay.js';
 
 /**
- * NarFromPath. A path that the guest has built or received comes from there. Any other comes from the host's store if it
- * is valid there, which takes no guest.
+ * NarFromPath. A path that the guest has built or received comes from there. Any other comes from the host's store if
+ * it is valid there, which takes no guest.
  */
 export async function serveNar(context: OperationContext): Promise<void> {
   const { client, host, placement, version, move } = context;
@@ -43,8 +43,8 @@ export async function serveNar(context: OperationContext): Promise<void> {
 }
 
 /**
- * A NAR on its way from a guest to the client, after log frames. When the guest is lost in the middle, another one that has
- * the same path can continue.
+ * A NAR on its way from a guest to the client, after log frames. When the guest is lost in the middle, another one that
+ * has the same path can continue.
  */
 class NarRelay {
   readonly #client: Channel;

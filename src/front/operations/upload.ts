@@ -52,8 +52,8 @@ async function passUpload(context: OperationContext, header: Header, responds: b
 }
 
 /**
- * AddMultipleToStore. The references of a path must be valid in the guest before the path gets there, and each path is a
- * request of its own there: the guest may have it already, from an earlier upload. Nix 2.8 then takes its NAR for the
+ * AddMultipleToStore. The references of a path must be valid in the guest before the path gets there, and each path is
+ * a request of its own there: the guest may have it already, from an earlier upload. Nix 2.8 then takes its NAR for the
  * next path, but it does step over the rest of a request. An empty upload, which Nix 2.8 sends too, takes no guest.
  */
 export async function serveAddMultipleToStore(context: OperationContext): Promise<void> {
@@ -115,8 +115,8 @@ async function passPath(
 }
 
 /**
- * Runs an upload and what the guest says meanwhile side by side: its daemon reports each path, and reads no further while
- * its reports are not read.
+ * Runs an upload and what the guest says meanwhile side by side: its daemon reports each path, and reads no further
+ * while its reports are not read.
  */
 async function sendAndListen(
   upload: Promise<void>,

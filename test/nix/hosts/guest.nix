@@ -154,7 +154,7 @@ in
             {
               fido2.enable = flag true;
               tpm2.enable = flag true;
-              # Its name of before: whoever sets it is warned.
+              # Its former name: setting it gives a warning.
               enableTpm2 = mkOption {
                 type = types.nullOr types.bool;
                 default = null;

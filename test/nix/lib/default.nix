@@ -1,5 +1,5 @@
-# As much of nixpkgs' lib as Drover's modules use, so that they can be evaluated, and their types checked, where there is
-# no nixpkgs.
+# The part of nixpkgs' lib that Drover's modules use, so that they can be evaluated, and their types checked,
+# without nixpkgs.
 let
   functions = import ./functions.nix;
   definitions = import ./definitions.nix;

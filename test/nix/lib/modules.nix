@@ -1,5 +1,5 @@
-# evalModules, for tests of Drover's modules where there is no nixpkgs. It differs from nixpkgs' own in one respect: an option
-# is declared once; types are not merged.
+# evalModules, for tests of Drover's modules without nixpkgs. Unlike nixpkgs' own, an option is declared only
+# once; types are not merged.
 {
   lib,
   functions,

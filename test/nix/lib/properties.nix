@@ -1,4 +1,5 @@
-# What modules wrap around values: conditions, priorities, order; and declarations of options. As in nixpkgs' lib.
+# Wrappers of values in modules: conditions, priorities, order; and declarations of options. As in nixpkgs'
+# lib.
 { types }:
 rec {
   mkOption =

@@ -1,5 +1,5 @@
-# Types of options. As in nixpkgs' lib a type has `check`, for one value, and `merge`, for the place of an option and all
-# of its definitions ({ file, value }).
+# Types of options. As in nixpkgs' lib a type has `check`, for one value, and `merge`, for the place of an option and
+# all of its definitions ({ file, value }).
 {
   functions,
   definitions,
@@ -138,7 +138,7 @@ rec {
   inherit mkOptionType isType mergeChecked;
   addCheck = type: check: type // { check = x: type.check x && check x; };
 
-  # Merged as nobody has said how: sets by attribute, lists one after the other, all else must be equal. For options of
+  # Default merge: sets by attribute, lists by concatenation, all other values must be equal. For options of
   # hosts that tests do not declare.
   undeclared = mkOptionType {
     name = "undeclared";

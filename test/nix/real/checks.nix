@@ -1,4 +1,4 @@
-# What nix/verify.sh checks: each attribute has what was evaluated, and whether that is right.
+# The checks of nix/verify.sh: each attribute has the evaluated value, and whether it is right.
 {
   # Folders with their sources.
   nixpkgs,

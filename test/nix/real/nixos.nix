@@ -12,7 +12,7 @@ let
     (import ./stubs.nix)
     (final: _: if hasFlake then { drover = final.writeShellScriptBin "drover" "exit 0"; } else { })
   ];
-  # A nixpkgs from which somebody has taken its own cache.
+  # A nixpkgs without its own cache.
   noCache = {
     nix.settings.substituters = [ ];
     nix.settings.trusted-public-keys = [ ];

@@ -1,4 +1,4 @@
-# What an old or incomplete nixpkgs lacks to be evaluated: nothing of it is ever built.
+# Parts that an old or incomplete nixpkgs lacks for evaluation: none of them is ever built.
 final: previous:
 let
   shellcheck = final.runCommandLocal "shellcheck" {

@@ -54,7 +54,7 @@ describe('the manifest of an image', () => {
   });
 
   test.each([
-    ['no JSON', '{', /it is no JSON/],
+    ['no JSON', '{', /it is not JSON/],
     ['nothing in it', {}, /generation: .*nixVersion: /],
     ['an unknown architecture', { ...MANIFEST, architecture: 'vax' }, /architecture: /],
     [

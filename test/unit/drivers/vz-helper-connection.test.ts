@@ -53,10 +53,10 @@ describe('requests and replies of a vz-helper', () => {
   });
 
   test.each([
-    ['no JSON\n', /what is no message: no JSON/],
-    ['[]\n', /no message/],
-    ['{"event":"unheard of"}\n', /no message/],
-    ['{"id":1,"ok":"yes"}\n', /no message/],
+    ['no JSON\n', /an invalid message: no JSON/],
+    ['[]\n', /an invalid message/],
+    ['{"event":"unheard of"}\n', /an invalid message/],
+    ['{"id":1,"ok":"yes"}\n', /an invalid message/],
     ['{"id":9,"ok":true,"result":{}}\n', /answers what was not asked/],
     ['{"id":null,"ok":false,"error":{"domain":"vz-helper","code":1,"text":"bad"}}\n', /not asked: bad/],
     ['x'.repeat(1024 * 1024 + 1), /without an end/],

@@ -6,7 +6,6 @@ import { decodeBuildDerivation, decodeOp, Op } from '../../../src/protocol/opera
 import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
-import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
 import { waitUntil } from '../../support/wait.js';
 import { LAST, pathInfo, storePath, type Handler } from '../../support/scripted-daemon.js';
@@ -37,8 +36,19 @@ function onHost(bench: FrontBench, name: string): StorePath {
   return path;
 }
 
-async function turns(count = 20): Promise<void> {
-  for (let i = 0; i < count; i++) await settled();
+/** Waits until the guest has begun to register paths, and keeps it from ending until `release`. */
+function hangsInRegister(guest: BenchGuest): { reached: Promise<null>; release: () => void } {
+  const [reached, released] = [deferred<null>(), deferred<null>()];
+  guest.beforeRegister = async () => {
+    reached.resolve(null);
+    await released.promise;
+  };
+  return {
+    reached: reached.promise,
+    release: () => {
+      released.resolve(null);
+    },
+  };
 }
 
 describe('when the client leaves', () => {
@@ -47,13 +57,11 @@ describe('when the client leaves', () => {
     bench.leaser.paused = true;
     const { channel, stream, served } = await bench.client();
     await channel.write(buildRequest());
-    await turns();
-    expect(bench.leaser.waiting).toHaveLength(1);
+    await waitUntil('a request for a lease', () => bench.leaser.waiting.length === 1);
     stream.destroy();
     await served;
     expect(bench.leaser.waiting).toHaveLength(0);
-    await turns();
-    expect(bench.hostDaemon.open.size).toBe(0);
+    await waitUntil('the end of the host connection', () => bench.hostDaemon.open.size === 0);
     expect(bench.events).toContainEqual(
       expect.objectContaining({ type: 'build-finished', result: 'Cancelled' }),
     );
@@ -61,22 +69,25 @@ describe('when the client leaves', () => {
 
   test('while its guest is being reached, the lease is returned and a late connection closed', async () => {
     const guest = guestThat('g1', builds);
-    const late = deferred<null>();
+    const [asked, late] = [deferred<null>(), deferred<null>()];
     guest.openDaemon = async () => {
+      asked.resolve(null);
       await late.promise;
       return guest.daemon.connect();
     };
     const bench = benchWith(guest);
     const { channel, stream, served } = await bench.client();
     await channel.write(buildRequest());
-    await turns();
+    await asked.promise;
     expect(bench.leaser.held).toBe(1);
     stream.destroy();
     await served;
     expect(bench.leaser.held).toBe(0);
     late.resolve(null);
-    await turns();
-    expect(guest.daemon.open.size).toBe(0);
+    await waitUntil(
+      'the end of the late connection',
+      () => guest.daemon.connections === 1 && guest.daemon.open.size === 0,
+    );
   });
 
   test('while its guest does not answer the handshake, the lease is returned', async () => {
@@ -90,7 +101,7 @@ describe('when the client leaves', () => {
     const bench = benchWith(guest);
     const { channel, stream, served } = await bench.client();
     await channel.write(buildRequest());
-    await turns();
+    await waitUntil('a connection', () => silent.connections === 1);
     stream.destroy();
     await served;
     expect(bench.leaser.held).toBe(0);
@@ -98,43 +109,46 @@ describe('when the client leaves', () => {
 
   test('while another session provisions the guest, it does not wait for its turn', async () => {
     const guest = guestThat('g1', builds);
-    const release = deferred<null>();
-    guest.beforeRegister = async () => {
-      await release.promise;
-    };
+    const { reached, release } = hangsInRegister(guest);
     const bench = benchWith(guest, guest);
     const [first, second] = [await bench.client(), await bench.client()];
     await first.channel.write(buildRequest({ inputs: [onHost(bench, 'a')] }));
-    await turns();
+    await reached;
     await second.channel.write(buildRequest({ inputs: [onHost(bench, 'b')] }));
-    await turns();
+    await waitUntil('the second connection', () => guest.daemon.open.size === 2);
     expect(bench.leaser.held).toBe(2);
     second.stream.destroy();
     await second.served;
     expect(bench.leaser.held).toBe(1);
-    release.resolve(null);
+    release();
     expect(await outcome(first.channel)).toBeUndefined();
     expect(guest.registrations).toHaveLength(1);
   });
 
   test('while it is provisioning, or building, connections are closed and the lease returned', async () => {
-    const never = new Promise<void>(() => undefined);
     const provisioning = guestThat('g1', builds);
-    provisioning.beforeRegister = () => never;
+    const begun = deferred<null>();
     const building = guestThat('g2', async (daemon, version) => {
       await daemon.run(decodeBuildDerivation(version));
+      begun.resolve(null);
       await daemon.run(decodeOp());
     });
-    for (const guest of [provisioning, building]) {
+    for (const [guest, reached] of [
+      [provisioning, hangsInRegister(provisioning).reached],
+      [building, begun.promise],
+    ] as const) {
       const bench = benchWith(guest);
       const { channel, stream, served } = await bench.client();
       await channel.write(buildRequest({ inputs: [onHost(bench, 'input')] }));
-      await turns();
+      await reached;
       expect([bench.leaser.held, guest.daemon.open.size]).toEqual([1, 1]);
       stream.destroy();
       await served;
-      await turns();
-      expect([bench.leaser.held, guest.daemon.open.size, bench.hostDaemon.open.size]).toEqual([0, 0, 0]);
+      expect(bench.leaser.held).toBe(0);
+      await waitUntil(
+        'the end of all connections',
+        () => guest.daemon.open.size === 0 && bench.hostDaemon.open.size === 0,
+      );
     }
   });
 });
@@ -153,11 +167,11 @@ describe('when a guest is lost', () => {
 
   test('while it hangs in the middle of provisioning, the build starts again in another one', async () => {
     const hanging = guestThat('g1', builds);
-    hanging.beforeRegister = () => new Promise<void>(() => undefined);
+    const { reached } = hangsInRegister(hanging);
     const bench = benchWith(hanging, guestThat('g2', builds));
     const { channel } = await bench.client();
     await channel.write(buildRequest({ inputs: [onHost(bench, 'input')] }));
-    await turns();
+    await reached;
     hanging.lose();
     expect(await outcome(channel)).toBeUndefined();
     expect(bench.events).toContainEqual({ type: 'build-replayed', guest: 'g1' });
@@ -203,18 +217,23 @@ describe('when a guest is lost', () => {
 
   test('the activities that it had begun are ended for the client', async () => {
     const activity = { id: 7n, level: 3, type: 105, text: '', fields: [], parent: 0n };
+    const seen = deferred<null>();
     const dying = guestThat('g1', async (daemon, version) => {
       await daemon.run(decodeBuildDerivation(version));
       await daemon.write(encodeStderrFrame({ kind: 'start-activity', activity }));
-      await turns(2);
+      await seen.promise;
       dying.lose();
     });
     const bench = benchWith(dying, guestThat('g2', builds));
     const { channel } = await bench.client();
     await channel.write(buildRequest());
+    const start = encodeStderrFrame({ kind: 'start-activity', activity });
     const stop = encodeStderrFrame({ kind: 'stop-activity', id: 7n });
     let told = Buffer.alloc(0);
-    while (!told.includes(BUILT)) told = Buffer.concat([told, ...(await channel.readSome())]);
+    while (!told.includes(BUILT)) {
+      told = Buffer.concat([told, ...(await channel.readSome())]);
+      if (told.includes(start)) seen.resolve(null);
+    }
     expect(told.indexOf(stop)).toBeGreaterThan(0);
     expect(told.toString('latin1')).toContain('building again in another guest (1 of 2)');
   });

@@ -15,6 +15,7 @@ import { versionToWire } from '../../../src/protocol/version.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
+import { waitUntil } from '../../support/wait.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
 import { LAST, pathInfo, storePath, VERSION } from '../../support/scripted-daemon.js';
 
@@ -142,7 +143,7 @@ describe('a session without a guest', () => {
     const { channel, served } = await bench.client();
     await bench.clock.advance(3_600_000);
     await channel.write(operations.encodeIsValidPath(storePath('x')).subarray(0, 20));
-    await settled();
+    await waitUntil('the time limit', () => bench.clock.pendingTimers > 0);
     await bench.clock.advance(59_000);
     expect(bench.front.sessions).toBe(1);
     await bench.clock.advance(1_000);
@@ -253,8 +254,6 @@ describe('an operation of unknown length', () => {
     await channel.write(Buffer.from('any bytes'));
     expect(Buffer.concat(await answer).toString()).toBe('echo any bytes');
     stream.destroy();
-    await settled();
-    await settled();
-    expect([bench.leaser.held, guest.daemon.open.size]).toEqual([0, 0]);
+    await waitUntil('the end of the session', () => bench.leaser.held === 0 && guest.daemon.open.size === 0);
   });
 });

@@ -16,8 +16,10 @@ import {
   encodePathCount,
 } from '../../../src/protocol/uploads.js';
 import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
+import { deferred } from '../../support/deferred.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { waitUntil } from '../../support/wait.js';
 import { drainFramed, LAST, pathInfo, storePath } from '../../support/scripted-daemon.js';
 
 const NAR = Buffer.alloc(112, 7);
@@ -150,9 +152,8 @@ describe('an upload', () => {
     expect(await outcome(channel)).toContain(`${broken} is valid on the host, but it is not on its disk`);
     channel.end();
     await served;
-    await settled();
-    await settled();
-    expect([bench.leaser.held, guest.daemon.open.size]).toEqual([0, 0]);
+    expect(bench.leaser.held).toBe(0);
+    await waitUntil('the end of the guest connection', () => guest.daemon.open.size === 0);
   });
 
   test('that stalls is reported to the client', async () => {
@@ -160,7 +161,7 @@ describe('an upload', () => {
     const { channel, served } = await bench.client();
     const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = upload(pathInfo(storePath('a')));
     await channel.write(Buffer.concat([first, second]));
-    for (let i = 0; i < 20; i++) await settled();
+    await waitUntil('the time limit', () => bench.clock.pendingTimers > 0);
     await bench.clock.advance(60_000);
     expect(await outcome(channel)).toContain('The client stopped in the middle of a message');
     channel.end();
@@ -170,13 +171,11 @@ describe('an upload', () => {
 
   test('that the guest is slow to accept does not count as a stall of the client', async () => {
     const guest = new BenchGuest('g1');
-    let goOn = (): void => undefined;
-    const busy = new Promise<void>((resolve) => {
-      goOn = resolve;
-    });
+    const [begun, busy] = [deferred<null>(), deferred<null>()];
     guest.daemon.handlers.set(Op.AddToStoreNar, async (daemon, version) => {
       await daemon.run(decodeAddToStoreNar(version));
-      await busy;
+      begun.resolve(null);
+      await busy.promise;
       await drainFramed(daemon);
       await daemon.write(LAST);
     });
@@ -188,9 +187,10 @@ describe('an upload', () => {
       for (let i = 0; i < 8; i++) await channel.write(encodeFrame(Buffer.alloc(1024 * 1024)));
       await channel.write(encodeFrameEnd());
     })();
-    for (let i = 0; i < 50; i++) await settled();
+    await begun.promise;
+    await waitUntil('the front to wait for the guest', () => bench.clock.pendingTimers === 0);
     await bench.clock.advance(600_000);
-    goOn();
+    busy.resolve(null);
     expect(await outcome(channel)).toBeUndefined();
     await sent;
   });
@@ -201,8 +201,7 @@ describe('an upload', () => {
     const { channel, stream, served } = await bench.client();
     const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = upload(pathInfo(storePath('a')));
     await channel.write(Buffer.concat([first, second]));
-    for (let i = 0; i < 20; i++) await settled();
-    expect(bench.leaser.held).toBe(1);
+    await waitUntil('a lease', () => bench.leaser.held === 1);
     stream.destroy();
     await served;
     expect(bench.leaser.held).toBe(0);

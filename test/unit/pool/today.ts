@@ -89,7 +89,9 @@ function idleGuests(
 
 interface Assignment {
   readonly grants: readonly Step[];
-  /** Leases by guest, included those that are granted now, and those that are kept for waiters until the guest is awake. */
+  /**
+   * Leases by guest, included those that are granted now, and those that are kept for waiters until the guest is awake.
+   */
   readonly leases: ReadonlyMap<string, number>;
   readonly unserved: readonly WaiterView[];
 }
@@ -104,15 +106,15 @@ function isUp(guest: GuestView): boolean {
   return guest.state === 'ready' || guest.state === 'leased';
 }
 
-/** How many leases a fresh guest is good for at once. */
+/** Number of leases that a fresh guest can take at once. */
 function roomOfFresh(policy: PoolPolicy): number {
   return Math.max(1, Math.min(policy.jobsPerGuest, policy.maxBuilds));
 }
 
 /**
- * Hands free slots out in the order of waiting. A waiter gets the fullest guest that has room, the oldest of equals. One
- * that is asleep comes last, and its slots are only kept for who waits: it will be awake sooner than another one boots.
- * Takes waiters × guests with room at worst, and ends with the room.
+ * Grants free slots in the order of waiting. A waiter gets the fullest guest with room, the oldest of equals.
+ * A sleeping guest comes last, and its slots are only reserved for the waiter: it will be awake sooner than
+ * another one boots. Takes waiters × guests with room at worst, and ends with the room.
  */
 function assignLeases(
   guests: readonly GuestView[],
@@ -165,16 +167,19 @@ interface Demand {
   readonly evictions: readonly GuestView[];
 }
 
-/** Whether a guest may give the waiter a slot some day: one that boots, since nobody knows it yet, or one that runs. */
+/**
+ * Whether a guest may give the waiter a slot later: one that boots, since its properties are unknown, or one
+ * that runs.
+ */
 function hasProspect(waiter: WaiterView, guests: readonly GuestView[]): boolean {
   return guests.some((guest) => guest.state === 'booting' || (isUp(guest) && !waiter.avoid.has(guest.id)));
 }
 
 /**
- * How many guests to boot for waiters that got no slot and for `warmGuests`. Where `maxGuests` stands in the way, guests
- * that every waiter avoids go instead.
- * @param guests that are not about to go
- * @param leases by guest, those granted in this plan included
+ * Number of guests to boot for waiters that got no slot and for `warmGuests`. If `maxGuests` prevents that,
+ * guests that every waiter avoids go instead.
+ * @param guests those that stay
+ * @param leases by guest, including those granted in this plan
  */
 function demand(
   guests: readonly GuestView[],
@@ -202,7 +207,7 @@ function demand(
   const idle = up.filter((guest) => leases.get(guest.id) === 0);
   const evictions = idle.slice(0, Math.max(0, forWaiters - boots - gone));
   if (evictions.length > 0 || going.length > 0 || boots > 0) return { boots, evictions };
-  // All places are taken by guests in use. One of them must end its work if somebody can use none of them.
+  // All places are taken by guests in use. If a waiter can use none of them, one must end.
   const stuck = needy.some((waiter) => !hasProspect(waiter, guests));
   return { boots, evictions: stuck ? leastUsed(up, leases) : [] };
 }

@@ -1,5 +1,5 @@
-// The part of Virtualization.framework that vz-helper uses, declared in our own words from its public documentation: for
-// checking types on Linux, where no Apple SDK is, and for the double. A Mac builds with the real one.
+// The part of Virtualization.framework that vz-helper uses, declared from its public
+// documentation: for checking types on Linux without an Apple SDK, and for the double. A Mac builds with the real one.
 #pragma once
 #import <Foundation/Foundation.h>
 #ifndef VZ_EXPORT
