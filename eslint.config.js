@@ -63,6 +63,23 @@ export default tseslint.config(
     },
   },
   ...oneWay,
+  {
+    files: ['src/**/*.ts'],
+    ignores: ['src/lib/process.ts'],
+    rules: {
+      // Not no-restricted-imports: the table above has that rule for each folder, and would be replaced.
+      '@typescript-eslint/no-restricted-imports': [
+        'error',
+        {
+          paths: ['child_process', 'node:child_process', 'execa'].map((name) => ({
+            name,
+            message: 'src/lib/process.ts starts all programs.',
+            allowTypeImports: true,
+          })),
+        },
+      ],
+    },
+  },
   { files: ['*.js'], ...tseslint.configs.disableTypeChecked },
   prettier,
 );

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -72,6 +73,16 @@ static napi_value duplicate(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* descriptorLimit(): how many descriptors this process may have open. */
+static napi_value descriptor_limit(napi_env env, napi_callback_info info) {
+  (void)info;
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+    return number(env, limit.rlim_cur > INT32_MAX ? INT32_MAX : (int64_t)limit.rlim_cur);
+  napi_throw_error(env, "ERLIMIT", strerror(errno));
+  return NULL;
+}
+
 static void add(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   if (napi_create_function(env, name, strlen(name), callback, NULL, &function) == 0)
@@ -81,5 +92,6 @@ static void add(napi_env env, napi_value exports, const char *name, napi_callbac
 napi_value napi_register_module_v1(napi_env env, napi_value exports) {
   add(env, exports, "peerUid", peer_uid);
   add(env, exports, "duplicate", duplicate);
+  add(env, exports, "descriptorLimit", descriptor_limit);
   return exports;
 }

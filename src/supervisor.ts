@@ -13,10 +13,12 @@ import { CountingJournal } from './front/journal.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
 import { systemClock, type CancelTimer } from './lib/clock.js';
+import { DescriptorBudget } from './lib/descriptors.js';
 import { Emitter } from './lib/emitter.js';
 import { DroverError, errorCode } from './lib/errors.js';
 import { clearStaleSocket } from './lib/listen.js';
 import type { Log } from './lib/log.js';
+import { descriptorLimit } from './lib/native.js';
 import { makeOwnDir } from './lib/private-dir.js';
 import { StateDir } from './lib/state-dir.js';
 import { collectMetrics } from './metrics/collect.js';
@@ -64,6 +66,7 @@ export class Supervisor {
     this.#parts = parts;
     this.#config = config;
     this.#driver = driver;
+    const descriptors = new DescriptorBudget(descriptorLimit(), systemClock);
     this.#pool = new Pool(driver, config.pool, systemClock, log);
     this.#front = new Front({
       manifest: driver.manifest,
@@ -72,6 +75,7 @@ export class Supervisor {
       leaser: this.#pool,
       caseHack: new CaseHackDetector(),
       journal: new CountingJournal(),
+      overload: () => descriptors.shortage(),
       clock: systemClock,
       log,
     });

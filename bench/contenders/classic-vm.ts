@@ -96,7 +96,7 @@ async function startQemu(dir: string, kind: VmKind, keys: ReturnType<typeof make
   const args = guestMachineArguments({ ...bare, ...descriptors, name: 'classic', network: 'none' });
   const network = ['-netdev', `user,id=net,hostfwd=tcp:127.0.0.1:${port}-:22`];
   const device = ['-device', 'virtio-net-pci,netdev=net,romfile='];
-  const qemu: Child = inherited.start(programs, [...args, ...network, ...device], NUMBER);
+  const qemu: Child = await inherited.start(programs, [...args, ...network, ...device], NUMBER);
   for (const stream of [qemu.process.stdout, qemu.process.stderr]) stream?.resume();
   const sshPort = pipeOf(qemu.process, descriptors.sshPort);
   sshPort.on('error', () => undefined);

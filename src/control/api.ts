@@ -1,5 +1,5 @@
 import type { BuildSnapshot, FrontEvent } from '../front/events.js';
-import type { GuestSnapshot, PoolEvent } from '../pool/events.js';
+import type { PoolEvent, PoolSnapshot } from '../pool/events.js';
 
 /** Sums since the supervisor started. Bytes are those of NARs. */
 export interface Totals {
@@ -14,7 +14,7 @@ export interface Totals {
 }
 
 /** Output of `drover status --json`. */
-export interface Status {
+export interface Status extends PoolSnapshot {
   readonly version: string;
   readonly pid: number;
   readonly state: 'running' | 'draining';
@@ -32,10 +32,6 @@ export interface Status {
   readonly doors: { readonly socket: string; readonly ssh: string | null };
   /** Where metrics are served; null where they are not. */
   readonly metrics: string | null;
-  readonly guests: readonly GuestSnapshot[];
-  /** Sessions that wait for a lease. */
-  readonly waiting: number;
-  readonly leases: number;
   readonly sessions: number;
   readonly builds: readonly BuildSnapshot[];
   readonly totals: Totals;

@@ -5,7 +5,7 @@ import type { NameInspector } from '../guest/case-hack.js';
 import type { HostStore } from '../host-store/host-store.js';
 import type { Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
-import { errorCode, errorMessage } from '../lib/errors.js';
+import { errorCode, errorMessage, type DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
 import { Channel } from '../daemon/channel.js';
@@ -27,6 +27,8 @@ export interface FrontOptions {
   readonly leaser: Leaser;
   readonly caseHack: NameInspector;
   readonly journal: BuildJournal;
+  /** Why no further session can be served at the moment; undefined while one can. */
+  readonly overload: () => DroverError | undefined;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -84,8 +86,12 @@ export class Front {
       stall: { clock: this.#options.clock, timeoutMs: STALL_TIMEOUT_MS },
       end,
     });
-    const { host: hostStore, ...options } = this.#options;
-    const session = new Session(channel, { ...options, hostStore, id, identity, log, events: this.events });
+    const { host: hostStore, overload, ...options } = this.#options;
+    const refusal = overload();
+    const session = new Session(channel, {
+      ...options,
+      ...{ hostStore, id, identity, refusal, log, events: this.events },
+    });
     this.#sessions.set(session, channel);
     this.events.emit({ type: 'session-opened', door });
     const failure = await session.run();

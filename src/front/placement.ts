@@ -1,5 +1,6 @@
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { WaitPlace } from '../pool/lease.js';
+import { isExhaustion } from '../lib/exhaustion.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { SessionContext } from './context.js';
 import type { HostView } from './host-view.js';
@@ -198,7 +199,7 @@ export class Placement implements AsyncDisposable {
 /** Whether a guest refused a connection for a reason that another guest would have, too. */
 function wasReached(error: unknown): boolean {
   const code = errorCode(error);
-  return code === 'GUEST_VERSION' || code === 'PROTOCOL_REMOTE_ERROR';
+  return code === 'GUEST_VERSION' || code === 'PROTOCOL_REMOTE_ERROR' || isExhaustion(error);
 }
 
 function alreadyThere(guest: string): DroverError {

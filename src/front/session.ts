@@ -30,6 +30,8 @@ export interface SessionOptions extends Surroundings {
   readonly id: number;
   readonly identity: ClientIdentity;
   readonly manifest: ImageManifest;
+  /** Why the session is not served: the client is told after the handshake. */
+  readonly refusal: DroverError | undefined;
 }
 
 export interface SessionFailure {
@@ -74,6 +76,7 @@ export class Session {
     try {
       const version = await this.#handshake();
       this.#move('greeted');
+      if (this.#options.refusal !== undefined) throw this.#options.refusal;
       await this.#serveAll(version);
       return undefined;
     } catch (failure) {

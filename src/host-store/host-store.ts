@@ -75,17 +75,18 @@ async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<
   try {
     return await spawnStream('nix-daemon', ['--stdio'], childEnv);
   } catch (cause) {
-    if (errorCode(cause) === 'ENOENT') {
+    if (errorCode(cause) === 'PROGRAM_NOT_FOUND') {
       throw unavailable(
         `There is no Nix on this host: nothing listens at ${socketPath}, and nix-daemon is not on PATH`,
         undefined,
       );
     }
-    throw unavailable('nix-daemon cannot be started', cause);
+    throw unavailable(`The host's nix-daemon cannot be used`, cause);
   }
 }
 
 function unavailable(message: string, cause: unknown): DroverError {
+  if (cause instanceof DroverError && cause.code === 'HOST_EXHAUSTED') return cause;
   return new DroverError(
     'HOST_STORE_UNAVAILABLE',
     cause === undefined ? message : `${message}: ${errorMessage(cause)}`,

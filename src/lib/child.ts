@@ -1,6 +1,6 @@
-import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import type { ChildProcess, StdioOptions } from 'node:child_process';
 
-import { errorMessage } from './errors.js';
+import { startProgram } from './process.js';
 
 /** A program that runs beside this process and ends with it. */
 export interface Child {
@@ -17,22 +17,19 @@ export interface Child {
  * Starts a program in a session of its own, so that Ctrl-C at this process's terminal does not reach it.
  * @param setpriv util-linux's setpriv with further options for the child. With it, the kernel kills the child when this
  * process dies; without it, as on macOS, a child can outlive this process.
+ * @throws DroverError as `startProgram`
  */
-export function startChild(
+export async function startChild(
   setpriv: readonly [program: string, ...options: string[]] | undefined,
   program: string,
   args: readonly string[],
   stdio: StdioOptions,
-): Child {
+): Promise<Child> {
   const [first, ...rest] =
     setpriv === undefined ? [program, ...args] : [...setpriv, '--pdeathsig', 'KILL', program, ...args];
-  const child = spawn(first, rest, { detached: true, stdio });
+  const child = await startProgram(first, rest, { detached: true, stdio });
   let ended = false;
   const exited = new Promise<string>((resolve) => {
-    child.once('error', (error) => {
-      ended = true;
-      resolve(`it cannot be started: ${errorMessage(error)}`);
-    });
     child.once('close', (code, signal) => {
       ended = true;
       resolve(signal === null ? `it ended with exit status ${code ?? 0}` : `it was killed by ${signal}`);

@@ -44,6 +44,7 @@ export const ERROR_CODES = {
   GUEST_REFUSED: facts('failure'),
   GUEST_UNTRUSTED: facts('failure'),
   GUEST_VERSION: facts('failure'),
+  HOST_EXHAUSTED: facts('unavailable', 'session'),
   HOST_KEY_UNUSABLE: facts('failure'),
   HOST_STORE_UNAVAILABLE: facts('unavailable', 'session'),
   IDENTITY_UNUSABLE: facts('usage'),

@@ -4,6 +4,7 @@ import type { Server, Socket } from 'node:net';
 interface Native {
   peerUid(fd: number): number;
   duplicate(fd: number): number;
+  descriptorLimit(): number;
 }
 
 let loaded: Native | undefined;
@@ -24,6 +25,11 @@ export function peerUid(socket: Socket): number {
 /** Another descriptor of a listening socket, for the caller to close: it stays open when the server is closed. */
 export function duplicateListener(server: Server): number {
   return native().duplicate(descriptorOf(server));
+}
+
+/** Number of descriptors that this process may have open. */
+export function descriptorLimit(): number {
+  return native().descriptorLimit();
 }
 
 /** Node has no public name for it. -1 where there is none. */

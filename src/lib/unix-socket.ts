@@ -1,6 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
+import { exhaustion } from './exhaustion.js';
+
 /** Number of bytes read at a time. */
 const BUFFER_BYTES = 64 * 1024;
 
@@ -17,7 +19,7 @@ export function reusesItsBuffer(stream: Duplex): boolean {
  * Connects to a Unix socket and reads everything into one buffer, as `reusesItsBuffer` reports. With a buffer per
  * chunk, the sockets' default, a large output costs more time in garbage collection than in copying. The socket is
  * paused.
- * @throws Node's own error, such as `ENOENT`
+ * @throws Node's own error, such as `ENOENT`; DroverError `HOST_EXHAUSTED`
  */
 export async function connectUnixSocket(path: string): Promise<Socket> {
   let buffer: Buffer | undefined;
@@ -34,10 +36,13 @@ export async function connectUnixSocket(path: string): Promise<Socket> {
   socket.pause();
   reusing.add(socket);
   return await new Promise((resolve, reject) => {
+    const fail = (error: Error): void => {
+      reject(exhaustion(error, `${path} cannot be connected to`) ?? error);
+    };
     socket.once('connect', () => {
-      socket.off('error', reject);
+      socket.off('error', fail);
       resolve(socket);
     });
-    socket.once('error', reject);
+    socket.once('error', fail);
   });
 }

@@ -1,4 +1,5 @@
 import type { DroverError } from '../lib/errors.js';
+import { isDiskFull, isExhaustion } from '../lib/exhaustion.js';
 
 /**
  * After boots have failed for too long, guests boot only for waiters that no other guest can serve, in milliseconds.
@@ -18,8 +19,9 @@ export interface BootFailuresSnapshot {
  * Decides when to boot again after boots have failed, and when to refuse the sessions that wait for it.
  *
  * Where no boot has ever worked with this configuration, the second failure in a row refuses them: the configuration is
- * wrong, and waiting does not help. Otherwise the host is in some trouble that may pass: the first retry comes at once,
- * later ones back off, and sessions are refused only after boots have failed for as long as a boot may take.
+ * wrong, and waiting does not help; nor does it where the disk is full. Otherwise the host is in some trouble that may
+ * pass: the first retry comes at once, later ones back off, and sessions are refused only after boots have failed for as
+ * long as a boot may take.
  */
 export class BootFailures {
   #count = 0;
@@ -80,10 +82,15 @@ export class BootFailures {
     this.#attempts += 1;
     if (this.#worked && this.#attempts > 1)
       this.#retryAt = now + Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** (this.#attempts - 2));
-    const giveUp = wasRetry && (!this.#worked || now - this.#since >= bootTimeoutMs);
+    const giveUp = wasRetry && (this.#isLasting(error) || now - this.#since >= bootTimeoutMs);
     if (giveUp) this.backOff(now);
     if (giveUp && !this.#worked) this.#attempts = 0;
     return giveUp;
+  }
+
+  /** Whether waiting does not help. A lack of descriptors, processes or memory passes when other work ends. */
+  #isLasting(error: DroverError): boolean {
+    return isDiskFull(error) || !(this.#worked || isExhaustion(error));
   }
 
   /** No session waits for a boot any more: the next boot counts as a first one. */

@@ -2,6 +2,7 @@ import { WorkerClient } from '../daemon/worker-client.js';
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
+import { isExhaustion } from '../lib/exhaustion.js';
 
 /** A guest whose nix-daemon does not answer a handshake in this time hangs, in milliseconds. */
 const PROBE_TIMEOUT_MS = 30_000;
@@ -64,7 +65,9 @@ async function once(
   });
   const answer = probe(running, driver, over.signal).then(
     () => undefined,
-    (error: unknown) => `its nix-daemon does not answer: ${errorMessage(error)}`,
+    // What the host lacks says nothing about the guest.
+    (error: unknown) =>
+      isExhaustion(error) ? undefined : `its nix-daemon does not answer: ${errorMessage(error)}`,
   );
   try {
     return await Promise.race([answer, timeout]);

@@ -161,7 +161,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
 
   test('a program that is not there', async () => {
     await expect(startHelper({ program: '/nowhere/vz-helper', setpriv: undefined })).rejects.toThrow(
-      /nowhere.* does not work as vz-helper: it cannot be started: .*ENOENT/,
+      /nowhere.* does not work as vz-helper: The program .*nowhere was not found/,
     );
   });
 

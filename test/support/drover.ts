@@ -31,6 +31,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** That of an earlier supervisor; it is the caller's to remove. Default: a new one, removed in the end. */
   readonly stateDir?: string;
+  /** Program with arguments that starts it: `['prlimit', '--nofile=256:256']`. */
+  readonly through?: readonly string[];
 }
 
 export interface CliResult {
@@ -172,7 +174,10 @@ export async function startDrover(options: StartOptions = {}): Promise<Drover> {
   // It must not outlive the test's process, whatever becomes of that.
   const child = spawn(
     'setpriv',
-    ['--pdeathsig', 'KILL', process.execPath, MAIN, 'serve', '--config', join(dir, 'drover.yaml')],
+    [
+      ...['--pdeathsig', 'KILL', ...(options.through ?? [])],
+      ...[process.execPath, MAIN, 'serve', '--config', join(dir, 'drover.yaml')],
+    ],
     { env: { ...process.env, ...options.env }, stdio: ['ignore', 'inherit', 'pipe'] },
   );
   const drover = new Drover(child, dir, stateDir);

@@ -128,10 +128,13 @@ export class FrontBench {
   readonly events: FrontEvent[] = [];
   /** That it builds now. */
   systems = ['x86_64-linux'];
+  /** Why no further session is served. */
+  overload: DroverError | undefined;
   readonly front: Front;
 
   constructor(host?: Pick<HostStore, 'connect'>, leaser?: Leaser, journal?: BuildJournal) {
     this.front = new Front({
+      overload: () => this.overload,
       manifest: {
         generation: 'test',
         nixVersion: '2.8.0',

@@ -1,10 +1,10 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Duplex, Readable } from 'node:stream';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
-import { run } from '../../lib/process.js';
+import { run, startProgram } from '../../lib/process.js';
 import { connectUnixSocket } from '../../lib/unix-socket.js';
 import type { ExecResult, RunningGuest } from '../../guest/driver.js';
 import { guestGone } from '../guest-gone.js';
@@ -71,47 +71,13 @@ export class NamespaceGuest implements RunningGuest {
   /** Set once the guest was told to end: its console is then of no interest. */
   stopped = false;
 
-  private constructor(spec: NamespaceGuestSpec) {
+  private constructor(spec: NamespaceGuestSpec, child: ChildProcess) {
     this.#spec = spec;
-    const { programs, image, dir, storeDir, stage1, scratchSizeBytes, network, id } = spec;
-    this.#child = spawn(
-      programs.chrt,
-      [
-        // Builds are batch work: they must not delay Nix and the supervisor, which start the next ones.
-        ...['--batch', '0', programs.setpriv],
-        ...['--pdeathsig', 'KILL', `--bounding-set=${DROPPED_CAPABILITIES}`, programs.unshare],
-        ...['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child=KILL', '--ipc', '--uts'],
-        ...(network === 'none' ? ['--net'] : []),
-        ...[
-          `${image}/bin/busybox`,
-          'sh',
-          stage1,
-          image,
-          dir,
-          storeDir,
-          String(scratchSizeBytes),
-          network,
-          id,
-        ],
-      ],
-      // Uses the image's tools even before it is the root: NixOS has none in /bin, and not every busybox
-      // shell finds its own. A separate session: Ctrl-C at the supervisor's terminal is for the supervisor.
-      {
-        env: { ...GUEST_ENV, PATH: `${image}/bin:${GUEST_ENV.PATH}` },
-        cwd: '/',
-        detached: true,
-        stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
-      },
-    );
-    for (const stream of [this.#child.stdout, this.#child.stderr])
-      if (stream !== null) spec.consoleLog.follow(stream);
-    this.#child.stdin?.on('error', () => undefined);
+    this.#child = child;
+    for (const stream of [child.stdout, child.stderr]) if (stream !== null) spec.consoleLog.follow(stream);
+    child.stdin?.on('error', () => undefined);
     this.exited = new Promise((resolve) => {
-      this.#child.once('error', (error) => {
-        this.#gone = true;
-        resolve(`it could not be started: ${error.message}`);
-      });
-      this.#child.once('close', (code, signal) => {
+      child.once('close', (code, signal) => {
         this.#gone = true;
         spec.consoleLog.close();
         resolve(howEnded(code, signal, spec.consoleLog.tail(1)));
@@ -121,7 +87,7 @@ export class NamespaceGuest implements RunningGuest {
 
   /** Starts a guest and waits for its daemon. @throws DroverError `BOOT_FAILED`; nothing of it runs then */
   static async start(spec: NamespaceGuestSpec, signal: AbortSignal): Promise<NamespaceGuest> {
-    const guest = new NamespaceGuest(spec);
+    const guest = new NamespaceGuest(spec, await startChain(spec));
     const onAbort = (): void => void guest.kill();
     signal.addEventListener('abort', onAbort, { once: true });
     // It may have been given up while its files were written.
@@ -209,6 +175,29 @@ export class NamespaceGuest implements RunningGuest {
     }
     return this.#pid;
   }
+}
+
+async function startChain(spec: NamespaceGuestSpec): Promise<ChildProcess> {
+  const { programs, image, dir, storeDir, stage1, scratchSizeBytes, network, id } = spec;
+  return await startProgram(
+    programs.chrt,
+    [
+      // Builds are batch work: they must not delay Nix and the supervisor, which start the next ones.
+      ...['--batch', '0', programs.setpriv],
+      ...['--pdeathsig', 'KILL', `--bounding-set=${DROPPED_CAPABILITIES}`, programs.unshare],
+      ...['--mount', '--propagation', 'private', '--pid', '--fork', '--kill-child=KILL', '--ipc', '--uts'],
+      ...(network === 'none' ? ['--net'] : []),
+      ...[`${image}/bin/busybox`, 'sh', stage1, image, dir, storeDir, String(scratchSizeBytes), network, id],
+    ],
+    // Uses the image's tools even before it is the root: NixOS has none in /bin, and not every busybox
+    // shell finds its own. A separate session: Ctrl-C at the supervisor's terminal is for the supervisor.
+    {
+      env: { ...GUEST_ENV, PATH: `${image}/bin:${GUEST_ENV.PATH}` },
+      cwd: '/',
+      detached: true,
+      stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+    },
+  );
 }
 
 /**

@@ -144,5 +144,5 @@ async function probe(
 async function startProbe(programs: QemuPrograms, machine: BareMachine): Promise<Child> {
   await using inherited = new Inheritance();
   const args = bareMachineArguments(await inheritMachine(inherited, programs, machine));
-  return inherited.start(programs, args, 0);
+  return await inherited.start(programs, args, 0);
 }

@@ -192,7 +192,7 @@ async function startQemu(spec: QemuGuestSpec, store: SharedStore | undefined): P
   // From here on, keys and scratch space are released when QEMU ends, even if this process is killed.
   await Promise.all([rm(dir.configDisk), rm(dir.scratch)]);
   const args = guestMachineArguments({ ...bare, ...descriptors, name: dir.path, network });
-  const qemu = inherited.start(programs, args, number);
+  const qemu = await inherited.start(programs, args, number);
   return {
     qemu,
     store,

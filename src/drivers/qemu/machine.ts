@@ -44,9 +44,9 @@ export class Inheritance implements AsyncDisposable {
   }
 
   /** @param number of the user that it is to run as: another one for each guest */
-  start(programs: QemuPrograms, args: readonly string[], number: number): Child {
+  async start(programs: QemuPrograms, args: readonly string[], number: number): Promise<Child> {
     const stdio = ['ignore', 'pipe', 'pipe', ...this.#stdio] as const;
-    return startChild(setprivForQemu(programs, number), programs.qemu, args, [...stdio]);
+    return await startChild(setprivForQemu(programs, number), programs.qemu, args, [...stdio]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

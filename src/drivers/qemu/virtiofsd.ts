@@ -81,7 +81,7 @@ export interface SharedStore {
  * @throws DroverError `BOOT_FAILED`, or the signal's reason; no process is left then
  */
 export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> {
-  const child = startChild(
+  const child = await startChild(
     spec.setpriv === undefined ? undefined : [spec.setpriv],
     spec.program,
     [

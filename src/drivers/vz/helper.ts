@@ -4,6 +4,7 @@ import { startChild, type Child } from '../../lib/child.js';
 import { systemClock, type Clock } from '../../lib/clock.js';
 import type { Emitter } from '../../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
+import { isExhaustion } from '../../lib/exhaustion.js';
 import { HelperConnection } from './helper-connection.js';
 import {
   HELPER_PROTOCOL,
@@ -67,12 +68,7 @@ export interface HelperOptions {
 export async function startHelper(options: HelperOptions): Promise<VzHelper> {
   const { program, setpriv, signal, clock = systemClock } = options;
   signal?.throwIfAborted();
-  const child = startChild(
-    setpriv === undefined ? undefined : [setpriv],
-    program,
-    [],
-    ['pipe', 'pipe', 'pipe'],
-  );
+  const child = await start(program, setpriv);
   const connection = new HelperConnection(child.process);
   const exited = watch(child, connection, signal);
   const warnings: string[] = [];
@@ -103,10 +99,28 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
     await kill();
     signal?.throwIfAborted();
     const why = errorCode(cause) === 'VZ_HELPER_ENDED' ? await exited : errorMessage(cause);
-    throw new DroverError('VZ_HELPER_FAILED', `${program} does not work as vz-helper: ${why}`, {
-      context: { program },
-    });
+    throw notAHelper(program, why);
   }
+}
+
+async function start(program: string, setpriv: string | undefined): Promise<Child> {
+  try {
+    return await startChild(
+      setpriv === undefined ? undefined : [setpriv],
+      program,
+      [],
+      ['pipe', 'pipe', 'pipe'],
+    );
+  } catch (cause) {
+    if (isExhaustion(cause)) throw cause;
+    throw notAHelper(program, errorMessage(cause));
+  }
+}
+
+function notAHelper(program: string, why: string): DroverError {
+  return new DroverError('VZ_HELPER_FAILED', `${program} does not work as vz-helper: ${why}`, {
+    context: { program },
+  });
 }
 
 /** How the helper ends, for people: what it said itself, if it did. */

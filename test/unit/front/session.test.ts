@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 
+import { DroverError } from '../../../src/lib/errors.js';
 import { CLIENT_MAGIC } from '../../../src/protocol/handshake-info.js';
 import * as operations from '../../../src/protocol/operations.js';
 import {
@@ -32,6 +33,16 @@ async function readAll(stream: NodeJS.ReadableStream): Promise<Buffer> {
 }
 
 describe('a session without a guest', () => {
+  test('is refused after the handshake, in words, while there are too many', async () => {
+    const bench = new FrontBench();
+    bench.overload = new DroverError('HOST_EXHAUSTED', 'no file descriptor is free', { hint: 'Close some.' });
+    const { client, served } = await bench.client();
+    expect(await outcome(client.channel)).toBe('drover: no file descriptor is free\nClose some.');
+    await served;
+    expect(bench.events.at(-1)).toMatchObject({ type: 'session-closed', error: 'HOST_EXHAUSTED' });
+    expect([bench.leaser.granted, bench.hostDaemon.connections]).toEqual([0, 0]);
+  });
+
   test('answers the handshake at once, asking neither the host nor for a lease', async () => {
     const bench = new FrontBench();
     const { client } = await bench.client();

@@ -1,0 +1,112 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
+
+import { expect, test } from '@jest/globals';
+import { execa } from 'execa';
+
+import { startDrover, type Drover } from '../support/drover.js';
+import { guestInit } from '../support/guests.js';
+import { nixHost, succeeded } from '../support/nix.js';
+import { describeE2e } from '../support/requirements.js';
+import { waitUntil } from '../support/wait.js';
+
+const LIMIT = 128;
+
+async function descriptors({ pid }: Drover): Promise<number> {
+  return (await readdir(`/proc/${pid}/fd`)).length;
+}
+
+/** The number of the descriptor that is opened next. */
+async function nextDescriptor({ pid }: Drover): Promise<number> {
+  const open = new Set(await readdir(`/proc/${pid}/fd`));
+  let number = 0;
+  while (open.has(String(number))) number += 1;
+  return number;
+}
+
+/** Opens connections to the socket door, which say nothing, until the supervisor has so many descriptors. */
+async function occupy(drover: Drover, upTo: number): Promise<Socket[]> {
+  const sockets: Socket[] = [];
+  for (let open = await descriptors(drover); open < upTo; open = await descriptors(drover)) {
+    sockets.push(connect(join(drover.stateDir, 'doors/nix.sock')));
+    await waitUntil('the connection to be accepted', async () => (await descriptors(drover)) !== open);
+  }
+  return sockets;
+}
+
+describeE2e('where the host runs out', [], () => {
+  test('of descriptors little by little, sessions are refused, builds go on, and it recovers', async () => {
+    await using drover = await startDrover({ through: ['prlimit', `--nofile=${LIMIT}:${LIMIT}`] });
+    await using host = await nixHost({ drover });
+    const running = host.startBuild(host.derivation('running', 'echo "it has begun"; sleep 3; echo > $out'));
+    await running.waitForOutput('it has begun');
+    const sockets = await occupy(drover, LIMIT - LIMIT / 8);
+
+    const { exitCode, stderr } = await host.build(host.derivation('refused', 'echo > $out'));
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toMatch(/drover: Drover cannot take another session: no file descriptor is free/);
+    succeeded(await running.ended);
+
+    for (const socket of sockets) socket.destroy();
+    await waitUntil('the connections to be closed', async () => (await descriptors(drover)) < LIMIT / 2);
+    succeeded(await host.build(host.derivation('after', 'echo > $out')));
+    expect((await drover.status()).guests.map(({ id }) => id)).toEqual(['g1']);
+  });
+
+  test('of descriptors all at once, nothing ends, not even when a guest is lost meanwhile', async () => {
+    await using drover = await startDrover({ config: { pool: { maxGuests: 1 } } });
+    await using host = await nixHost({ drover });
+    succeeded(await host.build(host.derivation('before', 'echo > $out')));
+    const client = connect(join(drover.stateDir, 'doors/nix.sock'));
+    const setLimit = (limit: number) => execa('prlimit', ['--pid', String(drover.pid), `--nofile=${limit}:`]);
+    await setLimit(await nextDescriptor(drover));
+    expect((await host.build(host.derivation('refused', 'echo > $out'))).exitCode).not.toBe(0);
+    process.kill(await guestInit(drover.stateDir, 'g1'), 'SIGKILL');
+    await drover.waitForLog('guest lost');
+    await setLimit(1024);
+    client.destroy();
+    succeeded(await host.build(host.derivation('after', 'echo > $out')));
+  });
+
+  test.each([
+    { what: 'space', options: 'size=256m', fill: 'dd if=/dev/zero of=$0/logs/filler bs=64k' },
+    {
+      what: 'inodes',
+      options: 'size=256m,nr_inodes=500',
+      fill: 'for i in $(seq 600); do : > $0/logs/filler$i || break; done',
+    },
+  ])(
+    'of $what in the state directory, builds that need a boot are refused, and it recovers',
+    async ({ options, fill }) => {
+      const stateDir = await mountedDirectory(options);
+      try {
+        await using drover = await startDrover({ stateDir, config: { pool: { idleTimeout: '0s' } } });
+        await using host = await nixHost({ drover });
+        succeeded(await host.build(host.derivation('before', 'echo > $out')));
+        await drover.events.waitFor('guest-state', ({ guest, to }) => guest === 'g1' && to === 'stopped');
+        await execa('/bin/sh', ['-c', fill, stateDir], { reject: false });
+
+        const { exitCode, stderr } = await host.build(host.derivation('refused', 'echo > $out'));
+        expect(exitCode).not.toBe(0);
+        expect(stderr).toMatch(/drover: The guest g\d+ did not boot: .*no (space left|free space)/);
+        expect((await drover.status()).failedBoots).toMatchObject({ count: 2 });
+
+        for (const name of await readdir(join(stateDir, 'logs')))
+          if (name.startsWith('filler')) await rm(join(stateDir, 'logs', name));
+        succeeded(await host.build(host.derivation('after', 'echo > $out')));
+        expect((await drover.status()).failedBoots).toBeNull();
+      } finally {
+        await execa('umount', [stateDir]);
+        await rm(stateDir, { recursive: true });
+      }
+    },
+  );
+});
+
+/** A state directory that is a small file system of its own. */
+async function mountedDirectory(options: string): Promise<string> {
+  const directory = await mkdtemp('/tmp/dr-');
+  await execa('mount', ['-t', 'tmpfs', '-o', `mode=0700,${options}`, 'drover', directory]);
+  return directory;
+}
