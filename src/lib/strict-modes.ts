@@ -52,8 +52,9 @@ export async function strictModesFault(path: string): Promise<string | undefined
 
 function fault(path: string, found: Stats, trusted: ReadonlySet<number>): string | undefined {
   if (!trusted.has(found.uid)) return `${path} belongs to another user (uid ${found.uid})`;
-  // A link's own mode means nothing.
-  if (found.isSymbolicLink() || (found.mode & OTHERS_WRITE) === 0) return undefined;
+  // A link's own mode means nothing, and /dev/null stays empty whoever writes it.
+  if (found.isSymbolicLink() || found.isCharacterDevice() || (found.mode & OTHERS_WRITE) === 0)
+    return undefined;
   if (found.isDirectory() && (found.mode & STICKY) !== 0) return undefined;
   return `other users can write ${path} (mode 0${(found.mode & 0o7777).toString(8)})`;
 }
