@@ -21,6 +21,8 @@ in
         "/usr/sbin"
         "/sbin"
       ];
+      # A small young generation: 10 MB less memory while idle (docs/adr/0017).
+      environment.NODE_OPTIONS = "--max-semi-space-size=1";
       serviceConfig = {
         RunAtLoad = true;
         KeepAlive = true;

@@ -12,7 +12,6 @@
 #                       has removed and recreated them since.
 #   stats               scratch use and uptime, as JSON (bytes, seconds)
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
-#   poweroff            end this guest
 #
 # Exit status: 0 done, 1 failed (why: standard error), 2 wrong usage, 3 see `register`.
 set -eu
@@ -28,7 +27,7 @@ fail() {
 }
 
 usage() {
-  echo "usage: drover-guest hello | register [--again] | stats | set-clock SECONDS | poweroff" >&2
+  echo "usage: drover-guest hello | register [--again] | stats | set-clock SECONDS" >&2
   exit 2
 }
 
@@ -125,6 +124,5 @@ case ${1-} in
     ;;
   stats) [ $# = 1 ] || usage; stats ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
-  poweroff) [ $# = 1 ] || usage; poweroff ;;
   *) usage ;;
 esac

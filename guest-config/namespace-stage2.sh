@@ -4,7 +4,7 @@ set -eu
 export PATH=/usr/bin:/bin:/sbin HOME=/root TMPDIR=/build NIX_SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 cd /
 
-# `poweroff` sends this; so does the end of standard input, which the supervisor holds open as long as it lives.
+# The end of standard input sends this. The supervisor holds it open as long as it lives.
 trap 'exit 0' TERM
 exec 4<&0 # a background command's own standard input is /dev/null
 { cat <&4 > /dev/null; kill -TERM 1; } 3>&- &

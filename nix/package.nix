@@ -48,14 +48,11 @@ buildNpmPackage {
   '';
 
   nativeBuildInputs = [ makeWrapper ];
-  # buildNpmPackage's wrapper starts node without the flags of the program's first line.
   postInstall = ''
-    read -r _ _ setting _ flags < src/main.ts
-    makeWrapper ${lib.getExe nodejs} $out/bin/drover --set "''${setting%%=*}" "''${setting#*=}" \
-      --add-flags "$flags $out/lib/node_modules/drover/dist/main.js" ${
-        # Where the vz driver looks for it.
-        lib.optionalString (vz-helper != null) "--set-default DROVER_VZ_HELPER ${vz-helper}/bin/vz-helper"
-      }
+    makeWrapper ${lib.getExe nodejs} $out/bin/drover --add-flags $out/lib/node_modules/drover/dist/main.js ${
+      # Where the vz driver looks for it.
+      lib.optionalString (vz-helper != null) "--set-default DROVER_VZ_HELPER ${vz-helper}/bin/vz-helper"
+    }
   '';
 
   # Compiled for this machine, not stripped by buildNpmPackage's default.

@@ -1,7 +1,4 @@
-#!/usr/bin/env -S MALLOC_MMAP_THRESHOLD_=32768 node --max-semi-space-size=1 --no-opt --expose-gc --single-threaded-gc
-// Above: a small young generation keeps an idle supervisor 10 MB smaller, and costs the relay nothing; gc is called
-// when it rests, and helped by no threads, which a build could use. Buffers of glibc's heap stay where they were, 20 MB
-// after a large output through the ssh door: those of its packets are given back, each by itself.
+#!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';

@@ -12,7 +12,7 @@ import { Front } from './front/front.js';
 import { CountingJournal } from './front/journal.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
-import { systemClock, type CancelTimer } from './lib/clock.js';
+import { systemClock } from './lib/clock.js';
 import { DescriptorBudget } from './lib/descriptors.js';
 import { Emitter } from './lib/emitter.js';
 import { DroverError, errorCode } from './lib/errors.js';
@@ -36,9 +36,6 @@ export interface SupervisorParts {
   readonly log: Log;
 }
 
-/** Idle time before garbage is collected, in milliseconds. */
-const REST_MS = 2_000;
-
 const HINT_STATE_DIR =
   'Run drover as the owner of that directory, or choose another stateDir in the configuration.';
 
@@ -57,7 +54,6 @@ export class Supervisor {
   readonly #closers: (() => Promise<void>)[] = [];
   #state: Status['state'] = 'running';
   readonly #metrics: ReturnType<typeof collectMetrics>;
-  #cancelCollection: CancelTimer = () => undefined;
   #sshPort: number | undefined;
   #metricsPort: number | undefined;
 
@@ -90,17 +86,7 @@ export class Supervisor {
     });
     this.onEvent((event) => {
       this.#totals.count(event);
-      this.#collectGarbage(event);
       if (event.type === 'boot-finished') this.#tellWarnings();
-    });
-  }
-
-  /** V8 does not collect garbage while the process is idle, so ask for it. Without --expose-gc there is no gc. */
-  #collectGarbage(event: DroverEvent): void {
-    if (event.type !== 'session-closed' && event.type !== 'guest-state') return;
-    this.#cancelCollection();
-    this.#cancelCollection = systemClock.after(REST_MS, () => {
-      if (this.#front.sessions === 0) globalThis.gc?.();
     });
   }
 

@@ -5,7 +5,7 @@
     (pkgs.runCommandLocal "drover-guest" { } ''
       install -D -m 755 ${../drover-guest.sh} $out/bin/drover-guest
     '')
-    # Programs that it calls, besides systemd's poweroff and Nix.
+    # Programs that it calls, besides Nix.
     pkgs.coreutils
     pkgs.findutils
     pkgs.gawk

@@ -111,10 +111,6 @@ export class GuestAgent {
     await this.#verb(['set-clock', String(Math.floor(unixSeconds))]);
   }
 
-  async poweroff(): Promise<void> {
-    await this.#verb(['poweroff']);
-  }
-
   async #verb(verb: readonly string[]): Promise<string> {
     const { exitCode, stdout, stderr } = await this.#guest.exec(['drover-guest', ...verb]);
     if (exitCode !== 0) throw failed(verb[0] ?? '', exitCode, stderr);

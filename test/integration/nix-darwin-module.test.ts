@@ -48,6 +48,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
         /^\/nix\/store\/\w+-drover-1\.0\/bin\/drover serve --config \/etc\/drover\/drover\.yaml$/,
       ),
       path: expect.arrayContaining(['/usr/bin', '/run/current-system/sw/bin']),
+      environment: { NODE_OPTIONS: '--max-semi-space-size=1' },
       serviceConfig: {
         RunAtLoad: true,
         KeepAlive: true,

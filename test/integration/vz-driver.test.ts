@@ -236,7 +236,7 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
       },
       env: { DROVER_VZ_HELPER: await helper('sleepUntold') },
     });
-    expect(await drover.waitForLog('a guest has trouble')).toMatchObject({
+    expect(await drover.waitForLog('guest reported a warning')).toMatchObject({
       guest: 'g1',
       warning: 'macOS does not tell when this Mac sleeps and wakes',
     });
@@ -362,7 +362,7 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     await writeFile(join(machine, 'bin/date'), '#!/bin/sh\nexit 1\n');
     process.kill(pid, 'SIGUSR2');
     await waitUntil('another guest', async () => (await guests()).join() === 'g2 ready');
-    const { why } = await drover.waitForLog('a guest gets no more work');
+    const { why } = await drover.waitForLog('retiring guest');
     expect(why).toMatch(/clock cannot be set after the host's sleep/);
   });
 });

@@ -58,8 +58,8 @@ describeWith('what is checked of vz-helper without a Mac', ['vz-helper'], () => 
     [
       'a wrong type',
       'src/guest.m',
-      'pauseWithCompletionHandler:done',
-      'pauseWithCompletionHandler:self',
+      'startWithCompletionHandler:^(NSError *failure)',
+      'startWithCompletionHandler:^(NSString *failure)',
       /incompatible/,
     ],
     ['a leak', 'src/relay.c', '  free(out.buffer);\n', '', /leak/],

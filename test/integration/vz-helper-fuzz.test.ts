@@ -89,9 +89,9 @@ describeWith('arbitrary input to vz-helper', ['vz-helper'], () => {
 
   const valid = (): Json =>
     helper.configuration({
-      disks: [{ path: helper.path('disk'), readOnly: true, synchronization: 'durable', identifier: 'seed' }],
+      disks: [{ path: helper.path('disk'), readOnly: true, identifier: 'seed' }],
       shares: [{ tag: 'store', path: '/usr', readOnly: true }],
-      rosetta: { tag: 'rosetta', cache: { kind: 'unix', path: '/run/rosettad/rosetta.sock' } },
+      rosetta: { tag: 'rosetta', cache: { path: '/run/rosettad/rosetta.sock' } },
       network: { mac: '52:54:00:00:00:01' },
     }) as unknown as Json;
 

@@ -258,8 +258,6 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
     expect(await ask()).toBe('ERROR vz-helper 3 the guest is stopped\n');
     await early.ok('start');
     expect(await ask()).toBe('ERROR vz-helper 8 connect throws\n');
-    expect(await early.ok('pause')).toEqual({ state: 'paused' });
-    expect(await ask()).toBe('ERROR vz-helper 3 the guest is paused\n');
   });
 
   test('ends connections with the guest', async () => {
@@ -267,7 +265,7 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
     const socket = await connectVsock(other.path('vsock.sock'), 7);
     socket.on('error', () => undefined).resume();
     const closed = once(socket, 'end');
-    await other.ok('stop');
+    other.process.stdin?.end();
     await within('the end of the connection', closed);
   });
 

@@ -147,13 +147,6 @@ OBJECT(VZDirectoryShare *, share, setShare)
 }
 @end
 
-@implementation VZLinuxRosettaAbstractSocketCachingOptions
-- (instancetype)initWithName:(NSString *)name error:(NSError **)error {
-  self = [super init];
-  return strlen(name.UTF8String) < 108 ? with(self, @"name", name) : refuse(self, error, 2, @"The name is too long.");
-}
-@end
-
 @implementation VZLinuxRosettaDirectoryShare
 OBJECT(VZLinuxRosettaCachingOptions *, options, setOptions)
 - (instancetype)initWithError:(NSError **)error {

@@ -1,12 +1,10 @@
 // Shared declarations of the double, which stands in for Virtualization.framework, IOKit and Security on Linux, so that
 // the helper's own code can run. The environment configures it:
 //
-//   DROVER_VZ_DOUBLE_GUEST   a program that is the guest; without it a guest does nothing and has no vsock. It is
-//   started
-//                            with one argument, a JSON file that describes the virtual machine. Its stdout and stderr
+//   DROVER_VZ_DOUBLE_GUEST   a program that is the guest; without it a guest does nothing and has no vsock. It gets
+//                            one argument, a JSON file that describes the virtual machine. Its stdout and stderr
 //                            are the console; `<vsockDir>/<port>.sock`, as that file says, are the ports it listens at.
-//                            Exit status 0: the guest powered off; another end: it crashed. SIGTERM asks it to power
-//                            off; stop kills its process group; it dies with the helper.
+//                            Exit status 0: the guest powered off; another end: it crashed. It dies with the helper.
 //   DROVER_VZ_DOUBLE_DIR     where that file and the ports' directory are made, in a directory named after the
 //                            helper's process id; otherwise /tmp.
 //   DROVER_VZ_DOUBLE         words with commas in between:
@@ -17,7 +15,6 @@
 //     nested                 it can nest
 //     invalid                no configuration is good enough
 //     startFails, startHangs, startBlocks (the main thread), startThrows
-//     stopFails, stopHangs
 //     guestStops, guestCrashes (as soon as it runs), networkLost (likewise)
 //     connectHangs, connectThrows
 //     sleepUntold (macOS does not tell of sleep and wake)

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { Internal = 1, InvalidState = 3, InvalidTransition = 4, NetworkError = 7 }; // of VZError.h
+enum { Internal = 1, InvalidTransition = 4, NetworkError = 7 }; // of VZError.h
 enum { ConnectionResetOnMacOS = 54 };
 
 /// The framework's own rule: a machine is touched from its queue only.
@@ -30,7 +30,6 @@ static id<VZVirtualMachineDelegate> delegate;
 static VZVirtualMachineConfiguration *configuration;
 static NSString *vsockDir;
 static pid_t guest;
-static void (^whenGone)(void); // what stop waits for
 
 @interface VZVirtioSocketConnection (Double)
 + (instancetype)of:(int)descriptor;
@@ -99,10 +98,6 @@ static uint32_t nextPort = 1 << 30;
 /// The process of the guest has ended.
 static void guestEnded(VZVirtualMachine *machine, int status) {
   guest = 0;
-  if (whenGone != nil) {
-    whenGone();
-    return;
-  }
   BOOL poweredOff = status == 0;
   state = poweredOff ? VZVirtualMachineStateStopped : VZVirtualMachineStateError;
   if (poweredOff) [delegate guestDidStopVirtualMachine:machine];
@@ -143,22 +138,6 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
   onQueue();
   return state == VZVirtualMachineStateStopped || state == VZVirtualMachineStateError;
 }
-- (BOOL)canStop {
-  onQueue();
-  return state == VZVirtualMachineStateRunning || state == VZVirtualMachineStatePaused;
-}
-- (BOOL)canPause {
-  onQueue();
-  return state == VZVirtualMachineStateRunning;
-}
-- (BOOL)canResume {
-  onQueue();
-  return state == VZVirtualMachineStatePaused;
-}
-- (BOOL)canRequestStop {
-  return [self canPause];
-}
-
 /// `handler(error)` later, with the state in between and after.
 - (void)go:(VZVirtualMachineState)next
        via:(VZVirtualMachineState)between
@@ -235,49 +214,6 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
       later(^{
         guestEnded(self, 1);
       });
-  }];
-}
-
-- (void)pauseWithCompletionHandler:(void (^)(NSError *))handler {
-  [self go:VZVirtualMachineStatePaused via:VZVirtualMachineStatePausing if:self.canPause do:^NSError * {
-    if (guest > 0) kill(-guest, SIGSTOP);
-    return nil;
-  } then:handler];
-}
-
-- (void)resumeWithCompletionHandler:(void (^)(NSError *))handler {
-  [self go:VZVirtualMachineStateRunning via:VZVirtualMachineStateResuming if:self.canResume do:^NSError * {
-    if (guest > 0) kill(-guest, SIGCONT);
-    return nil;
-  } then:handler];
-}
-
-- (BOOL)requestStopWithError:(NSError **)error {
-  onQueue();
-  if (!self.canRequestStop) {
-    if (error != NULL) *error = vzError(InvalidState, @"Invalid virtual machine state.");
-    return NO;
-  }
-  if (guest > 0) kill(guest, SIGTERM);
-  else
-    later(^{
-      guestEnded(self, 0);
-    });
-  return YES;
-}
-
-- (void)stopWithCompletionHandler:(void (^)(NSError *))handler {
-  [self go:VZVirtualMachineStateStopping via:VZVirtualMachineStateStopping if:self.canStop do:^NSError * {
-    return knob("stopFails") ? vzError(Internal, @"Internal Virtualization error.") : nil;
-  } then:^(NSError *error) {
-    if (knob("stopHangs")) return;
-    whenGone = Block_copy(^{
-      state = VZVirtualMachineStateStopped;
-      handler(nil);
-    });
-    if (error != nil) handler(error);
-    else if (guest > 0) kill(-guest, SIGKILL);
-    else whenGone();
   }];
 }
 @end

@@ -67,12 +67,11 @@ static void requireIdentifier(DVZFields *disk, NSString *identifier) {
     [disk key:@"identifier" is:@"must be printable ASCII without space or /"];
 }
 
-/// Cached: with Automatic, Linux guests have seen their file systems corrupted on some Macs.
+/// Cached: with Automatic, Linux guests have seen their file systems corrupted on some Macs. None: no disk of a guest
+/// outlives it, so its flushes need not reach one.
 static VZStorageDeviceConfiguration *blockDevice(DVZFields *disk, DVZProblem *problem) {
   NSURL *url = existing(disk, @"path", S_IFREG, problem);
   BOOL readOnly = [disk boolean:@"readOnly"];
-  NSArray *choices = [NSArray arrayWithObjects:@"disposable", @"durable", nil];
-  BOOL disposable = [[disk oneOf:choices key:@"synchronization"] isEqualToString:@"disposable"];
   NSString *identifier = nil;
   if ([disk has:@"identifier"]) {
     identifier = [disk text:@"identifier" min:1 max:MaxIdentifierBytes];
@@ -81,12 +80,11 @@ static VZStorageDeviceConfiguration *blockDevice(DVZFields *disk, DVZProblem *pr
   [disk end];
   if (problem.error != nil) return nil;
   NSError *error = nil;
-  VZDiskImageStorageDeviceAttachment *attachment = KEPT([[VZDiskImageStorageDeviceAttachment alloc]
-              initWithURL:url
-                 readOnly:readOnly
-              cachingMode:VZDiskImageCachingModeCached
-      synchronizationMode:disposable ? VZDiskImageSynchronizationModeNone : VZDiskImageSynchronizationModeFsync
-                    error:&error]);
+  VZDiskImageStorageDeviceAttachment *attachment =
+      KEPT([[VZDiskImageStorageDeviceAttachment alloc] initWithURL:url readOnly:readOnly
+                                                       cachingMode:VZDiskImageCachingModeCached
+                                               synchronizationMode:VZDiskImageSynchronizationModeNone
+                                                             error:&error]);
   if (attachment == nil) {
     problem.error = errorOfKey([disk nameOf:@"path"], error);
     return nil;

@@ -16,8 +16,4 @@ typedef void (^Completion)(NSError *error);
 /// Makes the machine and its files. `config` is read to its end.
 - (void)configure:(DVZFields *)config problem:(DVZProblem *)problem;
 - (void)start:(Completion)done;
-- (void)pause:(Completion)done;
-- (void)resume:(Completion)done;
-- (void)requestStop:(Completion)done;
-- (void)stop:(Completion)done;
 @end

@@ -28,13 +28,10 @@ static void consoleFailed(int errnum) {
   switch (_machine.state) {
   case VZVirtualMachineStateStopped: return @"stopped";
   case VZVirtualMachineStateRunning: return @"running";
-  case VZVirtualMachineStatePaused: return @"paused";
   case VZVirtualMachineStateError: return @"error";
   case VZVirtualMachineStateStarting: return @"starting";
-  case VZVirtualMachineStatePausing: return @"pausing";
-  case VZVirtualMachineStateResuming: return @"resuming";
   case VZVirtualMachineStateStopping: return @"stopping";
-  default: return @"other"; // saving and restoring, which are never asked for, and what macOS may add
+  default: return @"other"; // pausing, saving and restoring, which are never asked for, and what macOS may add
   }
 }
 
@@ -100,55 +97,17 @@ static void consoleFailed(int errnum) {
   return nil;
 }
 
-// MARK: operations
-
-/// nil when the machine can; else a `badState` that says what it does instead.
-- (NSError *)require:(BOOL)can to:(NSString *)operation {
-  if (_machine == nil) return [self badState:[operation stringByAppendingString:@": configure comes first"]];
-  if (can) return nil;
-  return [self badState:[NSString stringWithFormat:@"%@: the guest is %@", operation, self.state]];
-}
+// MARK: start
 
 - (void)start:(Completion)done {
-  NSError *error = [self require:_machine.canStart to:@"start"];
-  if (error != nil) {
-    done(error);
+  if (_machine == nil || !_machine.canStart) {
+    NSString *why = _machine == nil ? @"configure comes first" : [@"the guest is " stringByAppendingString:self.state];
+    done([self badState:[@"start: " stringByAppendingString:why]]);
     return;
   }
   [_machine startWithCompletionHandler:^(NSError *failure) {
     if (failure == nil) sendEvent(@"started", nil);
     done(failure);
-  }];
-}
-
-- (void)pause:(Completion)done {
-  NSError *error = [self require:_machine.canPause to:@"pause"];
-  if (error != nil) done(error);
-  else [_machine pauseWithCompletionHandler:done];
-}
-
-- (void)resume:(Completion)done {
-  NSError *error = [self require:_machine.canResume to:@"resume"];
-  if (error != nil) done(error);
-  else [_machine resumeWithCompletionHandler:done];
-}
-
-- (void)requestStop:(Completion)done {
-  NSError *error = [self require:_machine.canRequestStop to:@"requestStop"];
-  if (error == nil && [_machine requestStopWithError:&error]) error = nil;
-  else if (error == nil) error = helperError(HelperErrorFailed, nil, @"the guest cannot be asked to power off");
-  done(error);
-}
-
-- (void)stop:(Completion)done {
-  NSError *error = [self require:_machine.canStop to:@"stop"];
-  if (error != nil) {
-    done(error);
-    return;
-  }
-  [_machine stopWithCompletionHandler:^(NSError *failure) {
-    done(failure);
-    if (failure == nil) [self endedWith:fieldsOf(@"event", @"stopped", @"by", @"stop", nil) status:0];
   }];
 }
 
@@ -163,7 +122,7 @@ static void consoleFailed(int errnum) {
 
 - (void)guestDidStopVirtualMachine:(VZVirtualMachine *)machine {
   (void)machine;
-  [self endedWith:fieldsOf(@"event", @"stopped", @"by", @"guest", nil) status:0];
+  [self endedWith:fieldsOf(@"event", @"stopped", nil) status:0];
 }
 
 - (void)virtualMachine:(VZVirtualMachine *)machine didStopWithError:(NSError *)error {

@@ -4,9 +4,7 @@
 #import "input.h"
 #import "output.h"
 
-#include "json.h"
-
-enum { MaxDepth = 16, ProtocolVersion = 1 };
+enum { ProtocolVersion = 1 };
 static const unsigned long long MaxId = 9007199254740991ULL;
 
 @interface DVZRequests ()
@@ -35,14 +33,9 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
     reply([NSNull null], nil, badLine([NSString stringWithFormat:@"a line of more than %d bytes", MaxLineBytes]));
     return;
   }
-  enum json_verdict verdict = json_check(line.bytes, line.length, MaxDepth);
-  if (verdict == JsonTooDeep) {
-    reply([NSNull null], nil, badLine([NSString stringWithFormat:@"more than %d levels deep", MaxDepth]));
-    return;
-  }
   id request = nil;
   @try {
-    if (verdict == JsonGood) request = [NSJSONSerialization JSONObjectWithData:line options:0 error:NULL];
+    request = [NSJSONSerialization JSONObjectWithData:line options:0 error:NULL];
   } @catch (NSException *exception) {
     request = nil; // GNUstep throws for some invalid JSON
   }
@@ -66,9 +59,7 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
 
 /// Replies, unless it sets `problem`: then the caller does.
 - (void)operation:(DVZFields *)fields problem:(DVZProblem *)problem identifier:(id)identifier {
-  NSString *op = [fields oneOf:[NSArray arrayWithObjects:@"hello", @"configure", @"start", @"pause", @"resume",
-                                                         @"requestStop", @"stop", nil]
-                           key:@"op"];
+  NSString *op = [fields oneOf:[NSArray arrayWithObjects:@"hello", @"configure", @"start", nil] key:@"op"];
   if (problem.error != nil) return;
   if ([op isEqualToString:@"hello"]) {
     if ([fields integer:@"protocol" min:1 max:MaxId step:1] != ProtocolVersion)
@@ -93,16 +84,8 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
   if (config != nil) {
     [_guest configure:config problem:problem];
     if (problem.error == nil) done(nil);
-  } else if ([op isEqualToString:@"start"]) {
-    [_guest start:done];
-  } else if ([op isEqualToString:@"pause"]) {
-    [_guest pause:done];
-  } else if ([op isEqualToString:@"resume"]) {
-    [_guest resume:done];
-  } else if ([op isEqualToString:@"requestStop"]) {
-    [_guest requestStop:done];
   } else {
-    [_guest stop:done];
+    [_guest start:done];
   }
 }
 @end

@@ -34,24 +34,21 @@ BOOL rosettaHasCache(void) {
   return NO;
 }
 
-/// What `cache` says: nil and nil for `null`.
-static void readCache(DVZFields *rosetta, NSString **path, NSString **name) {
+/// What `cache` says: nil for `null`.
+static NSString *readCache(DVZFields *rosetta) {
   DVZFields *cache = [rosetta objectOrNull:@"cache"];
-  if (cache == nil) return;
-  NSString *kind = [cache oneOf:[NSArray arrayWithObjects:@"unix", @"abstract", nil] key:@"kind"];
-  if ([kind isEqualToString:@"unix"]) *path = [cache path:@"path" max:MaxGuestSocketBytes];
-  else *name = [cache text:@"name" min:1 max:MaxGuestSocketBytes];
+  NSString *path = cache == nil ? nil : [cache path:@"path" max:MaxGuestSocketBytes];
   [cache end];
+  return path;
 }
 
 #ifdef __arm64__
-static void setCache(VZLinuxRosettaDirectoryShare *share, NSString *path, NSString *name, DVZProblem *problem) {
-  if (path == nil && name == nil) return;
+static void setCache(VZLinuxRosettaDirectoryShare *share, NSString *path, DVZProblem *problem) {
+  if (path == nil) return;
   if (@available(macOS 14.0, *)) {
     NSError *error = nil;
-    VZLinuxRosettaCachingOptions *options = nil;
-    if (path != nil) options = KEPT([[VZLinuxRosettaUnixSocketCachingOptions alloc] initWithPath:path error:&error]);
-    else options = KEPT([[VZLinuxRosettaAbstractSocketCachingOptions alloc] initWithName:name error:&error]);
+    VZLinuxRosettaCachingOptions *options = KEPT([[VZLinuxRosettaUnixSocketCachingOptions alloc] initWithPath:path
+                                                                                                        error:&error]);
     if (options == nil) problem.error = errorOfKey(@"config.rosetta.cache", error);
     share.options = options;
     return;
@@ -63,9 +60,7 @@ static void setCache(VZLinuxRosettaDirectoryShare *share, NSString *path, NSStri
 
 VZDirectorySharingDeviceConfiguration *rosettaShare(DVZFields *rosetta, NSMutableSet *tags, DVZProblem *problem) {
   NSString *tag = readTag(rosetta, tags, problem);
-  NSString *path = nil;
-  NSString *name = nil;
-  readCache(rosetta, &path, &name);
+  NSString *path = readCache(rosetta);
   [rosetta end];
   if (problem.error != nil) return nil;
   NSString *available = rosettaAvailability();
@@ -83,12 +78,13 @@ VZDirectorySharingDeviceConfiguration *rosettaShare(DVZFields *rosetta, NSMutabl
     problem.error = errorOfKey(@"config.rosetta", error);
     return nil;
   }
-  setCache(share, path, name, problem);
+  setCache(share, path, problem);
   VZVirtioFileSystemDeviceConfiguration *device = KEPT([[VZVirtioFileSystemDeviceConfiguration alloc] initWithTag:tag]);
   device.share = share;
   return device;
 #else
   (void)tag;
+  (void)path;
   return nil;
 #endif
 }

@@ -167,10 +167,8 @@ async function fill(root: string, files: ImageFiles, { programs, nix }: ImageSou
   for (const script of ['usr/bin/drover-guest', 'sbin/drover-init']) await chmod(join(root, script), 0o755);
   const applets = await run(programs.busybox, ['--list']);
   for (const applet of applets.stdout.split('\n')) {
-    if (applet !== '' && applet !== 'busybox' && applet !== 'poweroff')
-      await symlink('busybox', join(root, 'bin', applet));
+    if (applet !== '' && applet !== 'busybox') await symlink('busybox', join(root, 'bin', applet));
   }
-  await writeFile(join(root, 'sbin/poweroff'), '#!/bin/sh\nexec kill -TERM 1\n', { mode: 0o755 });
   const program = await realpath(join(nix, 'nix-daemon'));
   for (const name of NIX_PROGRAMS) {
     const link = join(root, 'usr/bin', name);

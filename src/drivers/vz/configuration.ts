@@ -33,7 +33,7 @@ export function guestConfiguration(spec: ConfigurationSpec): HelperConfiguration
     commandLine: `console=hvc0 ${commandLine}`,
     cpus: spec.cores,
     memoryBytes: spec.memoryBytes,
-    disks: [{ path: scratch, readOnly: false, synchronization: 'disposable', identifier: 'drover-scratch' }],
+    disks: [{ path: scratch, readOnly: false, identifier: 'drover-scratch' }],
     shares: [
       { tag: 'nix-store', path: spec.storeDir, readOnly: true },
       { tag: 'drover', path: files, readOnly: true },
@@ -43,7 +43,7 @@ export function guestConfiguration(spec: ConfigurationSpec): HelperConfiguration
         ? null
         : {
             tag: 'rosetta',
-            cache: spec.rosetta === 'cache' ? { kind: 'unix', path: ROSETTAD_SOCKET } : null,
+            cache: spec.rosetta === 'cache' ? { path: ROSETTAD_SOCKET } : null,
           },
     network: spec.mac === undefined ? null : { mac: spec.mac },
     console: { path: spec.consoleLog, maxBytes: MAX_CONSOLE_LOG_BYTES },

@@ -27,8 +27,6 @@ const tag = text(1, 35);
 const diskSchema = z.strictObject({
   path: path(),
   readOnly: z.boolean(),
-  /** `disposable`: the guest's flushes reach no disk. `durable`: they do, by fsync. */
-  synchronization: z.enum(['disposable', 'durable']),
   /** The guest's `/dev/disk/by-id/virtio-<identifier>`. */
   identifier: z
     .string()
@@ -40,13 +38,8 @@ const shareSchema = z.strictObject({ tag, path: path(), readOnly: z.boolean() })
 
 const rosettaSchema = z.strictObject({
   tag,
-  /** Where the runtime looks for `rosettad` in the guest; `null`: translations are not kept. */
-  cache: z
-    .discriminatedUnion('kind', [
-      z.strictObject({ kind: z.literal('unix'), path: path(107) }),
-      z.strictObject({ kind: z.literal('abstract'), name: text(1, 107) }),
-    ])
-    .nullable(),
+  /** Socket in the guest where the runtime looks for `rosettad`; `null`: translations are not kept. */
+  cache: z.strictObject({ path: path(107) }).nullable(),
 });
 
 /** Argument of `configure`. */
@@ -93,7 +86,7 @@ export type HelperConfiguration = z.output<typeof helperConfigurationSchema>;
 export type HelperRequest =
   | { readonly op: 'hello'; readonly protocol: typeof HELPER_PROTOCOL }
   | { readonly op: 'configure'; readonly config: HelperConfiguration }
-  | { readonly op: 'start' | 'pause' | 'resume' | 'requestStop' | 'stop' };
+  | { readonly op: 'start' };
 
 const limitsSchema = z.object({ min: z.int().nonnegative(), max: z.int().nonnegative() });
 
@@ -116,17 +109,7 @@ export const helperFactsSchema = z.object({
 export type HelperFacts = z.output<typeof helperFactsSchema>;
 
 /** State of the virtual machine. */
-export const machineStateSchema = z.enum([
-  'stopped',
-  'running',
-  'paused',
-  'error',
-  'starting',
-  'pausing',
-  'resuming',
-  'stopping',
-  'other',
-]);
+export const machineStateSchema = z.enum(['stopped', 'running', 'error', 'starting', 'stopping', 'other']);
 export type MachineState = z.output<typeof machineStateSchema>;
 
 const errorSchema = z.object({
@@ -158,7 +141,7 @@ export type HelperReply = z.output<typeof helperReplySchema>;
 
 export const helperEventSchema = z.discriminatedUnion('event', [
   z.object({ event: z.literal('started') }),
-  z.object({ event: z.literal('stopped'), by: z.enum(['guest', 'stop']) }),
+  z.object({ event: z.literal('stopped') }),
   z.object({ event: z.literal('crashed'), error: errorSchema }),
   z.object({ event: z.literal('networkLost'), error: errorSchema }),
   z.object({ event: z.literal('sleep'), wallMs: z.number() }),

@@ -38,12 +38,6 @@ export interface VzHelper {
   /** @throws DroverError `VZ_HELPER_REFUSED`, with the key that is wrong */
   configure(config: HelperConfiguration): Promise<MachineState>;
   start(): Promise<MachineState>;
-  pause(): Promise<MachineState>;
-  resume(): Promise<MachineState>;
-  /** Asks the guest to power off; it may never do it. */
-  requestStop(): Promise<MachineState>;
-  /** Pulls the guest's plug. */
-  stop(): Promise<MachineState>;
   /** Ends its stdin, at which it ends, and waits for that; kills it if it does not. */
   close(): Promise<void>;
   /** Ends it at once, and waits for that. */
@@ -132,8 +126,7 @@ async function watch(
   let lastWords: string | undefined;
   connection.events.on((event) => {
     if (event.event === 'crashed') lastWords = `the guest crashed: ${event.error.text}`;
-    if (event.event === 'stopped')
-      lastWords = event.by === 'guest' ? 'the guest powered off' : 'the guest was stopped';
+    if (event.event === 'stopped') lastWords = 'the guest powered off';
   });
   const abort = (): void => void child.kill();
   signal?.addEventListener('abort', abort, { once: true });
@@ -162,9 +155,7 @@ async function hello(connection: HelperConnection, child: Child, clock: Clock): 
   }
 }
 
-function operations(
-  connection: HelperConnection,
-): Pick<VzHelper, 'configure' | 'start' | 'pause' | 'resume' | 'requestStop' | 'stop'> {
+function operations(connection: HelperConnection): Pick<VzHelper, 'configure' | 'start'> {
   const ask = async (request: HelperRequest): Promise<MachineState> =>
     checked(stateSchema, await connection.request(request), request.op).state;
   return {
@@ -174,10 +165,6 @@ function operations(
       return ask({ op: 'configure', config: parsed.data });
     },
     start: async () => ask({ op: 'start' }),
-    pause: async () => ask({ op: 'pause' }),
-    resume: async () => ask({ op: 'resume' }),
-    requestStop: async () => ask({ op: 'requestStop' }),
-    stop: async () => ask({ op: 'stop' }),
   };
 }
 

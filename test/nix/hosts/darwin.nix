@@ -11,6 +11,10 @@ let
       type = types.listOf (types.either types.path types.str);
       default = [ ];
     };
+    environment = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+    };
     serviceConfig = mkOption {
       default = { };
       type = types.submodule {

@@ -33,6 +33,10 @@ let
       );
       default = [ ];
     };
+    environment = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+    };
     startLimitIntervalSec = mkOption { type = types.int; };
     serviceConfig = mkOption {
       type = types.attrsOf (types.either atom (types.listOf atom));

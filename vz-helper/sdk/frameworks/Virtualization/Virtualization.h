@@ -77,9 +77,6 @@ VZ_EXPORT API_AVAILABLE(macos(14.0)) @interface VZLinuxRosettaCachingOptions : V
 VZ_EXPORT API_AVAILABLE(macos(14.0)) @interface VZLinuxRosettaUnixSocketCachingOptions : VZLinuxRosettaCachingOptions
 - (nullable instancetype)initWithPath:(NSString *)path error:(NSError **)error NS_DESIGNATED_INITIALIZER;
 @end
-VZ_EXPORT API_AVAILABLE(macos(14.0)) @interface VZLinuxRosettaAbstractSocketCachingOptions : VZLinuxRosettaCachingOptions
-- (nullable instancetype)initWithName:(NSString *)name error:(NSError **)error NS_DESIGNATED_INITIALIZER;
-@end
 VZ_EXPORT API_AVAILABLE(macos(13.0)) @interface VZLinuxRosettaDirectoryShare : VZDirectoryShare
 - (nullable instancetype)initWithError:(NSError **)error NS_DESIGNATED_INITIALIZER;
 @property (class, readonly) VZLinuxRosettaAvailability availability;
@@ -181,15 +178,7 @@ VZ_EXPORT API_AVAILABLE(macos(11.0)) @interface VZVirtualMachine : VZ_ROOT VZ_NO
 @property (nullable, assign) id<VZVirtualMachineDelegate> delegate;
 #endif
 @property (readonly) BOOL canStart;
-@property (readonly) BOOL canStop API_AVAILABLE(macos(12.0));
-@property (readonly) BOOL canPause;
-@property (readonly) BOOL canResume;
-@property (readonly) BOOL canRequestStop;
 @property (readonly, copy) NSArray<VZSocketDevice *> *socketDevices;
 - (void)startWithCompletionHandler:(void (^)(NSError *_Nullable errorOrNil))completionHandler;
-- (void)stopWithCompletionHandler:(void (^)(NSError *_Nullable errorOrNil))completionHandler API_AVAILABLE(macos(12.0));
-- (void)pauseWithCompletionHandler:(void (^)(NSError *_Nullable errorOrNil))completionHandler;
-- (void)resumeWithCompletionHandler:(void (^)(NSError *_Nullable errorOrNil))completionHandler;
-- (BOOL)requestStopWithError:(NSError **)error;
 @end
 NS_ASSUME_NONNULL_END
