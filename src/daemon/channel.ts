@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from '../lib/clock.js';
 import { DroverError } from '../lib/errors.js';
 import { reusesItsBuffer } from '../lib/unix-socket.js';
-import { ByteQueue } from '../protocol/byte-queue.js';
+import { ByteQueue, UNENDING, type Extent } from '../protocol/byte-queue.js';
 import { Feeder } from '../protocol/feeder.js';
 import { ProtocolError } from '../protocol/protocol-error.js';
 import type { Conversation } from '../protocol/wire.js';
@@ -178,13 +178,18 @@ export class Channel {
     return this.#queue.length > 0 || (await this.#waitForMore()) ? this.#take(maxBytes) : [];
   }
 
-  /** Discards that many bytes. @throws as `run` */
-  async skip(bytes: number): Promise<void> {
-    for (let left = bytes; left > 0;) {
-      const parts = await this.readSome(left);
-      if (parts.length === 0) throw this.#cut('closed the connection in the middle of a message');
-      for (const part of parts) left -= part.length;
+  /**
+   * Some of the data that `extent` measures: nothing once it is complete. What follows it stays unread.
+   * @throws as `run`, and what `extent` throws
+   */
+  async readWithin(extent: Extent): Promise<readonly Uint8Array[]> {
+    if (extent.complete) return [];
+    if (this.#queue.length === 0 && !(await this.#waitForMore())) {
+      throw this.#cut('closed the connection in the middle of a message');
     }
+    const parts = this.#queue.takeWithin(extent);
+    this.#resume();
+    return parts;
   }
 
   /** Makes all reads fail with `error`. The peer can still be told why. */
@@ -213,45 +218,56 @@ export class Channel {
   }
 
   /**
-   * Forwards input to `other`, whatever it is: up to `maxBytes`, or until this side ends.
-   * @returns the number of bytes forwarded
-   * @throws ProtocolError `PROTOCOL_TRUNCATED` if `other` is closed
+   * Sends what comes on to `other`: the data that `extent` measures, or everything until this side ends.
+   * @returns how many bytes that were; `extent` tells whether they are all
+   * @throws ProtocolError `PROTOCOL_TRUNCATED` when `other` takes no more; what `extent` throws, and nothing of the
+   *   bytes that it threw for has been sent then
    */
-  async relayTo(other: Channel, maxBytes = Infinity): Promise<number> {
+  async relayTo(other: Channel, extent: Extent = UNENDING): Promise<number> {
     let moved = 0;
-    for (const part of this.#take(maxBytes)) {
-      moved += part.length;
-      await other.write(part);
+    while (this.#queue.length > 0 && !extent.complete) {
+      for (const part of await this.readWithin(extent)) {
+        moved += part.length;
+        await other.write(part);
+      }
     }
-    if (moved < maxBytes && !this.#ended) moved += await this.#pour(other, maxBytes - moved);
-    if (moved < maxBytes && this.#interruption !== undefined) throw this.#interruption;
+    if (!extent.complete && !this.#ended) moved += await this.#pour(other, extent);
+    if (!extent.complete && this.#interruption !== undefined) throw this.#interruption;
     return moved;
   }
 
   /** Forwards input that has not arrived yet. No promise per chunk: large outputs consist of many. */
-  async #pour(other: Channel, maxBytes: number): Promise<number> {
+  async #pour(other: Channel, extent: Extent): Promise<number> {
     let moved = 0;
-    await new Promise<void>((resolve) => {
+    const poured = new Promise<void>((resolve, reject) => {
       this.#wake = () => {
         if (this.#ended) resolve();
       };
       this.#sink = (chunk) => {
-        const part = chunk.subarray(0, Math.min(chunk.length, maxBytes - moved));
-        moved += part.length;
-        if (part.length < chunk.length) this.#keep(chunk.subarray(part.length));
+        let count = 0;
+        try {
+          if (!extent.complete) count = extent.take(chunk);
+        } catch (error) {
+          this.stream.pause();
+          reject(error as Error);
+          return;
+        }
+        const part = count === chunk.length ? chunk : chunk.subarray(0, count);
+        moved += count;
+        if (count < chunk.length) this.#keep(chunk.subarray(count));
         if (other.#isClosed()) resolve();
-        if (part.length === 0 || other.#isClosed()) return;
-        other.sentBytes += part.length;
-        // Bytes not yet written would be overwritten by the next read.
+        if (count === 0 || other.#isClosed()) return;
+        other.sentBytes += count;
+        // What is still to be written would be overwritten by what is read next.
         const inFlight = (): boolean => this.#reused && other.stream.writableLength > 0 && !other.#isClosed();
         const goOn = (): void => {
           if (inFlight()) return;
-          if (moved === maxBytes) resolve();
+          if (extent.complete) resolve();
           else this.stream.resume();
         };
         const hasRoom = other.stream.write(part, this.#reused ? goOn : undefined);
         if (hasRoom && !inFlight()) {
-          if (moved === maxBytes) resolve();
+          if (extent.complete) resolve();
           return;
         }
         this.stream.pause();
@@ -259,8 +275,12 @@ export class Channel {
       };
       this.#resume(true);
     });
-    this.#sink = undefined;
-    this.#wake = undefined;
+    try {
+      await poured;
+    } finally {
+      this.#sink = undefined;
+      this.#wake = undefined;
+    }
     if (other.#isClosed()) throw other.#cut('closed the connection');
     return moved;
   }

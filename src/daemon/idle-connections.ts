@@ -1,25 +1,39 @@
 import type { WorkerClient } from './worker-client.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
 
+interface Idle {
+  readonly client: WorkerClient;
+  readonly domain: string;
+}
+
 /**
- * Connections to a guest's nix-daemon that earlier sessions have left in the state after the handshake. Later
- * sessions reuse them, since the daemon starts a process for each new one. The daemon remembers nothing of
- * earlier requests but temporary roots. There are never more of them than concurrent sessions, since a
- * session takes one of these first.
+ * Connections to a guest's nix-daemon that earlier sessions have left as they were after the handshake, for later ones:
+ * the daemon starts a process for each new one. It remembers nothing of what it was asked but temporary roots. There are
+ * never more than sessions at once, since a session takes one of these first.
+ *
+ * INVARIANT: a connection is taken only by the trust domain that left it, and only while it is reusable.
  */
 export class IdleConnections {
-  #clients: WorkerClient[] = [];
+  #idle: Idle[] = [];
 
-  take(version: ProtocolVersion): WorkerClient | undefined {
-    const fits = ({ gone, version: other }: WorkerClient): boolean =>
-      !gone.aborted && formatVersion(other) === formatVersion(version);
-    const found = this.#clients.findLast(fits);
-    this.#clients = this.#clients.filter((client) => client !== found && !client.gone.aborted);
-    return found;
+  take(version: ProtocolVersion, domain: string): WorkerClient | undefined {
+    this.#idle = this.#idle.filter(isReusable);
+    const found = this.#idle.findLast(
+      (idle) => idle.domain === domain && formatVersion(idle.client.version) === formatVersion(version),
+    );
+    this.#idle = this.#idle.filter((idle) => idle !== found);
+    return found?.client;
   }
 
-  /** @param client a connection that no session uses, with no request in flight and no setting changed */
-  put(client: WorkerClient): void {
-    this.#clients.push(client);
+  /** Keeps a connection that its session uses no more. One that is not reusable is closed. */
+  put(client: WorkerClient, domain: string): void {
+    const idle = { client, domain };
+    if (isReusable(idle)) this.#idle.push(idle);
   }
+}
+
+/** Closes the connection if it is not: the daemon has sent something that nobody asked for. */
+function isReusable({ client }: Idle): boolean {
+  if (!client.reusable) client.channel.destroy();
+  return client.reusable;
 }

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import { DroverError } from '../lib/errors.js';
+import { DroverError, errorCode } from '../lib/errors.js';
 import { Mutex } from '../lib/mutex.js';
 import { Channel } from './channel.js';
 import { encodeFrame, encodeFrameEnd } from '../protocol/framed.js';
@@ -12,6 +12,7 @@ import {
   encodeQueryPathInfo,
   encodeQueryValidPaths,
 } from '../protocol/operations.js';
+import { NarCheck, type NarFacts } from '../protocol/nar-check.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import {
   decodeDoneResponse,
@@ -19,6 +20,7 @@ import {
   decodePathInfoResponse,
   decodeStorePathsResponse,
 } from '../protocol/responses.js';
+import { ProtocolError } from '../protocol/protocol-error.js';
 import { decodeStderrFrame, remoteError, type RemoteErrorInfo } from '../protocol/stderr.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { encodeAddToStoreNar } from '../protocol/uploads.js';
@@ -30,8 +32,6 @@ import type { Decoder } from '../protocol/wire.js';
  * answer.
  */
 const PIPELINED_REQUESTS = 256;
-/** Size of the pieces in which a NAR is returned. */
-const NAR_CHUNK_BYTES = 256 * 1024;
 
 /** End of an operation: its response, or the daemon's error. */
 type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };
@@ -46,12 +46,14 @@ type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };
 export class WorkerClient implements AsyncDisposable {
   readonly channel: Channel;
   readonly handshake: ClientHandshake;
+  readonly #peer: string;
   readonly #mutex = new Mutex();
   #exchanges = 0;
   #settingsChanged = false;
 
-  private constructor(channel: Channel, handshake: ClientHandshake) {
+  private constructor(channel: Channel, peer: string, handshake: ClientHandshake) {
     this.channel = channel;
+    this.#peer = peer;
     this.handshake = handshake;
   }
 
@@ -63,7 +65,7 @@ export class WorkerClient implements AsyncDisposable {
   static async connect(stream: Duplex, version: ProtocolVersion, peer: string): Promise<WorkerClient> {
     const channel = new Channel(stream, { peer });
     try {
-      return new WorkerClient(channel, await channel.run(clientHandshake({ version })));
+      return new WorkerClient(channel, peer, await channel.run(clientHandshake({ version })));
     } catch (error) {
       channel.destroy();
       throw error;
@@ -129,45 +131,44 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   /**
-   * Returns the NAR of a valid path. A caller that stops early leaves the connection usable: the rest is
-   * discarded.
-   * @param narSize bytes of the NAR, from its path info: the wire does not tell where it ends.
+   * Returns the NAR of a valid path, compared with its path info. A caller that stops early leaves the connection usable:
+   * the rest is thrown away.
+   * @throws NarInvalidError before the last bytes of a wrong NAR are returned; DroverError `NAR_TRUNCATED`
    */
-  async *narFromPath(path: StorePath, narSize: number): AsyncGenerator<Uint8Array, void, undefined> {
+  async *narFromPath(path: StorePath, facts: NarFacts): AsyncGenerator<Uint8Array, void, undefined> {
     const end = await this.#begin();
-    let left = 0;
-    const read = async (): Promise<readonly Uint8Array[]> => {
-      const parts = await this.channel.readSome(Math.min(left, NAR_CHUNK_BYTES));
-      if (parts.length === 0) throw truncated(path, left);
-      for (const { length } of parts) left -= length;
-      return parts;
-    };
+    const nar = new NarCheck(path, facts);
     let refused: RemoteErrorInfo | undefined;
     let failed = false;
     try {
       await this.channel.write(encodeNarFromPath(path));
       refused = await readFrames(this.channel);
-      if (refused === undefined) left = narSize;
-      while (left > 0) yield* await read();
+      while (refused === undefined && !nar.complete) yield* await this.#readNar(path, nar);
     } catch (error) {
       failed = true;
       throw error;
     } finally {
       try {
-        while (!failed && left > 0) await read();
+        while (!failed && refused === undefined && !nar.complete) await this.#readNar(path, nar);
       } catch {
         // The caller did not want the rest anyway.
+        failed = true;
       } finally {
-        end(failed || left > 0 ? 'cut' : 'complete');
+        end(failed ? 'cut' : 'complete');
       }
     }
     if (refused !== undefined) throw remoteError(refused);
   }
 
-  /**
-   * Adds a path whose references are valid in that store. Signatures are not checked: the caller vouches for
-   * the path.
-   */
+  async #readNar(path: StorePath, nar: NarCheck): Promise<readonly Uint8Array[]> {
+    try {
+      return await this.channel.readWithin(nar);
+    } catch (error) {
+      throw errorCode(error) === 'PROTOCOL_TRUNCATED' ? truncated(path, nar.bytes) : error;
+    }
+  }
+
+  /** Adds a path whose references are valid there. Signatures are not checked: the caller vouches for the path. */
   async addToStoreNar(info: ValidPathInfo, nar: AsyncIterable<Uint8Array>): Promise<void> {
     await this.#ask(async (channel) => {
       await channel.write(encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }));
@@ -189,15 +190,22 @@ export class WorkerClient implements AsyncDisposable {
     return Promise.resolve();
   }
 
-  /** Waits for its turn. An exchange that was cut, or that never ends, makes the connection unusable. */
+  /**
+   * Waits for its turn. An exchange that was cut, or that never ends, makes the connection unusable; so do bytes that
+   * belong to none.
+   * @throws ProtocolError `PROTOCOL_MALFORMED`
+   */
   async #begin(): Promise<(how: 'complete' | 'cut') => void> {
     const release = await this.#mutex.acquire();
     this.#exchanges += 1;
-    return (how) => {
-      if (how === 'complete') this.#exchanges -= 1;
+    const end = (how: 'complete' | 'cut'): void => {
+      if (how === 'complete' && this.channel.unreadBytes === 0) this.#exchanges -= 1;
       else this.channel.destroy();
       release();
     };
+    if (this.channel.unreadBytes === 0) return end;
+    end('cut');
+    throw new ProtocolError('PROTOCOL_MALFORMED', `${this.#peer} sent something that it was not asked for`);
   }
 
   async #request<T>(request: Uint8Array, response: Decoder<T>): Promise<T> {
@@ -254,8 +262,8 @@ async function readFrames(channel: Channel): Promise<RemoteErrorInfo | undefined
   }
 }
 
-function truncated(path: StorePath, left: number): DroverError {
-  return new DroverError('NAR_TRUNCATED', `The NAR of ${path} ended ${left} bytes early`, {
-    context: { path, left },
+function truncated(path: StorePath, bytes: number): DroverError {
+  return new DroverError('NAR_TRUNCATED', `The NAR of ${path} broke off after ${bytes} bytes`, {
+    context: { path, bytes },
   });
 }

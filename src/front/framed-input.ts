@@ -1,7 +1,7 @@
 import type { Channel } from '../daemon/channel.js';
-import { ByteQueue } from '../protocol/byte-queue.js';
+import { ByteQueue, UNENDING, type Extent } from '../protocol/byte-queue.js';
 import { Feeder } from '../protocol/feeder.js';
-import { encodeFrame, encodeFrameEnd, FrameParser } from '../protocol/framed.js';
+import { encodeFrame, FrameParser } from '../protocol/framed.js';
 import { ProtocolError } from '../protocol/protocol-error.js';
 import type { Decoder } from '../protocol/wire.js';
 
@@ -30,24 +30,18 @@ export class FramedInput {
     }
   }
 
-  /** Passes `bytes` bytes of payload on, or what there is to the end of the stream, in frames of its own. */
-  async pass(to: Channel, bytes = Infinity): Promise<void> {
-    for (let left = bytes; left > 0;) {
+  /**
+   * Passes payload on in frames of its own: the data that `extent` measures, or all to the end of the stream.
+   * @throws ProtocolError `PROTOCOL_TRUNCATED`, and what `extent` throws: none of the bytes it threw for is passed on
+   */
+  async pass(to: Channel, extent: Extent = UNENDING): Promise<void> {
+    while (!extent.complete) {
       if (this.#payload.length === 0 && !(await this.#fill())) {
-        if (bytes === Infinity) return;
-        throw new ProtocolError('PROTOCOL_TRUNCATED', `An upload ended ${left} bytes early`);
+        if (extent === UNENDING) return;
+        throw new ProtocolError('PROTOCOL_TRUNCATED', 'An upload ended in the middle of a path');
       }
-      for (const part of this.#payload.takeParts(Math.min(left, this.#payload.length))) {
-        left -= part.length;
-        await to.write(encodeFrame(part));
-      }
+      for (const part of this.#payload.takeWithin(extent)) await to.write(encodeFrame(part));
     }
-  }
-
-  /** Reads up to the end of the stream, and ends the other one. */
-  async finish(to: Channel): Promise<void> {
-    await this.pass(to);
-    await to.write(encodeFrameEnd());
   }
 
   /** Reads up to the end of the stream, and throws it away. */

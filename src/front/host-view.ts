@@ -1,6 +1,7 @@
 import { queryClosure } from '../guest/closure.js';
 import { lookUpInputs, type Inputs } from '../guest/provision.js';
 import type { HostConnection } from '../host-store/host-connection.js';
+import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { unlessAborted } from './abortable.js';
 import type { SessionContext } from './context.js';
@@ -36,13 +37,12 @@ export class HostView implements AsyncDisposable {
     return await lookUpInputs(await this.connection(), roots, this.#context.caseHack);
   }
 
-  /** Returns the size of the path's NAR in bytes; undefined if the path is not valid on the host. */
-  async narSize(path: StorePath): Promise<number | undefined> {
+  /** Pins the path. @returns undefined if it is not valid on the host */
+  async pathInfo(path: StorePath): Promise<PathInfo | undefined> {
     const connection = await this.connection();
     await connection.addTempRoots([path]);
     const [info] = await connection.queryPathInfos([path]);
-    // Nix has not always recorded the size: then only the guest knows it.
-    return info?.narSize === 0 ? undefined : info?.narSize;
+    return info;
   }
 
   /** Whether the request is about nothing but paths that are valid on the host. */

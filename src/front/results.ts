@@ -51,10 +51,16 @@ export class Results {
     return true;
   }
 
-  /** Records what the client is told about a path in the guest. */
-  noteTold(seat: Seat, path: StorePath, { narHash }: PathInfo): void {
+  /**
+   * Records what the client is told about a path in the guest.
+   * @returns the NAR hash that the client was told first: it must not get anything else
+   */
+  noteTold(seat: Seat, path: StorePath, { narHash }: PathInfo): string {
     // A path that came from the host is not a result.
-    if (!seat.guest.store.sharesAnyOf([path])) this.#told.set(path, narHash);
+    if (seat.guest.store.sharesAnyOf([path])) return narHash;
+    const told = this.#told.get(path) ?? narHash;
+    this.#told.set(path, told);
+    return told;
   }
 
   /** The guest that had them is lost. */

@@ -58,7 +58,10 @@ export class Seat implements AsyncDisposable {
     try {
       const { settings, context } = options;
       // Earlier sessions leave connections without settings.
-      const left = settings === undefined ? lease.guest.connections.take(context.version) : undefined;
+      const left =
+        settings === undefined
+          ? lease.guest.connections.take(context.version, context.identity.domain)
+          : undefined;
       seat.#daemon = left ?? (await seat.#connect(context.version));
       if (settings !== undefined) await seat.#daemon.setOptions(settings);
       return seat;
@@ -137,8 +140,8 @@ export class Seat implements AsyncDisposable {
   /** Leaves the connection to another session, if that one can use it as if it were new. */
   leaveConnection(): void {
     // An upload may have left more in the daemon than paths.
-    if (this.#bond === 'upload' || !this.daemon.reusable) return;
-    this.guest.connections.put(this.daemon);
+    if (this.#bond === 'upload') return;
+    this.guest.connections.put(this.daemon, this.#options.context.identity.domain);
     this.#daemon = undefined;
   }
 

@@ -212,7 +212,7 @@ export class GuestStore {
 
   async #copy(info: ValidPathInfo, host: HostConnection, guest: WorkerClient): Promise<void> {
     try {
-      await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info.narSize));
+      await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info));
     } catch (cause) {
       throw (await isGone(info.path)) ? notOnDisk(info.path) : notCopied(info.path, cause);
     }

@@ -122,9 +122,9 @@ export class SharedConnections {
         for (const path of unpinned) pinned.add(path);
       },
       queryDerivationOutputs: (derivations) => client.queryDerivationOutputs(derivations),
-      async *narFromPath(path, narSize) {
+      async *narFromPath(path, facts) {
         await using own = await connect();
-        yield* own.narFromPath(path, narSize);
+        yield* own.narFromPath(path, facts);
       },
       [Symbol.asyncDispose]: () => {
         if (!released) this.#release(shared);

@@ -27,6 +27,7 @@ const RETIRE_REASONS = namesOf<RetireReason>({
   conflict: true,
   turn: true,
   lost: true,
+  untrusted: true,
   stale: true,
   unfit: true,
   shutdown: true,

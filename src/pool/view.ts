@@ -2,7 +2,17 @@ import type { GuestState } from './state.js';
 
 /** Why a guest gets no more leases. `turn`: its place goes to another client. */
 export type RetireReason =
-  'idle' | 'age' | 'builds' | 'scratch' | 'conflict' | 'turn' | 'lost' | 'stale' | 'unfit' | 'shutdown';
+  | 'idle'
+  | 'age'
+  | 'builds'
+  | 'scratch'
+  | 'conflict'
+  | 'turn'
+  | 'lost'
+  | 'untrusted'
+  | 'stale'
+  | 'unfit'
+  | 'shutdown';
 
 /** A guest as the planner sees it. Times are the pool's clock, in milliseconds. */
 export interface GuestView {

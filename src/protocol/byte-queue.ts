@@ -1,5 +1,20 @@
 import { COALESCE_BELOW_BYTES, COALESCE_BLOCK_BYTES } from './limits.js';
 
+/** Finds the end of data that only its own contents tell. */
+export interface Extent {
+  /** The end has been reached. */
+  readonly complete: boolean;
+  /**
+   * Accepts the next bytes.
+   * @returns how many of them belong to the data: all, unless it ends among them
+   * @throws if they cannot be part of it
+   */
+  take(bytes: Uint8Array): number;
+}
+
+/** Everything up to the end of the stream. */
+export const UNENDING: Extent = { complete: false, take: ({ length }) => length };
+
 /**
  * Bytes that have arrived and have not been read yet. Long chunks are kept as they are; short ones are copied
  * together, so that memory stays in proportion to the bytes held, however the peer splits them. No byte is
@@ -68,6 +83,21 @@ export class ByteQueue {
       parts.push(part);
       left -= part.length;
       this.#advance(chunk, part.length);
+    }
+    return parts;
+  }
+
+  /** The next bytes that belong to the data, as views in order. What follows its end stays. @throws what `extent` throws */
+  takeWithin(extent: Extent): Uint8Array[] {
+    const parts: Uint8Array[] = [];
+    while (!extent.complete && this.#length > 0) {
+      const chunk = this.#chunks[this.#head];
+      if (chunk === undefined) break;
+      const view = chunk.subarray(this.#offset);
+      const count = extent.take(view);
+      if (count > 0) parts.push(view.subarray(0, count));
+      this.#advance(chunk, count);
+      if (count < view.length) break;
     }
     return parts;
   }

@@ -40,8 +40,9 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     const client = await store.connect();
     expect(await client.queryValidPaths([path])).toEqual([path]);
     const [info] = await client.queryPathInfos([path]);
+    if (info === undefined) throw new Error('the path is not valid');
     const parts: Uint8Array[] = [];
-    for await (const part of client.narFromPath(path, info?.narSize ?? 0)) parts.push(part);
+    for await (const part of client.narFromPath(path, info)) parts.push(part);
     expect(Buffer.concat(parts).toString()).toContain(dir);
     const { stdout } = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon']);
     const children = stdout.split('\n');

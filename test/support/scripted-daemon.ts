@@ -11,6 +11,7 @@ import type { StorePath } from '../../src/protocol/store-path.js';
 import * as uploads from '../../src/protocol/uploads.js';
 import { protocolVersion, type ProtocolVersion } from '../../src/protocol/version.js';
 import { connectedPair } from './connected-pair.js';
+import { NAR, narFacts } from './nar.js';
 
 const { Op } = operations;
 export const LAST = encodeStderrFrame({ kind: 'last' });
@@ -146,14 +147,13 @@ export function storePath(name: string): StorePath {
   return `/nix/store/${hash}-${name}` as StorePath;
 }
 
-/** A made-up path info. */
+/** A made-up path info; by default that of `NAR`. */
 export function pathInfo(path: StorePath, more: Partial<ValidPathInfo> = {}): ValidPathInfo {
   return {
     path,
-    narHash: 'a'.repeat(64),
+    ...narFacts(NAR),
     references: [],
     registrationTime: 1,
-    narSize: 112,
     ultimate: false,
     signatures: [],
     ...more,

@@ -1,41 +1,33 @@
 import type { Channel } from '../../daemon/channel.js';
 import { DroverError } from '../../lib/errors.js';
+import type { Extent } from '../../protocol/byte-queue.js';
+import { NarCheck, NarInvalidError, type NarFacts } from '../../protocol/nar-check.js';
 import { decodeNarFromPath, Op } from '../../protocol/operations.js';
-import { encodeStderrFrame } from '../../protocol/stderr.js';
+import { encodeErrorFrame, encodeStderrFrame } from '../../protocol/stderr.js';
+import type { StorePath } from '../../protocol/store-path.js';
 import type { OperationContext } from './context.js';
-import { capture, relayBytes, relayFrames, writeAll } from '../relay.js';
+import { capture, relayFrames, writeAll } from '../relay.js';
 
 /**
- * NarFromPath. A path that the guest has built or received comes from there. Any other comes from the host's store if
- * it is valid there, which takes no guest.
+ * NarFromPath. A path that the guest has built or received comes from there. Any other comes from the host's store, which
+ * takes no guest. A NAR that differs from its path info is cut before its last bytes, and the client's connection with it.
  */
 export async function serveNar(context: OperationContext): Promise<void> {
-  const { client, host, placement, version, move } = context;
+  const { client, host, placement, version } = context;
   const { value: path, raw } = await capture(client, Op.NarFromPath, decodeNarFromPath(version));
-  const relay = new NarRelay(client);
+  const relay = new NarRelay(client, path);
   try {
     const sent = await placement.ask(async (seat) => {
       const own = await seat.ownInfo(path);
       if (own === undefined) return false;
-      placement.results.noteTold(seat, path, own);
-      await seat.daemon.exchange((channel) => relay.from(channel, raw, own.narSize));
+      const facts = { narSize: own.narSize, narHash: placement.results.noteTold(seat, path, own) };
+      await seat.daemon.exchange((channel) => relay.from(channel, raw, facts));
       return true;
     });
     if (sent === true) return;
-    const narSize = await host.narSize(path);
-    if (narSize !== undefined) {
-      await sendNar((await host.connection()).narFromPath(path, narSize), client);
-      return;
-    }
-    await placement.run({}, async (seat) => {
-      await seat.provisionMentioned([path]);
-      await seat.daemon.exchange(async (channel) => {
-        const last = await relay.begin(channel, raw);
-        if (last === undefined) return;
-        move('relay');
-        await relayBytes(channel, client);
-      });
-    });
+    const info = await host.pathInfo(path);
+    if (info === undefined) await client.write(encodeErrorFrame(`path '${path}' is not valid`));
+    else await sendNar((await host.connection()).narFromPath(path, info), client);
   } catch (error) {
     relay.cut();
     throw error;
@@ -48,41 +40,50 @@ export async function serveNar(context: OperationContext): Promise<void> {
  */
 class NarRelay {
   readonly #client: Channel;
-  /** Bytes of the NAR that the client has been sent; undefined until it knows that one follows. */
-  #sent: number | undefined;
+  readonly #path: StorePath;
+  /** The NAR so far; undefined until the client knows that one follows. */
+  #nar: NarCheck | undefined;
 
-  constructor(client: Channel) {
+  constructor(client: Channel, path: StorePath) {
     this.#client = client;
-  }
-
-  /** Sends the request, and passes on what precedes the NAR. @returns undefined if the guest answered with an error */
-  async begin(channel: Channel, request: readonly Uint8Array[]): Promise<'begun' | undefined> {
-    await writeAll(channel, request);
-    const last = await relayFrames(channel, this.#sent === undefined ? this.#client : undefined);
-    if (last === undefined) return undefined;
-    if (this.#sent === undefined) {
-      await writeAll(this.#client, last);
-      this.#sent = 0;
-    }
-    return 'begun';
+    this.#path = path;
   }
 
   /**
    * Relays the answer of this guest, from where the last one stopped.
-   * @throws DroverError `NAR_TRUNCATED` when it ends too early
+   * @throws NarInvalidError; DroverError `NAR_TRUNCATED` when it ends too early
    */
-  async from(channel: Channel, request: readonly Uint8Array[], narSize: number): Promise<void> {
-    if ((await this.begin(channel, request)) === undefined) return;
-    const sent = this.#sent ?? 0;
-    await channel.skip(sent);
-    this.#sent = sent + (await channel.relayTo(this.#client, narSize - sent));
-    if (this.#sent === narSize) return;
+  async from(channel: Channel, request: readonly Uint8Array[], facts: NarFacts): Promise<void> {
+    await writeAll(channel, request);
+    const earlier = this.#nar;
+    const last = await relayFrames(channel, earlier === undefined ? this.#client : undefined);
+    if (last === undefined) return;
+    const nar = new NarCheck(this.#path, facts);
+    if (earlier === undefined) await writeAll(this.#client, last);
+    else await this.#skip(channel, nar, earlier);
+    this.#nar = nar;
+    await channel.relayTo(this.#client, nar);
+    if (nar.complete) return;
     throw new DroverError('NAR_TRUNCATED', 'The guest ended in the middle of a path');
+  }
+
+  /** Reads again what the client has, which must be the same. */
+  async #skip(channel: Channel, nar: NarCheck, { bytes, digest }: NarCheck): Promise<void> {
+    const known: Extent = {
+      get complete() {
+        return nar.bytes === bytes;
+      },
+      take: (chunk) => nar.take(chunk.subarray(0, bytes - nar.bytes)),
+    };
+    while (!known.complete) await channel.readWithin(known);
+    if (!nar.digest.equals(digest)) {
+      throw new NarInvalidError(this.#path, 'is not the same in another guest');
+    }
   }
 
   /** Cuts the client's connection if a NAR has begun: it would take an error frame for a part of it. */
   cut(): void {
-    if (this.#sent !== undefined) this.#client.destroy();
+    if (this.#nar !== undefined) this.#client.destroy();
   }
 }
 

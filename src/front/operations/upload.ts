@@ -1,6 +1,9 @@
 import type { Channel } from '../../daemon/channel.js';
+import { DroverError } from '../../lib/errors.js';
 import { encodeFrame, encodeFrameEnd } from '../../protocol/framed.js';
+import { NarCheck, NarInvalidError } from '../../protocol/nar-check.js';
 import { Op } from '../../protocol/operations.js';
+import type { ValidPathInfo } from '../../protocol/path-info.js';
 import { decodeAddToStoreResponse } from '../../protocol/responses.js';
 import type { StorePath } from '../../protocol/store-path.js';
 import {
@@ -18,6 +21,8 @@ import type { Seat } from '../seat.js';
 
 interface Header {
   readonly references: readonly StorePath[];
+  /** The path that the data is the NAR of, with its path info; undefined if the daemon makes the info. */
+  readonly nar?: ValidPathInfo;
   readonly raw: readonly Uint8Array[];
 }
 
@@ -32,7 +37,7 @@ export async function serveAddToStore(context: OperationContext): Promise<void> 
 export async function serveAddToStoreNar(context: OperationContext): Promise<void> {
   const { client, version } = context;
   const { value, raw } = await capture(client, Op.AddToStoreNar, decodeAddToStoreNar(version));
-  await passUpload(context, { references: othersOf(value.info), raw }, false);
+  await passUpload(context, { references: othersOf(value.info), nar: value.info, raw }, false);
 }
 
 async function passUpload(context: OperationContext, header: Header, responds: boolean): Promise<void> {
@@ -43,7 +48,14 @@ async function passUpload(context: OperationContext, header: Header, responds: b
     await seat.daemon.exchange(async (channel) => {
       const send = async (): Promise<void> => {
         await writeAll(channel, header.raw);
-        await new FramedInput(client).finish(channel);
+        const input = new FramedInput(client);
+        if (header.nar === undefined) {
+          await input.pass(channel);
+        } else {
+          await passNar(input, channel, header.nar);
+          await input.expectEnd();
+        }
+        await channel.write(encodeFrameEnd());
       };
       const response = responds ? decodeAddToStoreResponse(version) : undefined;
       await sendAndListen(send(), channel, relayResponse(channel, client, response));
@@ -79,7 +91,7 @@ async function passPaths(
     const { value: info, raw: header } = await input.receive(decodeAddedPath());
     await seat.provisionMentioned(othersOf(info));
     const begin = [...raw, ...[encodePathCount(1), ...header].map(encodeFrame)];
-    if (await passPath(seat, begin, info.narSize, input, client)) continue;
+    if (await passPath(seat, begin, info, input, client)) continue;
     // The client may end the upload wherever it learns of the error.
     await input.drain();
     return false;
@@ -91,7 +103,7 @@ async function passPaths(
 async function passPath(
   seat: Seat,
   begin: readonly Uint8Array[],
-  narSize: number,
+  info: ValidPathInfo,
   input: FramedInput,
   client: Channel,
 ): Promise<boolean> {
@@ -100,7 +112,7 @@ async function passPath(
     const send = async (): Promise<void> => {
       await writeAll(channel, begin);
       try {
-        await input.pass(channel, narSize);
+        await passNar(input, channel, info);
       } catch (error) {
         if (!refused || !input.ended) throw error;
       }
@@ -112,6 +124,19 @@ async function passPath(
     await sendAndListen(send(), channel, listen());
   });
   return !refused;
+}
+
+/** Passes the NAR of a path on. @throws DroverError `UPLOAD_INVALID` if it is not what the path info says */
+async function passNar(input: FramedInput, to: Channel, info: ValidPathInfo): Promise<void> {
+  try {
+    await input.pass(to, new NarCheck(info.path, info));
+  } catch (error) {
+    if (!(error instanceof NarInvalidError)) throw error;
+    throw new DroverError('UPLOAD_INVALID', error.message, {
+      cause: error,
+      hint: 'Check the path where it comes from with: nix-store --verify-path.',
+    });
+  }
 }
 
 /**

@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 
 import { WorkerClient } from '../../../src/daemon/worker-client.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
+import { narFacts, narOf } from '../../support/nar.js';
 import { pathInfo, ScriptedDaemon, storePath, VERSION } from '../../support/scripted-daemon.js';
 
 async function connected(): Promise<{ daemon: ScriptedDaemon; client: WorkerClient }> {
@@ -34,8 +35,9 @@ describe('a client of a nix-daemon', () => {
   test('stays in step with the daemon after a NAR was abandoned', async () => {
     const { daemon, client } = await connected();
     const path = storePath('p');
-    daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(3_000_000, 1) });
-    for await (const chunk of client.narFromPath(path, 3_000_000)) {
+    const nar = narOf(Buffer.alloc(3_000_000, 1));
+    daemon.paths.set(path, { info: pathInfo(path), nar });
+    for await (const chunk of client.narFromPath(path, narFacts(nar))) {
       expect(chunk.length).toBeGreaterThan(0);
       break;
     }
@@ -45,11 +47,11 @@ describe('a client of a nix-daemon', () => {
   test('sends no other request while a NAR is in flight', async () => {
     const { daemon, client } = await connected();
     const path = storePath('p');
-    const nar = Buffer.alloc(3_000_000, 1);
+    const nar = narOf(Buffer.alloc(3_000_000, 1));
     daemon.paths.set(path, { info: pathInfo(path), nar });
     const parts: Uint8Array[] = [];
     let valid: Promise<StorePath[]> | undefined;
-    for await (const chunk of client.narFromPath(path, nar.length)) {
+    for await (const chunk of client.narFromPath(path, narFacts(nar))) {
       valid ??= client.queryValidPaths([path]);
       parts.push(chunk);
     }
@@ -60,9 +62,10 @@ describe('a client of a nix-daemon', () => {
   test('distinguishes a truncated NAR from a complete one', async () => {
     const { daemon, client } = await connected();
     const path = storePath('p');
-    daemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(100) });
+    const nar = narOf(Buffer.alloc(100));
+    daemon.paths.set(path, { info: pathInfo(path), nar: nar.subarray(0, 100) });
     const reading = (async () => {
-      for await (const chunk of client.narFromPath(path, 200)) {
+      for await (const chunk of client.narFromPath(path, narFacts(nar))) {
         expect(chunk.length).toBeGreaterThan(0);
         setImmediate(() => {
           daemon.die();

@@ -12,6 +12,7 @@ import { encodeAddToStoreNar } from '../../../src/protocol/uploads.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { NAR } from '../../support/nar.js';
 import { LAST, pathInfo, storePath, VERSION } from '../../support/scripted-daemon.js';
 
 type Connection = Awaited<ReturnType<FrontBench['client']>>;
@@ -100,7 +101,7 @@ test('a connection is not kept if its client has changed settings or uploaded a 
   await upload.channel.write(
     Buffer.concat([
       encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }),
-      encodeFrame(Buffer.alloc(112)),
+      encodeFrame(NAR),
       encodeFrameEnd(),
     ]),
   );

@@ -18,12 +18,13 @@ import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import { buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { narFacts, narOf } from '../../support/nar.js';
 import { LAST, pathInfo, storePath, VERSION, type Handler } from '../../support/scripted-daemon.js';
 
 const OUTPUT = storePath('output');
 /** No two places in it look alike. */
-const NAR = Buffer.from(Array.from({ length: 40_000 }, (_, at) => String(at).padStart(8)).join(''));
-const INFO = pathInfo(OUTPUT, { narSize: NAR.length });
+const NAR = narOf(Buffer.from(Array.from({ length: 40_000 }, (_, at) => String(at).padStart(8)).join('')));
+const INFO = pathInfo(OUTPUT, narFacts(NAR));
 const LOG_LINE = encodeStderrFrame({ kind: 'next', text: 'building\n' });
 
 /** Argument of a builder that fails everywhere. */

@@ -19,10 +19,13 @@ import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
 import { deferred } from '../../support/deferred.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { NAR, narFacts, narOf } from '../../support/nar.js';
 import { waitUntil } from '../../support/wait.js';
 import { drainFramed, LAST, pathInfo, storePath } from '../../support/scripted-daemon.js';
 
-const NAR = Buffer.alloc(112, 7);
+/** Cut in the middle. */
+const HALF = narOf(Buffer.alloc(800, 7));
+const BIG = narOf(Buffer.alloc(8 * 1024 * 1024));
 
 function benchWith(guest: BenchGuest): FrontBench {
   const bench = new FrontBench();
@@ -52,11 +55,11 @@ describe('an upload', () => {
     });
     const bench = benchWith(guest);
     const { channel } = await bench.client();
-    const info = pathInfo(storePath('a'), { narSize: 8 * 1024 * 1024 });
+    const info = pathInfo(storePath('a'), narFacts(BIG));
     const sent = (async () => {
       await channel.write(encodeAddMultipleToStore({ repair: false, dontCheckSignatures: true }));
       await channel.write(encodeFrame(Buffer.concat([encodePathCount(1), encodeAddedPath(info)])));
-      for (let i = 0; i < 8; i++) await channel.write(encodeFrame(Buffer.alloc(1024 * 1024)));
+      await channel.write(encodeFrame(BIG));
       await channel.write(encodeFrameEnd());
     })();
     expect(await outcome(channel)).toBeUndefined();
@@ -181,10 +184,10 @@ describe('an upload', () => {
     });
     const bench = benchWith(guest);
     const { channel } = await bench.client();
-    const info = pathInfo(storePath('big'), { narSize: 8 * 1024 * 1024 });
+    const info = pathInfo(storePath('big'), narFacts(BIG));
     const sent = (async () => {
       await channel.write(encodeAddToStoreNar({ info, repair: false, dontCheckSignatures: true }));
-      for (let i = 0; i < 8; i++) await channel.write(encodeFrame(Buffer.alloc(1024 * 1024)));
+      await channel.write(encodeFrame(BIG));
       await channel.write(encodeFrameEnd());
     })();
     await begun.promise;
@@ -216,7 +219,7 @@ describe('a path that is sent to the client', () => {
     const { client } = await bench.client();
     for (let i = 0; i < 2; i++) {
       const parts: Uint8Array[] = [];
-      for await (const part of client.narFromPath(path, NAR.length)) parts.push(part);
+      for await (const part of client.narFromPath(path, pathInfo(path))) parts.push(part);
       expect(Buffer.concat(parts)).toEqual(NAR);
     }
     expect(bench.hostDaemon.asked).toContain(Op.AddTempRoot);
@@ -233,7 +236,7 @@ describe('a path that is sent to the client', () => {
     guest.daemon.paths.set(info.path, { info, nar: NAR });
     bench.hostDaemon.paths.set(info.path, { info, nar: Buffer.alloc(112, 1) });
     const parts: Uint8Array[] = [];
-    for await (const part of client.narFromPath(info.path, NAR.length)) parts.push(part);
+    for await (const part of client.narFromPath(info.path, info)) parts.push(part);
     expect(Buffer.concat(parts)).toEqual(NAR);
   });
 
@@ -254,10 +257,10 @@ describe('a path that is sent to the client', () => {
   test('is cut, not garbled, when the host stops in the middle of it', async () => {
     const bench = new FrontBench();
     const path = storePath('a');
-    bench.hostDaemon.paths.set(path, { info: pathInfo(path, { narSize: 1_000 }), nar: NAR });
+    bench.hostDaemon.paths.set(path, { info: pathInfo(path, narFacts(HALF)), nar: NAR });
     bench.hostDaemon.handlers.set(Op.NarFromPath, async (daemon, version) => {
       await daemon.run(decodeNarFromPath(version));
-      await daemon.write(Buffer.concat([LAST, NAR]));
+      await daemon.write(Buffer.concat([LAST, HALF.subarray(0, 500)]));
       daemon.end();
     });
     const { channel, stream, served } = await bench.client();
@@ -265,21 +268,23 @@ describe('a path that is sent to the client', () => {
     stream.on('data', (part: Buffer) => parts.push(part));
     await channel.write(encodeNarFromPath(path));
     await served;
-    expect(Buffer.concat(parts)).toEqual(Buffer.concat([LAST, NAR]));
+    expect(Buffer.concat(parts)).toEqual(Buffer.concat([LAST, HALF.subarray(0, 500)]));
   });
 
   test('is cut, not garbled, when the guest is lost in the middle of it', async () => {
     const guest = new BenchGuest('g1');
     const path = storePath('a');
-    guest.daemon.paths.set(path, { info: pathInfo(path, { narSize: 1_000 }), nar: Buffer.alloc(400, 7) });
+    guest.daemon.paths.set(path, { info: pathInfo(path, narFacts(HALF)), nar: HALF });
     guest.daemon.handlers.set(Op.NarFromPath, async (daemon) => {
       await daemon.readSome();
-      await daemon.write(Buffer.concat([LAST, Buffer.alloc(400, 7)]));
+      await daemon.write(Buffer.concat([LAST, HALF.subarray(0, 500)]));
       await settled();
       guest.lose();
     });
     const bench = benchWith(guest);
     const { channel, stream, served } = await bench.client();
+    for (const part of upload(pathInfo(storePath('mine')))) await channel.write(part);
+    expect(await outcome(channel)).toBeUndefined();
     const parts: Buffer[] = [];
     stream.on('data', (part: Buffer) => parts.push(part));
     await channel.write(encodeNarFromPath(path));

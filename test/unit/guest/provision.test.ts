@@ -9,9 +9,10 @@ import { decodeNarFromPath, Op } from '../../../src/protocol/operations.js';
 import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
 import { BenchGuest, registeredPaths } from '../../support/front-bench.js';
+import { NAR, narFacts, narOf } from '../../support/nar.js';
 import { LAST, pathInfo, ScriptedDaemon, storePath, VERSION } from '../../support/scripted-daemon.js';
 
-const NAR = Buffer.alloc(112, 7);
+const BIG = narOf(Buffer.alloc(4 * 1024 * 1024));
 
 class Bench {
   readonly hostDaemon = new ScriptedDaemon();
@@ -178,11 +179,11 @@ describe('provisioning', () => {
 
   test('a copy that the guest breaks off leaves the host connection usable, and its pins alive', async () => {
     const bench = new Bench();
-    const big = bench.add('big', { narSize: 4 * 1024 * 1024 });
+    const big = bench.add('big', narFacts(BIG));
     bench.hacked.add(big);
     bench.hostDaemon.handlers.set(Op.NarFromPath, async (daemon) => {
       await daemon.run(decodeNarFromPath(VERSION));
-      await daemon.write(Buffer.concat([LAST, Buffer.alloc(4 * 1024 * 1024, 1)]));
+      await daemon.write(Buffer.concat([LAST, BIG]));
     });
     bench.guest.daemon.handlers.set(Op.AddToStoreNar, async (daemon) => {
       await daemon.readSome();
