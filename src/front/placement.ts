@@ -29,6 +29,8 @@ export interface Need {
 /** Limits of one `run`, and the guests that it has passed over. */
 interface Attempts {
   replays: number;
+  /** The work needs a guest for itself: with other work beside it, another guest was full. */
+  alone: boolean;
   readonly avoid: Set<string>;
 }
 
@@ -86,7 +88,7 @@ export class Placement implements AsyncDisposable {
 
   /** @param absent used where there is no guest, in place of taking one */
   async #run<T>(need: Need, work: (seat: Seat) => Promise<T>, absent?: () => T): Promise<T> {
-    const attempts = { replays: 0, avoid: new Set<string>() };
+    const attempts = { replays: 0, alone: false, avoid: new Set<string>() };
     for (;;) {
       if (absent !== undefined && this.#seat === undefined && !this.results.lost) return absent();
       try {
@@ -108,8 +110,8 @@ export class Placement implements AsyncDisposable {
   }
 
   /** Returns a guest that can do the work, with the session's results in it. */
-  async #sit({ outputs = [], onWait }: Need, { avoid }: Attempts): Promise<Seat> {
-    const seat = (this.#seat ??= await this.#takeSeat(avoid, onWait));
+  async #sit({ outputs = [], onWait }: Need, attempts: Attempts): Promise<Seat> {
+    const seat = (this.#seat ??= await this.#takeSeat(attempts, onWait));
     if (seat.guest.store.sharesAnyOf([...outputs, ...this.results.lostOutputs])) {
       throw alreadyThere(seat.guest.id);
     }
@@ -117,11 +119,13 @@ export class Placement implements AsyncDisposable {
     return seat;
   }
 
-  async #takeSeat(avoid: ReadonlySet<string>, onWait: Need['onWait']): Promise<Seat> {
+  async #takeSeat({ alone, avoid }: Attempts, onWait: Need['onWait']): Promise<Seat> {
     const { client, identity, leaser, move } = this.#context;
     const lease = await leaser.lease({
       domain: identity.domain,
+      maxBuilds: identity.maxBuilds,
       avoid: new Set(avoid),
+      alone,
       signal: client.gone,
       ...(onWait === undefined ? {} : { onWait }),
     });
@@ -164,7 +168,8 @@ export class Placement implements AsyncDisposable {
       throw kind === 'full' ? error : guestLost(text);
     }
     if (bond === 'result') this.results.lose(text);
-    await this.#leave('lost');
+    if (kind === 'full') attempts.alone = true;
+    await this.#leave(kind === 'full' ? 'scratch' : 'lost');
     log.warn({ guest, kind, loss: text }, 'guest lost');
     if (!rebuilds && need.replay === undefined) return;
     events.emit({ type: 'build-replayed', guest });
@@ -188,7 +193,7 @@ export class Placement implements AsyncDisposable {
     });
   }
 
-  async #leave(retire?: 'lost'): Promise<void> {
+  async #leave(retire?: 'lost' | 'scratch'): Promise<void> {
     const seat = this.#seat;
     if (seat === undefined) return;
     this.#seat = undefined;

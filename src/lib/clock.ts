@@ -11,6 +11,24 @@ export interface Clock {
   after(delayMs: number, action: () => void): CancelTimer;
 }
 
+/** A timer that fires this much too late shows that this process itself was stopped, in milliseconds. */
+const PAUSE_MS = 2_000;
+
+/**
+ * Like `after`, for the time that a peer has to answer. If this process is stopped meanwhile, as by the host's sleep, the
+ * peer's time begins again: its answer may be waiting to be read.
+ */
+export function afterAwake(clock: Clock, delayMs: number, action: () => void): CancelTimer {
+  const dueAt = clock.now() + delayMs;
+  let cancel = clock.after(delayMs, () => {
+    if (clock.now() - dueAt > PAUSE_MS) cancel = afterAwake(clock, delayMs, action);
+    else action();
+  });
+  return () => {
+    cancel();
+  };
+}
+
 export const systemClock: Clock = {
   now: () => performance.now(),
   wallNow: () => Date.now(),

@@ -3,7 +3,7 @@ import type { GuestView, PoolPolicy } from './view.js';
 /** A guest that has not answered for this long is asked for a sign of life before its next lease, in milliseconds. */
 const SILENCE_MS = 10_000;
 /** A guest in use is asked for a sign of life this often, in milliseconds. */
-const WATCH_INTERVAL_MS = 60_000;
+const WATCH_INTERVAL_MS = 30_000;
 /** A guest in use stays with its domain for at least this many times what its boot took. */
 const TURN_BOOTS = 5;
 

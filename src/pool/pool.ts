@@ -5,6 +5,7 @@ import { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { hasProspect, isStep } from './demand.js';
 import type { PoolEvent, PoolSnapshot, QueueSnapshot } from './events.js';
+import { isUnready } from './guest-entry.js';
 import type { GuestRecord } from './guest-record.js';
 import { Herd } from './herd.js';
 import type { Lease, Leaser, LeaseRequest, WaitPlace } from './lease.js';
@@ -296,6 +297,9 @@ export class Pool implements Leaser {
     guest.retire ??= reason;
     if (isAlive(guest.state)) this.#index.putGuest(guest);
     this.#settle();
+    // What one session found may concern the others, which would find it out much later.
+    if (reason === 'lost' && guest.leases > 1 && isAlive(guest.state) && !isUnready(guest))
+      void this.#herd.probe(guest);
   }
 }
 

@@ -5,7 +5,7 @@ import { DroverError, errorMessage } from '../lib/errors.js';
 import { isExhaustion } from '../lib/exhaustion.js';
 
 /** A guest whose nix-daemon does not answer a handshake in this time hangs, in milliseconds. */
-const PROBE_TIMEOUT_MS = 30_000;
+const PROBE_TIMEOUT_MS = 20_000;
 /** A timer that fires this much too late shows that the supervisor itself was stopped, in milliseconds. */
 const PAUSE_MS = 2_000;
 

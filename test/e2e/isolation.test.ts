@@ -156,4 +156,15 @@ describeE2e("a guest's scratch", [], () => {
       /The scratch of the guest g1 \(.*\) is full; building again in another guest \(1 of 2\)/,
     );
   });
+
+  test('that several builds fill together is no failure: each gets a guest of its own', async () => {
+    await using drover = await startDrover({
+      config: { pool: { maxGuests: 1, jobsPerGuest: 4 }, guest: { scratchSize: '64MiB' } },
+    });
+    await using host = await nixHost({ drover });
+    const builds = ['a', 'b', 'c', 'd'].map((name) =>
+      host.startBuild(host.derivation(name, 'dd if=/dev/zero of=$out bs=1M count=30; sleep 1')),
+    );
+    for (const build of builds) succeeded(await build.ended);
+  });
 });

@@ -82,6 +82,9 @@ export class BenchLeaser implements Leaser {
   readonly guests: BenchGuest[] = [];
   readonly retired: { guest: string; reason: string }[] = [];
   readonly waiting: Waiter[] = [];
+  readonly requests: LeaseRequest[] = [];
+  /** Whether other sessions use the guests, too. */
+  shared = false;
   held = 0;
   granted = 0;
   paused = false;
@@ -90,6 +93,7 @@ export class BenchLeaser implements Leaser {
 
   async lease(request: LeaseRequest): Promise<Lease> {
     request.signal.throwIfAborted();
+    this.requests.push(request);
     if (!this.paused) return this.#grant();
     return await new Promise<Lease>((resolve, reject) => {
       const waiter = { request, resolve };
@@ -109,7 +113,7 @@ export class BenchLeaser implements Leaser {
     let returned = false;
     return {
       guest,
-      shared: false,
+      shared: this.shared,
       retire: (reason) => this.retired.push({ guest: guest.id, reason }),
       [Symbol.asyncDispose]: () => {
         if (!returned) this.held -= 1;

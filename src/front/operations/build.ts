@@ -15,9 +15,12 @@ import { outputPaths } from '../requests.js';
 import type { Seat } from '../seat.js';
 import { refusal } from '../served.js';
 import { Tap } from '../tap.js';
+import { tellPlace } from '../wait-notice.js';
 
 /** With less free scratch than this, "no space left" is the likely cause of a failure, in bytes. */
 const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
+/** Words of the C library and of SQLite. */
+const NO_SPACE = /No space left on device|database or disk is full/;
 /** Errors that stand for the end of the guest, or of all guests. */
 const LOST_CODES: ReadonlySet<string> = new Set(['GUEST_LOST', 'GUEST_FULL', 'SHUTTING_DOWN']);
 
@@ -106,8 +109,9 @@ async function build(
   running: RunningBuild,
   context: OperationContext,
 ): Promise<BuildResult | string> {
-  const { client, host, placement, events } = context;
+  const { client, clock, host, placement, events } = context;
   const { entry } = running;
+  let stopTelling = (): void => undefined;
   const tap = new Tap({
     onLogLine: (line) => {
       events.emit({ type: 'log-line' });
@@ -131,6 +135,7 @@ async function build(
     leased: async ({ id, generation }) => {
       running.guest = id;
       running.place = undefined;
+      stopTelling();
       leased(id, generation);
       await tell(`drover: build ${entry.id} in guest ${id}`);
     },
@@ -163,14 +168,21 @@ async function build(
   const bytes = raw.reduce((sum, { length }) => sum + length, 0);
   const onWait = (place: () => WaitPlace): void => {
     running.place = place;
+    stopTelling();
+    stopTelling = tellPlace(place, tell, clock);
   };
-  return await placement.run({ outputs, replay, onWait }, async (seat) => {
-    const result = await buildIn(seat, what, listener, context);
-    if (typeof result === 'string' || !isSuccess(result.status)) return result;
-    const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, repeated, context) };
-    seat.bind(placement.results.add(rebuild) ? 'result' : 'upload');
-    return result;
-  });
+  const need = { outputs, replay, onWait };
+  return await placement
+    .run(need, async (seat) => {
+      const result = await buildIn(seat, what, listener, context);
+      if (typeof result === 'string' || !isSuccess(result.status)) return result;
+      const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, repeated, context) };
+      seat.bind(placement.results.add(rebuild) ? 'result' : 'upload');
+      return result;
+    })
+    .finally(() => {
+      stopTelling();
+    });
 }
 
 /**
@@ -201,45 +213,44 @@ async function buildIn(
         const response = await channel.receive(decodeBuildDerivationResponse(version));
         return { last: bytes, response };
       }
+      if (frame.kind === 'error') {
+        const message = await explain(frame.error.message, seat);
+        const error = { ...frame.error, message: message ?? frame.error.message };
+        await listener.write(message === undefined ? bytes : [encodeStderrFrame({ ...frame, error })]);
+        return error.message;
+      }
       await listener.write(bytes);
       const behind = listener.observe(frame);
       if (behind !== undefined) await behind;
-      if (frame.kind === 'error') return frame.error.message;
     }
   });
   if (typeof answer === 'string') return answer;
   const { value: result, raw: unchanged } = answer.response;
-  const explained = isSuccess(result.status) ? undefined : await explainFailure(result, seat);
+  const text = isSuccess(result.status) ? undefined : await explain(result.errorMessage, seat);
+  const explained = text === undefined ? result : { ...result, errorMessage: text };
   await listener.write(answer.last);
-  await listener.write(
-    explained === undefined ? unchanged : [encodeBuildDerivationResponse(explained, version)],
-  );
-  return explained ?? result;
+  await listener.write(text === undefined ? unchanged : [encodeBuildDerivationResponse(explained, version)]);
+  return explained;
 }
 
 /**
  * Explains the failure of a build that ran out of space, which it cannot know itself.
+ * @param message that Nix has for it
  * @returns undefined if that was not the cause
  * @throws DroverError `GUEST_FULL` if the build may find more space in another guest
  */
-async function explainFailure(
-  result: BuildResult,
-  { bond, guest, lease }: Seat,
-): Promise<BuildResult | undefined> {
+async function explain(message: string, { bond, guest, lease }: Seat): Promise<string | undefined> {
   const stats = await guest.agent.stats().catch(() => undefined);
   const full =
     stats !== undefined &&
     stats.scratchFreeBytes < Math.min(SCRATCH_FULL_BYTES, stats.scratchTotalBytes / 10);
   if (full) lease.retire('scratch');
-  else if (!result.errorMessage.includes('No space left on device')) return undefined;
+  else if (!NO_SPACE.test(message)) return undefined;
   const size = stats === undefined ? '' : ` (${humanBytes(stats.scratchTotalBytes)})`;
   if (lease.shared && bond === undefined) {
     throw new DroverError('GUEST_FULL', `The scratch of the guest ${guest.id}${size} is full`, {
       hint: "Raise guest.scratchSize in Drover's configuration.",
     });
   }
-  return {
-    ...result,
-    errorMessage: `${result.errorMessage}\ndrover: the guest's scratch${size} is full; raise guest.scratchSize in Drover's configuration`,
-  };
+  return `${message}\ndrover: the guest's scratch${size} is full; raise guest.scratchSize in Drover's configuration`;
 }

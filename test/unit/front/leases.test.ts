@@ -1,9 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { DroverError } from '../../../src/lib/errors.js';
+import { connectedPair } from '../../support/connected-pair.js';
 import { deferred } from '../../support/deferred.js';
 import { decodeBuildDerivation, decodeOp, Op } from '../../../src/protocol/operations.js';
-import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
+import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
@@ -297,4 +298,99 @@ describe('what a guest holds from an earlier use', () => {
 
 function* decodeAll(bytes: number): Generator<number, void, Uint8Array> {
   yield bytes;
+}
+
+describe('a guest whose nix-daemon does not answer the handshake', () => {
+  test('is retired after 20 s, and another one builds', async () => {
+    const hanging = guestThat('g1', builds);
+    const asked = silence(hanging);
+    const bench = benchWith(hanging, guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    await asked;
+    await bench.clock.advance(19_999);
+    expect(bench.leaser.retired).toEqual([]);
+    await bench.clock.advance(1);
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
+  });
+
+  test('gets its time again if the supervisor itself was stopped meanwhile', async () => {
+    const hanging = guestThat('g1', builds);
+    const asked = silence(hanging);
+    const bench = benchWith(hanging);
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    await asked;
+    bench.clock.skip(65_000);
+    await bench.clock.advance(19_999);
+    expect(bench.leaser.retired).toEqual([]);
+    await bench.clock.advance(1);
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
+  });
+});
+
+describe('a build that waits for a lease', () => {
+  test("is counted by its client's limit, and its client is told of its place when it changes", async () => {
+    const bench = new FrontBench();
+    bench.leaser.paused = true;
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    await waitUntil('a request for a lease', () => bench.leaser.waiting.length === 1);
+    const [waiter] = bench.leaser.waiting;
+    let before = 2;
+    waiter?.request.onWait?.(() => ({ before, reason: '1 of 1 guests are full' }));
+    await bench.clock.advance(2_000);
+    await bench.clock.advance(10_000);
+    before = 1;
+    await bench.clock.advance(10_000);
+    const heard = [await channel.run(decodeStderrFrame()), await channel.run(decodeStderrFrame())];
+    expect(heard.map((frame) => (frame.kind === 'next' ? frame.text : frame.kind))).toEqual([
+      'drover: waiting for room: 2 before it (1 of 1 guests are full)\n',
+      'drover: waiting for room: 1 before it (1 of 1 guests are full)\n',
+    ]);
+    expect(waiter?.request).toMatchObject({ domain: 'uid:0', alone: false });
+  });
+});
+
+describe('a guest without space', () => {
+  const full: Handler = async (daemon, version) => {
+    await daemon.run(decodeBuildDerivation(version));
+    await daemon.write(encodeErrorFrame('writing to file: No space left on device'));
+  };
+
+  test('that others use too is replaced by one for this build alone, also if Nix fails in its own words', async () => {
+    const bench = benchWith(guestThat('g1', full), guestThat('g2', builds));
+    bench.leaser.shared = true;
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.requests.map(({ alone }) => alone)).toEqual([false, true]);
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'scratch' }]);
+  });
+
+  test('that the build had for itself is an error with advice', async () => {
+    const bench = benchWith(guestThat('g1', full));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    expect(await outcome(channel)).toBe(
+      "writing to file: No space left on device\ndrover: the guest's scratch is full; raise guest.scratchSize in Drover's configuration",
+    );
+  });
+});
+
+/** Its daemon reads and never answers. @returns a promise that settles when it is connected to */
+async function silence(guest: BenchGuest): Promise<void> {
+  const asked = deferred<undefined>();
+  guest.openDaemon = () => {
+    const [client, server] = connectedPair();
+    server.resume();
+    // The handshake has been sent.
+    server.once('data', () => {
+      asked.resolve(undefined);
+    });
+    return Promise.resolve(client);
+  };
+  await asked.promise;
 }
