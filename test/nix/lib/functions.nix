@@ -3,7 +3,6 @@ let
   inherit (builtins)
     attrNames
     attrValues
-    compareVersions
     concatMap
     concatStringsSep
     elem
@@ -41,7 +40,6 @@ rec {
     elemAt
     filter
     foldl'
-    fromJSON
     genList
     getAttr
     hasAttr
@@ -57,68 +55,37 @@ rec {
     listToAttrs
     mapAttrs
     match
-    partition
-    readFile
     removeAttrs
     replaceStrings
-    seq
-    deepSeq
     sort
-    splitVersion
     stringLength
     substring
     tail
     toJSON
-    trace
     ;
 
   # Any value
   id = x: x;
   const = x: _: x;
-  flip =
-    f: a: b:
-    f b a;
-  pipe = foldl' (x: f: f x);
-  fix =
-    f:
-    let
-      x = f x;
-    in
-    x;
   isPath = x: builtins.typeOf x == "path";
   boolToString = b: if b then "true" else "false";
-  throwIf = condition: message: if condition then throw message else id;
-  throwIfNot = condition: throwIf (!condition);
-  assertMsg = condition: message: if condition then true else throw message;
-  warn = message: builtins.trace "warning: ${message}";
   min = a: b: if a < b then a else b;
   max = a: b: if a > b then a else b;
   mod = a: b: a - (a / b) * b;
 
   # Lists
-  singleton = x: [ x ];
   optional = condition: x: if condition then [ x ] else [ ];
   optionals = condition: list: if condition then list else [ ];
   toList = x: if isList x then x else [ x ];
   unique = foldl' (seen: x: if elem x seen then seen else seen ++ [ x ]) [ ];
-  allUnique = list: length (unique list) == length list;
-  flatten = x: if isList x then concatMap flatten x else [ x ];
   last = list: elemAt list (length list - 1);
   reverseList = list: genList (i: elemAt list (length list - 1 - i)) (length list);
   init = list: genList (elemAt list) (length list - 1);
   take = count: list: genList (elemAt list) (min count (length list));
   drop = count: list: genList (i: elemAt list (i + count)) (max 0 (length list - count));
-  range = from: to: if from > to then [ ] else genList (i: from + i) (to - from + 1);
   imap0 = f: list: genList (i: f i (elemAt list i)) (length list);
-  imap1 = f: imap0 (i: f (i + 1));
   intersectLists = a: filter (x: elem x a);
   subtractLists = a: filter (x: !(elem x a));
-  findFirst =
-    predicate: default: list:
-    let
-      found = filter predicate list;
-    in
-    if found == [ ] then default else head found;
   count = predicate: list: length (filter predicate list);
 
   # Strings
@@ -139,9 +106,6 @@ rec {
   hasInfix = infix: text: length (builtins.split (escapeRegex infix) text) > 1;
   removePrefix =
     prefix: text: if hasPrefix prefix text then substring (stringLength prefix) (-1) text else text;
-  removeSuffix =
-    suffix: text:
-    if hasSuffix suffix text then substring 0 (stringLength text - stringLength suffix) text else text;
   stringToCharacters = text: genList (i: substring i 1 text) (stringLength text);
   splitString =
     separator: text: filter builtins.isString (builtins.split (escapeRegex separator) text);
@@ -156,13 +120,6 @@ rec {
       "'${replaceStrings [ "'" ] [ "'\\''" ] text}'"
     else
       text;
-  escapeShellArgs = concatMapStringsSep " " escapeShellArg;
-  versionOlder = a: b: compareVersions b a == 1;
-  versionAtLeast = a: b: !(versionOlder a b);
-  toInt = text: builtins.fromJSON text;
-  fixedWidthString =
-    width: filler: text:
-    if stringLength text >= width then text else fixedWidthString width filler (filler + text);
   # Printable ASCII and no more, which is what tests have.
   escapeURL =
     let
@@ -179,7 +136,6 @@ rec {
   optionalAttrs = condition: set: if condition then set else { };
   nameValuePair = name: value: { inherit name value; };
   mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
-  mapAttrs' = f: set: listToAttrs (mapAttrsToList f set);
   filterAttrs =
     predicate: set:
     listToAttrs (
@@ -202,16 +158,10 @@ rec {
       attrByPath (tail path) default set.${head path}
     else
       default;
-  hasAttrByPath =
-    path: set:
-    path == [ ]
-    || (isAttrs set && hasAttr (head path) set && hasAttrByPath (tail path) set.${head path});
   getAttrFromPath =
     path: attrByPath path (throw "there is no attribute ${concatStringsSep "." path}");
   setAttrByPath =
     path: value: if path == [ ] then value else { ${head path} = setAttrByPath (tail path) value; };
-  getAttrs = names: set: genAttrs names (name: set.${name});
-  catAttrs = builtins.catAttrs;
   mapAttrsRecursive =
     f:
     let
@@ -229,7 +179,6 @@ rec {
       name: value:
       if isAttrs value && isAttrs (a.${name} or null) then recursiveUpdate a.${name} value else value
     ) b;
-  isDerivation = x: isAttrs x && (x.type or null) == "derivation";
 
   # Packages
   getBin = package: package.bin or package.out or package;
@@ -240,8 +189,6 @@ rec {
       package.meta.mainProgram
         or (throw "getExe: the package ${package.name or "?"} has no meta.mainProgram")
     );
-  getName = package: package.pname or (builtins.parseDrvName (package.name or package)).name;
-  getVersion = package: package.version or (builtins.parseDrvName (package.name or package)).version;
   makeBinPath = concatMapStringsSep ":" (package: "${getBin package}/bin");
 
   # Only what is called with the defaults of nixpkgs; the tests have use for no more.

@@ -24,25 +24,6 @@ rec {
       example = true;
       description = "Whether to enable ${name}.";
     };
-  mkPackageOption =
-    pkgs: name:
-    {
-      default ? name,
-      nullable ? false,
-      example ? null,
-      extraDescription ? "",
-      pkgsText ? "pkgs",
-    }:
-    mkOption {
-      type = if nullable then types.nullOr types.package else types.package;
-      default =
-        if default == null then
-          null
-        else if builtins.isList default then
-          builtins.foldl' (set: part: set.${part}) pkgs default
-        else
-          pkgs.${default};
-    };
 
   mkIf = condition: content: {
     _type = "if";
@@ -58,9 +39,7 @@ rec {
   };
   mkOptionDefault = mkOverride 1500;
   mkDefault = mkOverride 1000;
-  mkImageMediaOverride = mkOverride 60;
   mkForce = mkOverride 50;
-  mkVMOverride = mkOverride 10;
   mkOrder = priority: content: {
     _type = "order";
     inherit priority content;
@@ -76,5 +55,4 @@ rec {
     _type = "literalMD";
     inherit text;
   };
-  mdDoc = text: text;
 }

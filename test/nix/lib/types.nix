@@ -190,7 +190,6 @@ rec {
   singleLineStr = simple "(optionally newline-terminated) single-line string" (
     x: isString x && match "[^\n\r]*\n?" x != null
   );
-  nonEmptyStr = simple "non-empty string" (x: isString x && match "[ \t\n]*" x == null);
   strMatching =
     pattern: simple "string matching the pattern ${pattern}" (x: isString x && match pattern x != null);
   lines = joined "\n" "strings concatenated with \"\\n\"";
@@ -243,16 +242,6 @@ rec {
           mergeEqual loc defs;
     };
   oneOf = types: builtins.foldl' either (head types) (builtins.tail types);
-  coercedTo =
-    from: convert: to:
-    mkOptionType {
-      name = "coercedTo";
-      description = "${to.description} or ${from.description} convertible to it";
-      check = x: (from.check x && to.check (convert x)) || to.check x;
-      merge =
-        loc: defs:
-        to.merge loc (map (d: if from.check d.value then d // { value = convert d.value; } else d) defs);
-    };
 
   listOf =
     type:
@@ -283,11 +272,6 @@ rec {
     };
   attrsOf = attributesOf { lazy = false; };
   lazyAttrsOf = attributesOf { lazy = true; };
-  attrs = mkOptionType {
-    name = "attribute set";
-    check = isAttrs;
-    merge = _: builtins.foldl' (set: d: set // d.value) { };
-  };
 
   deferredModule = mkOptionType {
     name = "deferredModule";
