@@ -48,11 +48,11 @@ function grantTo(domain: Domain, open: SortedList<GuestEntry>, now: number): Ste
 export function nextProbe(index: PoolIndex, now: number): Step | undefined {
   const silent = (guest: GuestEntry): boolean => isSilent(guest, now);
   for (const domain of index.servable) {
-    if (domain.waiting <= domain.unreadyRoom) continue;
+    if (domain.waiting <= domain.askedRoom) continue;
     const guest = firstOf(domain.open, silent);
     if (guest !== undefined) return { type: 'probe', guest: guest.id };
   }
-  if (index.need === 0) return undefined;
+  if (!index.wantsMoreAsked) return undefined;
   const guest = firstOf(index.unclaimed.open, silent);
   return guest && { type: 'probe', guest: guest.id };
 }

@@ -15,10 +15,14 @@ export class Domain {
   readonly open = new SortedList<GuestEntry>(byPacking);
   /** Free slots of guests that are asleep or have been asked for a sign of life. */
   unreadyRoom = 0;
+  /** Free slots of guests that have been asked for a sign of life. */
+  askedRoom = 0;
   /** Waiters of the picky ones that need a guest for themselves. */
   alone = 0;
   /** Guests to boot so that each waiter has a slot. */
   need = 0;
+  /** Guests that each waiter's slot takes, apart from those that have been asked. */
+  wanted = 0;
   /** Whose turn is first: increases each time that a domain begins to wait, is granted a guest, or gives one up. */
   turn = 0;
 

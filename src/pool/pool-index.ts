@@ -47,7 +47,14 @@ export class PoolIndex {
   ending = 0;
   readonly destroyable = new Set<GuestEntry>();
   /** Guests that serve any domain: all, where guests are shared. */
-  readonly unclaimed = { up: 0, unready: 0, unreadyRoom: 0, open: new SortedList<GuestEntry>(byPacking) };
+  readonly unclaimed = {
+    up: 0,
+    unready: 0,
+    unreadyRoom: 0,
+    asked: 0,
+    askedRoom: 0,
+    open: new SortedList<GuestEntry>(byPacking),
+  };
 
   /** Domains that wait, by their share of guests, and those that have guests. */
   readonly hungry = new SortedList<Domain>(byShare);
@@ -55,6 +62,7 @@ export class PoolIndex {
   /** Domains that wait although a guest of theirs has free slots. */
   readonly servable = new Set<Domain>();
   #need = 0;
+  #wanted = 0;
   #alone = 0;
 
   constructor(policy: PoolPolicy) {
@@ -82,6 +90,13 @@ export class PoolIndex {
     const { unready, unreadyRoom } = this.unclaimed;
     if (this.policy.isolation !== 'shared') return Math.max(0, this.#need - unready);
     return this.guestsFor(this.waiting - this.#alone - unreadyRoom) + this.#alone;
+  }
+
+  /** Whether waiters need more guests than those that have been asked for a sign of life. Sleepers may take long. */
+  get wantsMoreAsked(): boolean {
+    const { asked, askedRoom } = this.unclaimed;
+    if (this.policy.isolation !== 'shared') return this.#wanted > asked;
+    return this.#alone > 0 || this.waiting > askedRoom;
   }
 
   domain(name: string): Domain | undefined {
@@ -186,6 +201,9 @@ export class PoolIndex {
     if (!isUnready(entry)) return;
     this.unclaimed.unready += by;
     this.unclaimed.unreadyRoom += by * entry.free;
+    if (!entry.probing) return;
+    this.unclaimed.asked += by;
+    this.unclaimed.askedRoom += by * entry.free;
   }
 
   #countIn(domain: Domain, entry: GuestEntry, how: 'add' | 'delete', by: 1 | -1): void {
@@ -194,6 +212,7 @@ export class PoolIndex {
     if (entry.free === 0) return;
     domain.open[how](entry);
     if (isUnready(entry)) domain.unreadyRoom += by * entry.free;
+    if (entry.probing) domain.askedRoom += by * entry.free;
   }
 
   #isSpent({ builds }: GuestEntry): boolean {
@@ -211,9 +230,13 @@ export class PoolIndex {
     if (domain.guests.size > 0) this.holders.add(domain);
     if (domain.waiting > 0 && domain.open.size > 0) this.servable.add(domain);
     else this.servable.delete(domain);
+    const { waiting, alone, unreadyRoom, askedRoom } = domain;
     this.#need -= domain.need;
-    domain.need = this.guestsFor(domain.waiting - domain.alone - domain.unreadyRoom) + domain.alone;
+    this.#wanted -= domain.wanted;
+    domain.need = this.guestsFor(waiting - alone - unreadyRoom) + alone;
+    domain.wanted = this.guestsFor(waiting - alone - askedRoom) + alone;
     this.#need += domain.need;
+    this.#wanted += domain.wanted;
     if (domain.waiting === 0 && domain.guests.size === 0) this.#domains.delete(name);
   }
 

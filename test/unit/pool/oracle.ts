@@ -16,6 +16,7 @@ const TURN_BOOTS = 5;
 const DRAIN_PATIENCE_MS = 60_000;
 
 const isUp = ({ state }: GuestView): boolean => state === 'ready' || state === 'leased';
+const isAsked = ({ probing }: GuestView): boolean => probing;
 const isUnready = ({ asleep, probing }: GuestView): boolean => asleep || probing;
 const drain = ({ id }: GuestView, reason: RetireReason): Step => ({ type: 'drain', guest: id, reason });
 
@@ -112,8 +113,8 @@ class Oracle {
     return undefined;
   }
 
-  #unreadyRoom(domain: string | undefined): number {
-    const unready = this.#up.filter((guest) => this.#ownerOf(guest) === domain && isUnready(guest));
+  #unreadyRoom(domain: string | undefined, which = isUnready): number {
+    const unready = this.#up.filter((guest) => this.#ownerOf(guest) === domain && which(guest));
     return unready.reduce((sum, guest) => sum + this.#free(guest), 0);
   }
 
@@ -127,13 +128,14 @@ class Oracle {
     return this.#guestsFor(waiters.length - alone - room) + alone;
   }
 
-  #need(): number {
-    if (this.#shared) return this.#needOf(this.#snapshot.waiters, this.#unreadyRoom(undefined));
+  /** @param which guests the waiters count on, although they get no lease for now */
+  #need(which = isUnready): number {
+    if (this.#shared) return this.#needOf(this.#snapshot.waiters, this.#unreadyRoom(undefined, which));
     const needs = this.#snapshot.turns.map((domain) =>
-      this.#needOf(this.#waitersOf(domain), this.#unreadyRoom(domain)),
+      this.#needOf(this.#waitersOf(domain), this.#unreadyRoom(domain, which)),
     );
     const unready = this.#up.filter(
-      (guest) => guest.domain === undefined && isUnready(guest) && this.#free(guest) > 0,
+      (guest) => guest.domain === undefined && which(guest) && this.#free(guest) > 0,
     );
     return Math.max(0, needs.reduce((sum, need) => sum + need, 0) - unready.length);
   }
@@ -144,12 +146,12 @@ class Oracle {
       .filter(({ seenAt }) => this.#now - seenAt >= SILENCE_MS)
       .sort((a, b) => b.leases - a.leases);
     for (const domain of this.#shared ? [] : this.#hungry()) {
-      if (this.#waitersOf(domain).length <= this.#unreadyRoom(domain)) continue;
+      if (this.#waitersOf(domain).length <= this.#unreadyRoom(domain, isAsked)) continue;
       const found = silent.find((guest) => guest.domain === domain);
       if (found !== undefined) return { type: 'probe', guest: found.id };
     }
     const found = silent.find((guest) => this.#ownerOf(guest) === undefined);
-    return found !== undefined && this.#need() > 0 ? { type: 'probe', guest: found.id } : undefined;
+    return found !== undefined && this.#need(isAsked) > 0 ? { type: 'probe', guest: found.id } : undefined;
   }
 
   #watch(): Step | undefined {
