@@ -8,6 +8,7 @@ import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor } from './doors/socket-door.js';
 import type { GuestDriver } from './guest/driver.js';
+import type { ClientPolicy } from './front/client-policy.js';
 import { Front } from './front/front.js';
 import { CountingJournal } from './front/journal.js';
 import { CaseHackDetector } from './guest/case-hack.js';
@@ -67,6 +68,7 @@ export class Supervisor {
     this.#front = new Front({
       manifest: driver.manifest,
       systems: () => servedSystems(this.#config, this.#driver),
+      policy: () => clientPolicy(this.#config),
       host,
       leaser: this.#pool,
       caseHack: new CaseHackDetector(),
@@ -292,6 +294,17 @@ function servedSystems(config: Config, driver: GuestDriver): readonly string[] {
   return (config.systems ?? manifest.systems).filter(
     (system) => brokenSystems?.has(system) !== true && absentSystems?.has(system) !== true,
   );
+}
+
+function clientPolicy({ pool, doors, guest }: Config): ClientPolicy {
+  const listed = ['substituters', 'trusted-substituters'].flatMap(
+    (name) => guest.nixConf[name]?.split(/\s+/) ?? [],
+  );
+  return {
+    confined: pool.isolation !== 'shared',
+    trustedPublicKeys: doors.ssh.trustedPublicKeys,
+    substituters: new Set(listed.filter((url) => url !== '')),
+  };
 }
 
 /** @throws DroverError `SYSTEM_NOT_SERVED` */

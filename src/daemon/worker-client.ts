@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import { DroverError, errorCode } from '../lib/errors.js';
 import { Mutex } from '../lib/mutex.js';
-import { Channel } from './channel.js';
+import { Channel, type Received } from './channel.js';
 import { encodeFrame, encodeFrameEnd } from '../protocol/framed.js';
 import { clientHandshake, type ClientHandshake } from '../protocol/handshake.js';
 import {
@@ -183,6 +183,25 @@ export class WorkerClient implements AsyncDisposable {
     await this.#ask(async (channel) => {
       for (const part of request) await channel.write(part);
     });
+  }
+
+  /**
+   * Asks with bytes that a client has sent.
+   * @param response reads what follows the last log frame, in the version of this connection
+   * @returns the response with its bytes
+   * @throws ProtocolError `PROTOCOL_REMOTE_ERROR` for an error in its place
+   */
+  async ask<T>(
+    request: readonly Uint8Array[],
+    response: (version: ProtocolVersion) => Decoder<T>,
+  ): Promise<Received<T>> {
+    const answer = await this.exchange(async (channel): Promise<Answer<Received<T>>> => {
+      for (const part of request) await channel.write(part);
+      const error = await readFrames(channel);
+      return error === undefined ? { value: await channel.receive(response(this.version)) } : { error };
+    });
+    if ('error' in answer) throw remoteError(answer.error);
+    return answer.value;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

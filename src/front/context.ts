@@ -6,6 +6,7 @@ import type { Emitter } from '../lib/emitter.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
 import type { ProtocolVersion } from '../protocol/version.js';
+import type { ClientPolicy } from './client-policy.js';
 import type { FrontEvent } from './events.js';
 import type { ClientIdentity } from './identity.js';
 import type { BuildJournal } from './journal.js';
@@ -19,6 +20,8 @@ export interface Surroundings {
   readonly journal: BuildJournal;
   /** Nix systems that are built here now. A guest may turn out not to build one of them. */
   readonly systems: () => readonly string[];
+  /** What the configuration in force grants to clients that are not trusted. */
+  readonly policy: () => ClientPolicy;
   readonly clock: Clock;
   readonly events: Emitter<FrontEvent>;
   readonly log: Log;
@@ -32,4 +35,6 @@ export interface SessionContext extends Surroundings {
   /** Negotiated with the client. A guest must speak the same version, because its bytes are passed on. */
   readonly version: ProtocolVersion;
   readonly move: (event: SessionEvent) => void;
+  /** What observers have been told once: operations and settings that were refused. */
+  readonly noted: Set<string>;
 }

@@ -41,6 +41,23 @@ export type FrontEvent =
       readonly succeeded: boolean;
       readonly durationMs: number;
     }
+  /** A client asked for what it may not have. Once for each operation of a session. */
+  | {
+      readonly type: 'operation-refused';
+      readonly session: number;
+      readonly domain: string;
+      /** As in Nix: `AddSignatures`. */
+      readonly operation: string;
+      readonly reason: string;
+    }
+  /** An untrusted client sent settings that it may not override. They were not passed on. */
+  | {
+      readonly type: 'settings-refused';
+      readonly session: number;
+      readonly domain: string;
+      /** Printable names. */
+      readonly settings: readonly string[];
+    }
   | { readonly type: 'build-replayed'; readonly guest: string }
   | { readonly type: 'log-line' };
 

@@ -9,6 +9,7 @@ import { errorCode, errorMessage, type DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
 import { Channel } from '../daemon/channel.js';
+import type { ClientPolicy } from './client-policy.js';
 import type { BuildSnapshot, FrontEvent } from './events.js';
 import type { ClientIdentity } from './identity.js';
 import type { BuildJournal } from './journal.js';
@@ -23,6 +24,8 @@ export interface FrontOptions {
   readonly manifest: ImageManifest;
   /** Nix systems that are built here now: it may turn out in a guest that one is not. */
   readonly systems: () => readonly string[];
+  /** What the configuration in force grants to clients that are not trusted. */
+  readonly policy: () => ClientPolicy;
   readonly host: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;
   readonly caseHack: NameInspector;

@@ -1,8 +1,13 @@
 import { queryClosure } from '../guest/closure.js';
 import { lookUpInputs, type Inputs } from '../guest/provision.js';
+import type { Received } from '../daemon/channel.js';
 import type { HostConnection } from '../host-store/host-connection.js';
+import { encodeQueryPathInfo } from '../protocol/operations.js';
 import type { PathInfo } from '../protocol/path-info.js';
+import { decodePathInfoResponse } from '../protocol/responses.js';
 import type { StorePath } from '../protocol/store-path.js';
+import type { ProtocolVersion } from '../protocol/version.js';
+import type { Decoder } from '../protocol/wire.js';
 import { unlessAborted } from './abortable.js';
 import type { SessionContext } from './context.js';
 import type { Mentions } from './requests.js';
@@ -35,6 +40,24 @@ export class HostView implements AsyncDisposable {
     const roots = [...paths];
     if (roots.length === 0) return { infos: new Map(), unshareable: new Set(), files: new Map() };
     return await lookUpInputs(await this.connection(), roots, this.#context.caseHack);
+  }
+
+  /**
+   * Asks the host's daemon with the bytes of a client's request.
+   * @throws ProtocolError `PROTOCOL_REMOTE_ERROR`
+   */
+  async ask<T>(
+    request: readonly Uint8Array[],
+    response: (version: ProtocolVersion) => Decoder<T>,
+  ): Promise<Received<T>> {
+    return await (await this.connection()).ask(request, response);
+  }
+
+  /** Returns what the host knows about the path at this moment; undefined if it is not valid there. */
+  async info(path: StorePath): Promise<PathInfo | undefined> {
+    // Not queryPathInfos: on a shared connection, that remembers what a pinned path was like.
+    const { value } = await this.ask([encodeQueryPathInfo(path)], decodePathInfoResponse);
+    return value;
   }
 
   /** Pins the path. @returns undefined if it is not valid on the host */

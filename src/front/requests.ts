@@ -1,18 +1,17 @@
 import type { BasicDerivation } from '../protocol/basic-derivation.js';
 import type { DerivedPath } from '../protocol/derived-path.js';
 import {
-  decodeAddIndirectRoot,
   decodeBuildPaths,
   decodeBuildPathsWithResults,
   decodeEnsurePath,
-  decodeQueryDerivationOutputMap,
   decodeQueryMissing,
   Op,
+  type BuildPaths,
 } from '../protocol/operations.js';
+import { decodeRegisterDrvOutput } from '../protocol/questions.js';
 import {
   decodeBuildPathsWithResultsResponse,
   decodeDoneResponse,
-  decodeOutputMapResponse,
   decodeQueryMissingResponse,
   encodeDoneResponse,
   encodeQueryMissingResponse,
@@ -26,13 +25,15 @@ export interface Mentions {
   readonly paths: readonly StorePath[];
   /** Derivations to build: with what they are built from. */
   readonly derivations: readonly StorePath[];
+  /** The client wants what is broken to be built again. */
+  readonly repair?: boolean;
 }
 
 /** A request that the guest answers, whose end and whose response's end are known. */
 interface ForwardedRequest {
   request(version: ProtocolVersion): Decoder<Mentions>;
-  /** The response after the last log frame. */
-  response(version: ProtocolVersion): Decoder<unknown>;
+  /** The response after the last log frame; undefined: nothing. */
+  response(version: ProtocolVersion): Decoder<unknown> | undefined;
   /** The response where it speaks only of paths, and all of them are valid already. */
   readonly whenValid?: () => Uint8Array;
 }
@@ -42,7 +43,10 @@ function* path(decoder: Decoder<StorePath>): Decoder<Mentions> {
 }
 
 function* targets(decoder: Decoder<readonly DerivedPath[]>): Decoder<Mentions> {
-  const all = yield* decoder;
+  return mentioned(yield* decoder);
+}
+
+function mentioned(all: readonly DerivedPath[]): Mentions {
   return {
     paths: all.filter(({ outputs }) => outputs === undefined).map(({ path: target }) => target),
     derivations: all.filter(({ outputs }) => outputs !== undefined).map(({ path: target }) => target),
@@ -54,8 +58,9 @@ function* nothing(decoder: Decoder<unknown>): Decoder<Mentions> {
   return { paths: [], derivations: [] };
 }
 
-function* targetsOf(decoder: Decoder<{ readonly targets: readonly DerivedPath[] }>): Decoder<DerivedPath[]> {
-  return [...(yield* decoder).targets];
+function* build(decoder: Decoder<BuildPaths>): Decoder<Mentions> {
+  const { targets: all, mode } = yield* decoder;
+  return { ...mentioned(all), repair: mode === 'repair' };
 }
 
 const NOTHING_MISSING = { willBuild: [], willSubstitute: [], unknown: [], downloadSize: 0, narSize: 0 };
@@ -70,15 +75,8 @@ const FORWARDED: ReadonlyMap<number, ForwardedRequest> = new Map<number, Forward
     },
   ],
   [
-    Op.QueryDerivationOutputMap,
-    {
-      request: (version) => path(decodeQueryDerivationOutputMap(version)),
-      response: () => decodeOutputMapResponse(),
-    },
-  ],
-  [
-    Op.AddIndirectRoot,
-    { request: (version) => nothing(decodeAddIndirectRoot(version)), response: decodeDoneResponse },
+    Op.RegisterDrvOutput,
+    { request: (version) => nothing(decodeRegisterDrvOutput(version)), response: () => undefined },
   ],
   [
     Op.QueryMissing,
@@ -88,14 +86,11 @@ const FORWARDED: ReadonlyMap<number, ForwardedRequest> = new Map<number, Forward
       whenValid: () => encodeQueryMissingResponse(NOTHING_MISSING),
     },
   ],
-  [
-    Op.BuildPaths,
-    { request: (version) => targets(targetsOf(decodeBuildPaths(version))), response: decodeDoneResponse },
-  ],
+  [Op.BuildPaths, { request: (version) => build(decodeBuildPaths(version)), response: decodeDoneResponse }],
   [
     Op.BuildPathsWithResults,
     {
-      request: (version) => targets(targetsOf(decodeBuildPathsWithResults(version))),
+      request: (version) => build(decodeBuildPathsWithResults(version)),
       response: (version) => decodeBuildPathsWithResultsResponse(version),
     },
   ],

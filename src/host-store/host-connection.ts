@@ -8,7 +8,13 @@ export interface HostConnection
   extends
     Pick<
       WorkerClient,
-      'queryValidPaths' | 'queryPathInfos' | 'addTempRoots' | 'queryDerivationOutputs' | 'narFromPath'
+      | 'ask'
+      | 'queryValidPaths'
+      | 'queryPathInfos'
+      | 'addTempRoots'
+      | 'queryDerivationOutputs'
+      | 'narFromPath'
+      | 'version'
     >,
     AsyncDisposable {
   /** Aborts when the daemon has closed the connection. */

@@ -100,6 +100,8 @@ export class SharedConnections {
     let released = false;
     return {
       gone: client.gone,
+      version: client.version,
+      ask: (request, response) => client.ask(request, response),
       async queryValidPaths(paths, substitute = false) {
         const unknown = paths.filter((path) => !infos.has(path));
         if (unknown.length === 0) return [...paths];

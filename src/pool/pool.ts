@@ -97,7 +97,8 @@ export class Pool implements Leaser {
     for (const guest of this.#herd.guests) this.#index.putGuest(guest);
     for (const waiter of this.#waiters) this.#index.addWaiter(waiter);
     this.#herd.configure(driver, options.bootTimeoutMs);
-    if (wasShared && options.isolation !== 'shared') this.#herd.retireUsed();
+    // A guest that one client had to itself holds what others must not build on, and the other way round.
+    if (wasShared !== (options.isolation === 'shared')) this.#herd.retireUsed();
     this.#settle();
   }
 

@@ -40,6 +40,17 @@ export function formatSri(hash: Hash): string {
   return `${hash.algorithm}-${hash.digest.toString('base64')}`;
 }
 
+/** The digits of a hash in Nix's base 32, as in store paths and narinfo files. */
+export function formatNix32(digest: Uint8Array): string {
+  let digits = '';
+  for (let n = Math.ceil((digest.length * 8) / 5) - 1; n >= 0; n--) {
+    const at = Math.floor((n * 5) / 8);
+    const bits = (digest[at] ?? 0) | ((digest[at + 1] ?? 0) << 8);
+    digits += NIX32_DIGITS.charAt((bits >> ((n * 5) % 8)) & 31);
+  }
+  return digits;
+}
+
 function parseDigits(digits: string, size: number): Buffer | undefined {
   if (digits.length === size * 2 && /^[0-9a-f]*$/i.test(digits)) return Buffer.from(digits, 'hex');
   if (digits.length === Math.ceil((size * 8) / 5)) return parseNix32(digits, size);

@@ -7,25 +7,65 @@ import { decodeStorePath, decodeStorePaths, type StorePath } from './store-path.
 import { bool, bounded, map, string, u32, type Decoder } from './wire.js';
 import { WireWriter } from './wire-writer.js';
 
-/** The codes of the operations that this codec can step over (`WorkerProto::Op` in worker-protocol.hh). */
+/**
+ * The operations of Nix up to 2.36 by their codes (`WorkerProto::Op` in worker-protocol.hh), obsolete ones included.
+ * docs/protocol.md says what becomes of each of them.
+ */
 export const Op = {
   IsValidPath: 1,
+  HasSubstitutes: 3,
+  QueryPathHash: 4,
+  QueryReferences: 5,
+  QueryReferrers: 6,
   AddToStore: 7,
+  AddTextToStore: 8,
   BuildPaths: 9,
   EnsurePath: 10,
   AddTempRoot: 11,
   AddIndirectRoot: 12,
+  SyncWithGC: 13,
+  FindRoots: 14,
+  ExportPath: 16,
+  QueryDeriver: 18,
   SetOptions: 19,
+  CollectGarbage: 20,
+  QuerySubstitutablePathInfo: 21,
+  QueryDerivationOutputs: 22,
+  QueryAllValidPaths: 23,
+  QueryFailedPaths: 24,
+  ClearFailedPaths: 25,
   QueryPathInfo: 26,
+  ImportPaths: 27,
+  QueryDerivationOutputNames: 28,
+  QueryPathFromHashPart: 29,
+  QuerySubstitutablePathInfos: 30,
   QueryValidPaths: 31,
+  QuerySubstitutablePaths: 32,
+  QueryValidDerivers: 33,
+  OptimiseStore: 34,
+  VerifyStore: 35,
   BuildDerivation: 36,
+  AddSignatures: 37,
   NarFromPath: 38,
   AddToStoreNar: 39,
   QueryMissing: 40,
   QueryDerivationOutputMap: 41,
+  RegisterDrvOutput: 42,
+  QueryRealisation: 43,
   AddMultipleToStore: 44,
+  AddBuildLog: 45,
   BuildPathsWithResults: 46,
+  AddPermRoot: 47,
+  SubmitOutput: 1000,
+  AddToStoreScanning: 1001,
 } as const;
+
+const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(Op).map(([name, code]) => [code, name]));
+
+/** Name of an operation as in Nix; undefined for one that no Nix up to 2.36 has. */
+export function opName(code: number): string | undefined {
+  return NAMES.get(code);
+}
 
 /** Code that begins a request. It may be missing from `Op`: the end of such a request is unknown. */
 export function decodeOp(): Decoder<number> {

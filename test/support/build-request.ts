@@ -1,3 +1,4 @@
+import type { BuildMode } from '../../src/protocol/build-mode.js';
 import { encodeBuildDerivation } from '../../src/protocol/operations.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { encodeBuildDerivationResponse } from '../../src/protocol/responses.js';
@@ -10,14 +11,26 @@ export function buildRequest(
     inputs?: readonly StorePath[];
     output?: StorePath;
     args?: readonly string[];
+    mode?: BuildMode;
+    /** Hash of the output, of a derivation that fixes it. */
+    fixed?: string;
   } = {},
 ): Buffer {
-  const { platform = 'x86_64-linux', inputs = [], output = storePath('output'), args = [] } = options;
+  const {
+    platform = 'x86_64-linux',
+    inputs = [],
+    output = storePath('output'),
+    args = [],
+    mode = 'normal',
+    fixed = '',
+  } = options;
   return encodeBuildDerivation({
     drvPath: storePath('thing.drv'),
-    mode: 'normal',
+    mode,
     derivation: {
-      outputs: new Map([['out', { path: output, hashAlgorithm: '', hash: '' }]]),
+      outputs: new Map([
+        ['out', { path: output, hashAlgorithm: fixed === '' ? '' : 'r:sha256', hash: fixed }],
+      ]),
       inputSources: inputs,
       platform,
       builder: '/bin/sh',

@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import { pino } from 'pino';
 
+import type { ClientPolicy } from '../../src/front/client-policy.js';
 import type { FrontEvent } from '../../src/front/events.js';
 import { Front } from '../../src/front/front.js';
 import type { ClientIdentity } from '../../src/front/identity.js';
@@ -23,6 +24,14 @@ import { ScriptedDaemon, VERSION } from './scripted-daemon.js';
 
 /** A trusted client of the socket door. */
 export const HOST_CLIENT: ClientIdentity = { door: 'socket', domain: 'uid:0', name: 'uid 0', trusted: true };
+
+/** A client of the ssh door that is not trusted. */
+export const STRANGER: ClientIdentity = {
+  door: 'ssh',
+  domain: 'key:SHA256:stranger',
+  name: 'stranger',
+  trusted: false,
+};
 
 export const SILENT = pino({ level: 'silent' });
 
@@ -134,6 +143,7 @@ export class FrontBench {
   systems = ['x86_64-linux'];
   /** Why no further session is served. */
   overload: DroverError | undefined;
+  policy: ClientPolicy = { confined: true, trustedPublicKeys: [], substituters: new Set() };
   readonly front: Front;
 
   constructor(host?: Pick<HostStore, 'connect'>, leaser?: Leaser, journal?: BuildJournal) {
@@ -146,6 +156,7 @@ export class FrontBench {
         systems: ['x86_64-linux'],
       },
       systems: () => this.systems,
+      policy: () => this.policy,
       host: host ?? {
         connect: () =>
           WorkerClient.connect(this.hostDaemon.connect(), LATEST_VERSION, "The host's nix-daemon"),
@@ -167,14 +178,16 @@ export class FrontBench {
   }
 
   /** A raw connection; `served` settles when its session has ended. */
-  open(): { stream: Duplex; served: Promise<void> } {
+  open(identity = HOST_CLIENT): { stream: Duplex; served: Promise<void> } {
     const [client, server] = connectedPair();
-    return { stream: client, served: this.front.serve(server, HOST_CLIENT) };
+    return { stream: client, served: this.front.serve(server, identity) };
   }
 
   /** A connection past its handshake. */
-  async client(): Promise<{ client: WorkerClient; channel: Channel; stream: Duplex; served: Promise<void> }> {
-    const { stream, served } = this.open();
+  async client(
+    identity = HOST_CLIENT,
+  ): Promise<{ client: WorkerClient; channel: Channel; stream: Duplex; served: Promise<void> }> {
+    const { stream, served } = this.open(identity);
     const client = await WorkerClient.connect(stream, VERSION, 'The front');
     return { client, channel: client.channel, stream, served };
   }

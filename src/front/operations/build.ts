@@ -12,6 +12,7 @@ import type { BuildOutcome } from '../journal.js';
 import type { Loss } from '../loss.js';
 import { capture, writeAll } from '../relay.js';
 import { outputPaths } from '../requests.js';
+import { refuse, REPAIR, trustAdvice, type Refusal } from '../refusals.js';
 import type { Seat } from '../seat.js';
 import { refusal } from '../served.js';
 import { Tap } from '../tap.js';
@@ -56,6 +57,11 @@ export async function serveBuild(context: OperationContext): Promise<void> {
   const { value: request, raw } = await capture(client, Op.BuildDerivation, decodeBuildDerivation(version));
   const derivation = request.drvPath;
   const system = request.derivation.platform;
+  const denied = deniedBuild(request, context);
+  if (denied !== undefined) {
+    await refuse(context, Op.BuildDerivation, denied);
+    return;
+  }
   const refused = refusal(system, systems());
   if (refused !== undefined) {
     await client.write(encodeErrorFrame(refused));
@@ -99,6 +105,23 @@ function outcomeOf(ended: BuildResult | string): BuildOutcome {
     succeeded: isSuccess(status),
     error: text === '' ? null : text,
     cpuMicros: measured ? (cpuUserMicros ?? 0) + (cpuSystemMicros ?? 0) : null,
+  };
+}
+
+/**
+ * Why this client may not have this build. Where guests are shared, Nix's own rule for untrusted users holds: only the
+ * content of a fixed output proves that it is what it says.
+ */
+function deniedBuild(
+  { mode, derivation }: BuildDerivation,
+  { identity, policy }: OperationContext,
+): Refusal | undefined {
+  if (mode === 'repair') return REPAIR;
+  const fixed = [...derivation.outputs.values()].every(({ hash }) => hash !== '');
+  if (identity.trusted || policy().confined || fixed) return undefined;
+  return {
+    why: 'clients share guests here, and you are not privileged to build input-addressed derivations',
+    advice: `Use Nix 2.20 or later, which sends the closure of the derivation. ${trustAdvice(identity.name)}`,
   };
 }
 

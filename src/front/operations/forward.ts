@@ -1,19 +1,32 @@
 import type { OperationContext } from './context.js';
 import { answer, capture, encodeOp, relayBytes, relayResponse, writeAll } from '../relay.js';
+import type { DroverError } from '../../lib/errors.js';
+import { Op } from '../../protocol/operations.js';
+import { refuse, refusedForGood, REPAIR, trustAdvice } from '../refusals.js';
 import { forwardedRequest } from '../requests.js';
 
 /**
- * Every other operation. It goes to the guest, unless the host's store has the answer. If the end of the operation is
- * not known, the rest of the session goes with it.
+ * Operations that the guest answers, unless the host's store has the answer.
  */
-export async function forward(op: number, context: OperationContext): Promise<void> {
-  const { client, host, placement, version } = context;
+export async function forward(context: OperationContext, op: number): Promise<void> {
+  const { client, host, placement, policy, version } = context;
   const known = forwardedRequest(op, version);
   if (known === undefined) {
-    await relaySession(op, context);
+    await relayUnknown(context, op);
     return;
   }
   const { value: mentions, raw } = await capture(client, op, known.request(version));
+  if (mentions.repair === true) {
+    await refuse(context, op, REPAIR);
+    return;
+  }
+  if (op === Op.RegisterDrvOutput && !context.identity.trusted && !policy().confined) {
+    await refuse(context, op, {
+      why: 'guests are shared, and other clients would build on what this one says',
+      advice: trustAdvice(context.identity.name),
+    });
+    return;
+  }
   if (known.whenValid !== undefined && !placement.seated && (await host.suffices(mentions))) {
     await answer(client, known.whenValid());
     return;
@@ -29,7 +42,14 @@ export async function forward(op: number, context: OperationContext): Promise<vo
   });
 }
 
-async function relaySession(op: number, { client, placement, move }: OperationContext): Promise<void> {
+/**
+ * Passes a request whose end is not known on to the guest, with the rest of the session. For trusted clients only: what
+ * passes is not looked at.
+ * @throws DroverError `OPERATION_REFUSED`
+ */
+export async function relayUnknown(context: OperationContext, op: number): Promise<void> {
+  const { client, identity, placement, move } = context;
+  if (!identity.trusted) throw unknownRefused(context, op);
   await placement.run({}, async (seat) => {
     seat.bind('upload');
     move('relay');
@@ -37,5 +57,12 @@ async function relaySession(op: number, { client, placement, move }: OperationCo
       await channel.write(encodeOp(op));
       await relayBytes(channel, client);
     });
+  });
+}
+
+function unknownRefused(context: OperationContext, op: number): DroverError {
+  return refusedForGood(context, op, {
+    why: 'Drover does not know it, and passes on what it does not know for trusted clients only',
+    advice: trustAdvice(context.identity.name),
   });
 }

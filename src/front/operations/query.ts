@@ -31,6 +31,10 @@ export async function serveQueryValidPaths(context: OperationContext): Promise<v
   await answer(client, encodeStorePathsResponse(await validPaths(paths, substitute, context)));
 }
 
+/**
+ * The host's record is the better one, with signatures and content address, wherever it is about the same content that
+ * NarFromPath would send.
+ */
 export async function serveQueryPathInfo({
   client,
   version,
@@ -38,13 +42,16 @@ export async function serveQueryPathInfo({
   placement,
 }: OperationContext): Promise<void> {
   const path = await client.run(decodeQueryPathInfo(version));
-  const theirs = await placement.ask(async (seat) => {
-    const [info] = await seat.daemon.queryPathInfos([path]);
-    if (info !== undefined) placement.results.noteTold(seat, path, info);
-    return info;
-  });
-  const [ours] = theirs === undefined ? await (await host.connection()).queryPathInfos([path]) : [];
-  await answer(client, encodePathInfoResponse(theirs ?? ours, version));
+  const [own, ours] = await Promise.all([
+    placement.ask(async (seat) => {
+      const info = await seat.ownInfo(path);
+      if (info !== undefined) placement.results.noteTold(seat, path, info);
+      return info;
+    }),
+    host.info(path),
+  ]);
+  const best = own === undefined || own.narHash === ours?.narHash ? ours : own;
+  await answer(client, encodePathInfoResponse(best, version));
 }
 
 /** Pins the path on the host, for as long as the session lasts. A guest never collects garbage. */
@@ -54,6 +61,12 @@ export async function serveAddTempRoot({ client, version, host }: OperationConte
   await answer(client, encodeDoneResponse());
 }
 
+/** SyncWithGC: obsolete, and there is nothing to wait for. */
+export async function serveSyncWithGC({ client }: OperationContext): Promise<void> {
+  await answer(client, encodeDoneResponse());
+}
+
+/** The guest's paths are those that it built or received: shared ones may have gone from the host since. */
 async function validPaths(
   paths: readonly StorePath[],
   substitute: boolean,
@@ -61,6 +74,8 @@ async function validPaths(
 ): Promise<StorePath[]> {
   if (paths.length === 0) return [];
   const onHost = await (await host.connection()).queryValidPaths(paths, substitute);
-  const inGuest = await placement.ask((seat) => seat.daemon.queryValidPaths(paths));
+  const inGuest = await placement.ask(async ({ daemon, guest }) =>
+    daemon.queryValidPaths(paths.filter((path) => !guest.store.sharesAnyOf([path]))),
+  );
   return [...new Set([...onHost, ...(inGuest ?? [])])].sort();
 }

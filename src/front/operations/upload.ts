@@ -12,12 +12,16 @@ import {
   decodeAddToStore,
   decodeAddToStoreNar,
   decodePathCount,
+  encodeAddMultipleToStore,
+  encodeAddToStoreNar,
   encodePathCount,
 } from '../../protocol/uploads.js';
 import type { OperationContext } from './context.js';
 import { FramedInput } from '../framed-input.js';
 import { answer, capture, relayFrames, relayResponse, writeAll } from '../relay.js';
+import { refuse, REPAIR, type Refusal } from '../refusals.js';
 import type { Seat } from '../seat.js';
+import { admit, isRefusal } from './admission.js';
 
 interface Header {
   readonly references: readonly StorePath[];
@@ -30,6 +34,10 @@ interface Header {
 export async function serveAddToStore(context: OperationContext): Promise<void> {
   const { client, version } = context;
   const { value, raw } = await capture(client, Op.AddToStore, decodeAddToStore(version));
+  if (value.repair) {
+    await refuseUpload(context, Op.AddToStore, REPAIR);
+    return;
+  }
   await passUpload(context, { references: value.references, raw }, true);
 }
 
@@ -37,7 +45,20 @@ export async function serveAddToStore(context: OperationContext): Promise<void> 
 export async function serveAddToStoreNar(context: OperationContext): Promise<void> {
   const { client, version } = context;
   const { value, raw } = await capture(client, Op.AddToStoreNar, decodeAddToStoreNar(version));
-  await passUpload(context, { references: othersOf(value.info), nar: value.info, raw }, false);
+  const admission = value.repair ? REPAIR : admit(value.info, context);
+  if (isRefusal(admission)) {
+    await refuseUpload(context, Op.AddToStoreNar, admission);
+    return;
+  }
+  const info = { ...value.info, ultimate: false };
+  const header = admission === 'as-sent' ? raw : [encodeAddToStoreNar({ info, repair: false, ...admission })];
+  await passUpload(context, { references: othersOf(info), nar: info, raw: header }, false);
+}
+
+/** Answers with an error, and reads the data that is still to come: the session goes on. */
+async function refuseUpload(context: OperationContext, op: number, refusal: Refusal): Promise<void> {
+  await refuse(context, op, refusal);
+  await new FramedInput(context.client).drain();
 }
 
 async function passUpload(context: OperationContext, header: Header, responds: boolean): Promise<void> {
@@ -70,10 +91,14 @@ async function passUpload(context: OperationContext, header: Header, responds: b
  */
 export async function serveAddMultipleToStore(context: OperationContext): Promise<void> {
   const { client, placement, version } = context;
-  const { raw } = await capture(client, Op.AddMultipleToStore, decodeAddMultipleToStore(version));
+  const { value, raw } = await capture(client, Op.AddMultipleToStore, decodeAddMultipleToStore(version));
+  if (value.repair) {
+    await refuseUpload(context, Op.AddMultipleToStore, REPAIR);
+    return;
+  }
   const input = new FramedInput(client);
   const { value: count } = await input.receive(decodePathCount());
-  if (count > 0 && !(await placement.run({}, (seat) => passPaths(seat, count, raw, input, client)))) return;
+  if (count > 0 && !(await placement.run({}, (seat) => passPaths(seat, count, raw, input, context)))) return;
   await input.expectEnd();
   await answer(client);
 }
@@ -84,14 +109,22 @@ async function passPaths(
   count: number,
   raw: readonly Uint8Array[],
   input: FramedInput,
-  client: Channel,
+  context: OperationContext,
 ): Promise<boolean> {
   seat.bind('upload');
   for (let i = 0; i < count; i++) {
-    const { value: info, raw: header } = await input.receive(decodeAddedPath());
+    const { value: info, raw: sent } = await input.receive(decodeAddedPath());
+    const admission = admit(info, context);
+    if (isRefusal(admission)) {
+      await refuse(context, Op.AddMultipleToStore, admission);
+      await input.drain();
+      return false;
+    }
     await seat.provisionMentioned(othersOf(info));
-    const begin = [...raw, ...[encodePathCount(1), ...header].map(encodeFrame)];
-    if (await passPath(seat, begin, info, input, client)) continue;
+    const header =
+      admission === 'as-sent' ? raw : [encodeAddMultipleToStore({ repair: false, ...admission })];
+    const begin = [...header, ...[encodePathCount(1), ...sent].map(encodeFrame)];
+    if (await passPath(seat, begin, info, input, context.client)) continue;
     // The client may end the upload wherever it learns of the error.
     await input.drain();
     return false;

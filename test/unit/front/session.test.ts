@@ -211,19 +211,6 @@ describe('a session without a guest', () => {
     expect(bench.leaser.granted).toBe(0);
   });
 
-  test.each([
-    ['collect garbage', 20],
-    ['optimise the store', 34],
-  ])('refuses to %s, which would take from the guest what other builds there need', async (what, op) => {
-    const bench = new FrontBench();
-    const { channel, served } = await bench.client();
-    await channel.write(new WireWriter().u64(op).u64(2).u64(0).finish());
-    expect(await outcome(channel)).toContain(`guests do not ${what}`);
-    channel.end();
-    await served;
-    expect(bench.leaser.granted).toBe(0);
-  });
-
   test('reconnects to a host store whose daemon has ended', async () => {
     const bench = new FrontBench();
     const { channel } = await bench.client();
