@@ -19,6 +19,8 @@ set -eu
 manifest=${DROVER_MANIFEST:-/etc/drover/manifest.json}
 broken_systems=${DROVER_BROKEN_SYSTEMS:-/run/drover-broken-systems}
 booting=${DROVER_BOOTING:-/run/drover/booting}
+# FIFOs of drover-namespace: only the host's root may remount the store of a namespace guest.
+forget=${DROVER_FORGET:-/run/drover/forget}
 store=${NIX_STORE_DIR:-/nix/store}
 
 fail() {
@@ -91,6 +93,14 @@ missing() {
 
 # Has the kernel forget what it has looked up in the store.
 forget() {
+  if [ -d "$forget" ]; then
+    read -r _ < "$forget/turn" # one at a time: an answer does not say which question it belongs to
+    echo > "$forget/ask"
+    read -r answer < "$forget/answer"
+    echo > "$forget/turn"
+    [ "$answer" = "done" ] || fail "cannot remount $store"
+    return
+  fi
   # With a source, mount does not look up and repeat the current options, which overlayfs rejects since
   # util-linux 2.39.
   mount -o remount overlay "$store" || fail "cannot remount $store"

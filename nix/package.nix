@@ -29,6 +29,7 @@ buildNpmPackage {
       ../scripts/build.sh
       ../src
       ../connect
+      ../namespace
       ../guest-config
     ];
   };

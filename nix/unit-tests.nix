@@ -22,6 +22,7 @@ drover.overrideAttrs (old: {
       ../scripts/build.sh
       ../src
       ../connect
+      ../namespace
       ../guest-config
       ../test
     ];

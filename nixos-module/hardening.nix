@@ -3,7 +3,7 @@
 # filters of address families, no private clock or host name, which guests have anyway.
 { writablePaths }:
 {
-  # No more than root in a guest has (src/drivers/namespace/guest.ts), less what no guest needs.
+  # No more than root in a guest has (namespace/drover-namespace.c), less what no guest needs.
   CapabilityBoundingSet = [
     "CAP_CHOWN"
     "CAP_DAC_OVERRIDE"

@@ -45,7 +45,12 @@ function drivers(config: Config): readonly DriverCandidate[] {
     },
     {
       name: 'namespace',
-      create: () => NamespaceDriver.create({ ...common, scripts: join(PACKAGE_DIR, 'guest-config') }),
+      create: () =>
+        NamespaceDriver.create({
+          ...common,
+          scripts: join(PACKAGE_DIR, 'guest-config'),
+          helper: join(PACKAGE_DIR, 'dist/drover-namespace'),
+        }),
     },
     {
       name: 'qemu',

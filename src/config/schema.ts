@@ -56,6 +56,8 @@ export interface GuestConfig {
   readonly scratchSizeBytes: number;
   /** `host`: the host's network. `none`: loopback only. */
   readonly network: 'host' | 'none';
+  /** Namespace guests: their root is a user that the host has not; `auto`: where the host can do it. */
+  readonly userNamespace: 'required' | 'auto' | 'off';
   /** Extra settings of the guest's nix.conf; each value is ready to stand after `name = `. */
   readonly nixConf: Readonly<Record<string, string>>;
   /** Absolute path of a directory with `nix-daemon` and `nix-store`; undefined: the ones on PATH. */
@@ -146,6 +148,7 @@ const guest = section({
     .prefault('2GiB'),
   scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).prefault('20GiB'),
   network: choice(['host', 'none']).prefault('host'),
+  userNamespace: choice(['required', 'auto', 'off']).prefault('auto'),
   nixConf: nixConf.prefault({}),
   nix: absolutePath.optional(),
   image: absolutePath.optional(),

@@ -6,6 +6,8 @@ export interface NixConfOptions {
   /** Beyond the guest's own system. */
   readonly extraPlatforms: readonly string[];
   readonly nixVersion: string;
+  /** Users whose requests the daemon trusts: those the supervisor comes as. Default: root. */
+  readonly trustedUsers?: readonly string[];
   /** The static shell in the guest that builds get as `/bin/sh`; default: its busybox. */
   readonly shell?: string | undefined;
   /** The user's own lines; they win. */
@@ -19,7 +21,7 @@ export function guestNixConf(options: NixConfOptions): string {
     ['sandbox', 'true'],
     ['sandbox-fallback', 'false'],
     ['sandbox-paths', `/bin/sh=${options.shell ?? '/bin/busybox'}`],
-    ['trusted-users', 'root'],
+    ['trusted-users', (options.trustedUsers ?? ['root']).join(' ')],
     ['substituters', ''],
     ['max-jobs', String(options.maxJobs)],
     ['cores', String(options.cores)],

@@ -20,6 +20,10 @@ export class StateDir {
   readonly accelerator: string;
   /** Roots of namespace guests, a directory each. */
   readonly images: string;
+  /** `/etc` of namespace guests, a directory for each configuration. */
+  readonly etc: string;
+  /** Locks of user ids, where the host has no better place for them. */
+  readonly idLocks: string;
   /** One directory per guest that runs. */
   readonly guests: string;
   /** Consoles of guests. */
@@ -34,6 +38,8 @@ export class StateDir {
     this.sshKnownHosts = join(path, 'ssh/known_hosts');
     this.accelerator = join(path, 'accelerator.json');
     this.images = join(path, 'images');
+    this.etc = join(path, 'etc');
+    this.idLocks = join(path, 'ids');
     this.guests = join(path, 'guests');
     this.logs = join(path, 'logs');
   }
@@ -54,8 +60,10 @@ export class GuestDir {
   readonly path: string;
   /** `namespace`: mount point of the guest's root. */
   readonly root: string;
-  /** `namespace`: files that the guest sees in `/etc`. */
-  readonly etc: string;
+  /** `namespace`: socket of the guest's nix-daemon. Names of sockets are short: their paths are bounded. */
+  readonly daemonSocket: string;
+  /** `namespace`: socket of the guest's agent. */
+  readonly agentSocket: string;
   /** VMs: the scratch disk. */
   readonly scratch: string;
   /** `vz`: directory with the files of the image contract. */
@@ -72,7 +80,8 @@ export class GuestDir {
   constructor(path: string) {
     this.path = path;
     this.root = join(path, 'root');
-    this.etc = join(path, 'etc');
+    this.daemonSocket = join(path, 'nix');
+    this.agentSocket = join(path, 'run');
     this.scratch = join(path, 'scratch');
     this.files = join(path, 'drover');
     this.vsock = join(path, 'vsock.sock');

@@ -7,7 +7,6 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { makeKey, startDrover, type Drover } from '../support/drover.js';
-import { guestInit } from '../support/guests.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 
@@ -57,11 +56,13 @@ describeE2e('another user of the host', [], () => {
     expect(await connectAsNobody(join(drover.stateDir, socket))).toBe('EACCES');
   });
 
-  test("cannot connect to a guest's nix-daemon", async () => {
-    const init = await guestInit(drover.stateDir, 'g1');
-    const socket = `/proc/${init}/root/nix/var/nix/daemon-socket/socket`;
-    expect(await connectAsNobody(socket)).toBe('EACCES');
-    expect((await stat(socket)).isSocket()).toBe(true);
+  test("cannot connect to a guest's nix-daemon, or to its agent", async () => {
+    for (const name of ['nix', 'run']) {
+      const socket = join(drover.stateDir, 'guests/g1', name);
+      expect(await connectAsNobody(socket)).toBe('EACCES');
+      expect((await stat(socket)).isSocket()).toBe(true);
+      expect(await modeOf(socket)).toBe('600');
+    }
   });
 
   test('cannot run the program that connects to the socket door', async () => {

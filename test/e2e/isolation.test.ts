@@ -64,12 +64,19 @@ describeE2e('in a guest', [], () => {
       .trim()
       .split('\n')
       .map((line) => {
-        const [, , , root = '', target = ''] = line.split(' ');
-        return { root, target, type: / - (\S+) /.exec(line)?.[1] ?? '' };
+        const [, , , root = '', target = '', flags = ''] = line.split(' ');
+        return { root, target, flags: flags.split(','), type: / - (\S+) /.exec(line)?.[1] ?? '' };
       })
       .filter(({ type }) => !['tmpfs', 'proc', 'overlay', 'devpts'].includes(type));
-    for (const { root, target } of sources) {
-      if (!target.startsWith('/dev/')) expect(root).toContain(`${drover.stateDir}/images/`);
+    const places = new Map([
+      ['/', `${drover.stateDir}/images/`],
+      ['/etc', `${drover.stateDir}/etc/`],
+      ['/nix/store', '/nix/store'], // below the overlay
+    ]);
+    for (const { root, target, flags } of sources) {
+      if (target.startsWith('/dev/')) continue;
+      expect(root).toContain(places.get(target));
+      for (const flag of ['ro', 'nosuid', 'nodev', 'idmapped']) expect(flags).toContain(flag);
     }
     expect(sources.length).toBeGreaterThan(0);
   });

@@ -7,6 +7,7 @@ import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 
 import { startDrover, type Drover } from '../support/drover.js';
+import { guestInit } from '../support/guests.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
@@ -57,14 +58,10 @@ describeE2e('provisioning a real guest', [], () => {
   /** Runs a command in a guest's own view of its store. */
   async function inGuest(...command: string[]): Promise<{ exitCode?: number; stdout: string }> {
     const guest = (await drover.status()).guests.find(({ state }) => state === 'ready');
-    const { stdout: pids } = await execa('pgrep', [
-      '-f',
-      `namespace-stage1.sh .*${drover.stateDir}/guests/${guest?.id ?? ''} `,
-    ]);
-    const pid = pids.split('\n').at(-1) ?? '';
-    const { stdout: init } = await execa('pgrep', ['-P', pid], { reject: false });
-    const target = init === '' ? pid : (init.split('\n')[0] ?? '');
-    return await execa('nsenter', ['-t', target, '-m', '-p', '--', ...command], { reject: false });
+    const init = await guestInit(drover.stateDir, guest?.id ?? '');
+    return await execa('nsenter', ['-t', String(init), '-U', '-m', '-p', '--', ...command], {
+      reject: false,
+    });
   }
 
   test('a path that the guest looked up before the host had it is shared all the same', async () => {

@@ -30,12 +30,12 @@ export async function processes(): Promise<Process[]> {
 export async function guestInit(stateDir: string, guest: string): Promise<number> {
   return await waitUntil(`process 1 of ${guest}`, async () => {
     const all = await processes();
-    // unshare's arguments name the guest's directory; what it forks is process 1 of the guest.
-    const unshare = all.find(
+    // The arguments of drover-namespace name the guest's directory. Its child, process 1 of the guest, has the same ones.
+    const both = all.filter(
       ({ command }) =>
-        / --fork .*namespace-stage1/.test(command) && command.includes(`${stateDir}/guests/${guest} `),
+        command.includes('/drover-namespace ') && command.includes(` dir=${stateDir}/guests/${guest} `),
     );
-    return all.find(({ parent }) => parent === unshare?.pid)?.pid;
+    return both.find(({ parent }) => both.some(({ pid }) => pid === parent))?.pid;
   });
 }
 
@@ -52,7 +52,7 @@ export async function guestProcesses(init: number): Promise<Process[]> {
 
 /** Runs a script in a guest, as its root, by the guest's own shell. */
 export async function inGuest(init: number, script: string): Promise<{ exitCode: number; output: string }> {
-  const namespaces = ['--mount', '--pid', '--ipc', '--uts', '--net'];
+  const namespaces = ['--user', '--mount', '--pid', '--ipc', '--uts', '--net'];
   const result = await execa(
     'nsenter',
     ['--target', String(init), ...namespaces, '--', '/bin/sh', '-c', script],

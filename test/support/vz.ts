@@ -15,6 +15,7 @@ import { execPath } from 'node:process';
 
 import { execa } from 'execa';
 
+import { accounts, GuestEtc, HOST_FILES } from '../../src/drivers/namespace/etc.js';
 import { makeImage } from '../../src/drivers/namespace/image.js';
 import { probeNix } from '../../src/drivers/namespace/nix-probe.js';
 import { findPrograms } from '../../src/drivers/namespace/programs.js';
@@ -158,6 +159,7 @@ async function makeGuestRoot(imagesDir: string, version: NixVersion): Promise<st
     await mkdir(join(root, dirname(file)), { recursive: true });
     await copyFile(await realpath(file), join(root, file));
   }
+  await GuestEtc.make(join(root, 'etc'), accounts(1_900_000_000), HOST_FILES);
   await appendFile(join(root, 'etc/passwd'), 'sshd:x:100:65534:sshd:/run/sshd:/bin/false\n');
   await mkdir(join(root, 'etc/ssh'));
   await writeFile(join(root, 'etc/ssh/sshd_config'), SSHD_CONFIG);

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, realpath, rm, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, realpath, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
@@ -12,10 +12,13 @@ import { guestNixConf } from '../nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { emulatedSystems } from './binfmt.js';
+import { accounts, CA_FILE, GuestEtc, HOST_FILES } from './etc.js';
 import { NamespaceGuest } from './guest.js';
+import type { GuestSetup, UserIds } from './helper.js';
 import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';
 import { probeNix } from './nix-probe.js';
-import { findPrograms, type HostPrograms } from './programs.js';
+import { probeSetup } from './probe.js';
+import { findPrograms } from './programs.js';
 
 const NATIVE_SYSTEMS: Readonly<Record<string, readonly string[]>> = {
   x64: ['x86_64-linux', 'i686-linux'],
@@ -26,6 +29,8 @@ export interface NamespaceDriverOptions {
   readonly stateDir: string;
   /** Directory of Drover's own guest scripts. */
   readonly scripts: string;
+  /** The compiled drover-namespace. */
+  readonly helper: string;
   readonly env: NodeJS.ProcessEnv;
   readonly storeDir: string;
   readonly maxJobs: number;
@@ -34,40 +39,59 @@ export interface NamespaceDriverOptions {
     readonly cores: number;
     readonly scratchSizeBytes: number;
     readonly network: 'host' | 'none';
+    readonly userNamespace: 'required' | 'auto' | 'off';
     readonly nixConf: Readonly<Record<string, string>>;
     readonly nix: string | undefined;
   };
 }
 
+/** Number of user ids of a guest: enough for those of a whole system. */
+const GUEST_IDS = 65_536;
+/** Group of the build users in a user namespace, where it is any id that nothing else in the guest has. */
+const BUILD_GID = 30_000;
+/**
+ * Without one it is not that of the host's build users, 30001 and up: when a build on the host ends, Nix there kills every
+ * process of that user, and the host sees the guests' processes. Above what systemd, subordinate ids and Nix's own
+ * `auto-allocate-uids` use.
+ */
+const HOST_BUILD_GID = 1_900_000_000;
+/** One for the whole host, since its supervisors share its user ids. */
+const ID_LOCKS = '/run/drover';
+
+/** Variables of the supervisor that Nix hands to fixed-output builds that ask for them. */
+const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'ftp_proxy', 'all_proxy', 'no_proxy'];
+
+/** Everything that all guests of a driver have in common. */
+type CommonSetup = Omit<GuestSetup, 'dir' | 'name'>;
+
 /** Guests that are namespaces on this Linux host, under the host's own kernel. */
 export class NamespaceDriver implements GuestDriver {
   readonly name = 'namespace';
   readonly ownClock = false;
-  readonly warnings = [];
+  readonly warnings: readonly string[];
   readonly systemsHint =
     'let the kernel run programs of that system (on Debian: apt-get install qemu-user-static)';
   readonly manifest: ImageManifest;
   readonly #options: NamespaceDriverOptions;
-  readonly #programs: HostPrograms;
-  readonly #image: NamespaceImage;
-  readonly #nixConf: string;
+  readonly #setup: CommonSetup;
+  readonly #etc: GuestEtc;
   readonly #logs: ConsoleLogs;
   readonly #stateDir: StateDir;
 
   private constructor(
     options: NamespaceDriverOptions,
-    programs: HostPrograms,
-    image: NamespaceImage,
-    nixConf: string,
+    setup: CommonSetup,
+    etc: GuestEtc,
     manifest: ImageManifest,
+    warnings: readonly string[],
   ) {
     this.#options = options;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
-    this.#programs = programs;
-    this.#image = image;
-    this.#nixConf = nixConf;
+    this.#setup = setup;
+    this.#etc = etc;
     this.manifest = manifest;
+    this.warnings = warnings;
   }
 
   /**
@@ -78,6 +102,7 @@ export class NamespaceDriver implements GuestDriver {
     await checkHost();
     // Without links: what is mounted there is found again by its path in /proc/mounts.
     const options = { ...given, stateDir: await realpath(given.stateDir) };
+    const stateDir = new StateDir(options.stateDir);
     const { env, guest } = options;
     const programs = await findPrograms(env);
     const nix =
@@ -90,11 +115,8 @@ export class NamespaceDriver implements GuestDriver {
         ),
       );
     const facts = await probeNix(nix, env);
-    const image = await makeImage(new StateDir(options.stateDir).images, {
-      programs,
-      nix,
-      scripts: options.scripts,
-    });
+    const image = await makeImage(stateDir.images, { programs, nix, scripts: options.scripts });
+    const { ids, why } = await userIds(options, image);
     const systems = await namespaceSystems();
     const nixConf = guestNixConf({
       cores: guest.cores,
@@ -102,18 +124,35 @@ export class NamespaceDriver implements GuestDriver {
       features: options.features,
       extraPlatforms: systems.slice(1),
       nixVersion: facts.nixVersion,
+      // The supervisor, the host's root, has no id in the guest.
+      trustedUsers: ids === undefined ? ['root'] : ['root', 'nobody'],
       extra: guest.nixConf,
     });
     const { major, minor, features } = facts.protocol;
-    return new NamespaceDriver(options, programs, image, nixConf, {
+    const manifest = {
       generation: createHash('sha256')
-        .update(JSON.stringify([image.hash, nixConf, guest]))
+        .update(JSON.stringify([image.hash, nixConf, guest, ids]))
         .digest('hex')
         .slice(0, 16),
       nixVersion: facts.nixVersion,
       protocol: { major, minor, features: [...features] },
       systems,
-    });
+    };
+    const buildGid = ids === undefined ? HOST_BUILD_GID : BUILD_GID;
+    const etc = await GuestEtc.make(
+      join(stateDir.etc, manifest.generation),
+      {
+        ...accounts(buildGid),
+        'nix/nix.conf': nixConf,
+        'drover/manifest.json': `${JSON.stringify(manifest)}\n`,
+      },
+      {
+        ...HOST_FILES,
+        ...(env['NIX_SSL_CERT_FILE'] === undefined ? {} : { [CA_FILE]: env['NIX_SSL_CERT_FILE'] }),
+      },
+    );
+    const setup = commonSetup(options, image, etc.path, ids, buildGid);
+    return new NamespaceDriver(options, setup, etc, manifest, why === undefined ? [] : [why]);
   }
 
   consoleLog(id: string): string {
@@ -122,26 +161,23 @@ export class NamespaceDriver implements GuestDriver {
 
   async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
     const dir = this.#stateDir.guest(id);
-    const { scratchSizeBytes, network } = this.#options.guest;
     let consoleLog: ConsoleLog | undefined;
+    await this.#etc.addGuest();
     try {
-      await this.#prepare(dir);
+      await makePrivateDir(dir.path);
+      await mkdir(dir.root);
       const log = (consoleLog = await this.#logs.open(id));
       const guest = await NamespaceGuest.start(
         {
-          id,
-          programs: this.#programs,
-          image: this.#image.root,
-          dir: dir.path,
-          storeDir: this.#options.storeDir,
-          stage1: join(this.#options.scripts, 'namespace-stage1.sh'),
-          scratchSizeBytes,
-          network,
+          setup: { ...this.#setup, dir: dir.path, name: id },
+          helper: this.#options.helper,
+          env: daemonEnv(this.#options.env),
           consoleLog: log,
         },
         signal,
       );
       void guest.exited.then(async () => {
+        this.#etc.removeGuest();
         await removeGuestDir(dir);
         if (guest.stopped) await rm(log.path, { force: true });
       });
@@ -153,34 +189,103 @@ export class NamespaceDriver implements GuestDriver {
     }
   }
 
-  async #prepare({ etc, root }: GuestDir): Promise<void> {
-    await makePrivateDir(join(etc, 'nix'));
-    await makePrivateDir(join(etc, 'drover'));
-    await mkdir(root);
-    await writeFile(join(etc, 'nix/nix.conf'), this.#nixConf, { mode: 0o644 });
-    await writeFile(join(etc, 'drover/manifest.json'), `${JSON.stringify(this.manifest)}\n`, {
-      mode: 0o644,
-    });
-  }
-
   /**
    * Guests die with their supervisor, so only their directories are left behind, with images of other
    * programs and old logs.
    */
   async reap(): Promise<readonly string[]> {
     const found: string[] = [];
-    const { guests, images } = this.#stateDir;
+    const { guests, images, etc } = this.#stateDir;
     for (const id of await listDirectory(guests)) {
       await removeGuestDir(this.#stateDir.guest(id));
       found.push(`removed the directory of guest ${id}`);
     }
-    for (const image of await listDirectory(images)) {
-      if (join(images, image) === this.#image.root) continue;
-      await rm(join(images, image), { recursive: true, force: true });
-      found.push(`removed the image ${image}`);
+    const used = [this.#setup.image, this.#etc.path];
+    for (const [directory, what] of [
+      [images, 'image'],
+      [etc, 'settings'],
+    ] as const) {
+      for (const name of await listDirectory(directory)) {
+        if (used.includes(join(directory, name))) continue;
+        await rm(join(directory, name), { recursive: true, force: true });
+        found.push(`removed the ${what} ${name}`);
+      }
     }
     await this.#logs.prune();
     return found;
+  }
+}
+
+function commonSetup(
+  { storeDir, guest }: NamespaceDriverOptions,
+  image: NamespaceImage,
+  etc: string,
+  ids: UserIds | undefined,
+  buildGid: number,
+): CommonSetup {
+  const { scratchSizeBytes, network } = guest;
+  return { image: image.root, etc, store: storeDir, scratchSizeBytes, network, ids, buildGid };
+}
+
+function daemonEnv(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const proxies = PROXY_VARIABLES.flatMap((name) => [name, name.toUpperCase()]).filter(
+    (name) => env[name] !== undefined,
+  );
+  return {
+    NIX_SSL_CERT_FILE: `/etc/${CA_FILE}`,
+    ...Object.fromEntries(proxies.map((name) => [name, env[name]])),
+  };
+}
+
+/**
+ * Decides about user namespaces.
+ * @returns `why`: there are none, though the configuration would have them
+ * @throws DroverError `REQUIREMENT_MISSING` if guests cannot be made as the configuration wants them
+ */
+async function userIds(
+  options: NamespaceDriverOptions,
+  image: NamespaceImage,
+): Promise<{ readonly ids?: UserIds; readonly why?: string }> {
+  const { guest, helper } = options;
+  const stateDir = new StateDir(options.stateDir);
+  const probe = async (ids: UserIds | undefined): Promise<string | undefined> => {
+    const dir = stateDir.guest('probe');
+    await removeGuestDir(dir);
+    await makePrivateDir(dir.path);
+    await mkdir(dir.root);
+    try {
+      const setup = commonSetup(options, image, image.root, ids, BUILD_GID);
+      return await probeSetup(helper, { ...setup, dir: dir.path, name: 'probe' });
+    } finally {
+      await removeGuestDir(dir);
+    }
+  };
+  let why: string | undefined;
+  if (guest.userNamespace !== 'off') {
+    const ids = { count: GUEST_IDS, locks: await idLocks(stateDir) };
+    const problem = await probe(ids);
+    if (problem === undefined) return { ids };
+    why = `guests have no user namespaces of their own on this host: ${problem}`;
+    if (guest.userNamespace === 'required') {
+      throw new DroverError('REQUIREMENT_MISSING', `guest.userNamespace is required, and ${why}`, {
+        hint: 'Use Linux 6.1 or later with user namespaces, or set guest.userNamespace to auto.',
+      });
+    }
+  }
+  const problem = await probe(undefined);
+  if (problem === undefined) return why === undefined ? {} : { why };
+  throw new DroverError('REQUIREMENT_MISSING', `Guests cannot be made on this host: ${problem}`, {
+    hint: 'Run drover as root with all its capabilities, not in a container.',
+  });
+}
+
+/** In the state directory where `/run` is read-only. */
+async function idLocks(stateDir: StateDir): Promise<string> {
+  try {
+    await makePrivateDir(ID_LOCKS);
+    return join(ID_LOCKS, 'ids');
+  } catch {
+    return stateDir.idLocks;
   }
 }
 
@@ -207,8 +312,8 @@ export async function checkHost(filesystems?: string): Promise<void> {
 }
 
 /** Never recursive on `root`: whatever were mounted there must not be deleted. */
-async function removeGuestDir({ path, etc, root }: GuestDir): Promise<void> {
-  await rm(etc, { recursive: true, force: true });
-  await rmdir(root).catch(() => undefined);
-  await rmdir(path).catch(() => undefined);
+async function removeGuestDir(dir: GuestDir): Promise<void> {
+  for (const socket of [dir.daemonSocket, dir.agentSocket]) await rm(socket, { force: true });
+  await rmdir(dir.root).catch(() => undefined);
+  await rmdir(dir.path).catch(() => undefined);
 }

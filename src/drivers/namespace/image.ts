@@ -9,7 +9,6 @@ import {
   rm,
   stat,
   symlink,
-  writeFile,
   chmod,
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -19,34 +18,6 @@ import { run } from '../../lib/process.js';
 import type { HostPrograms } from './programs.js';
 
 const NIX_PROGRAMS = ['nix', 'nix-daemon', 'nix-store', 'build-remote'];
-const BUILD_USERS = 32;
-/**
- * Not those of the host's build users, 30001 and up: when a build on the host ends, Nix there kills every process of
- * that user, and the host sees the guests' processes. Above what systemd, subordinate ids and Nix's own
- * `auto-allocate-uids` use.
- */
-const BUILD_GID = 1_900_000_000;
-const FIRST_BUILD_UID = BUILD_GID + 1;
-/** Files of /etc. */
-const ACCOUNTS = accounts();
-
-function accounts(): { readonly passwd: string; readonly group: string } {
-  const users = Array.from({ length: BUILD_USERS }, (_, index) => ({
-    name: `nixbld${index + 1}`,
-    uid: FIRST_BUILD_UID + index,
-  }));
-  const account = (name: string, uid: number, gid: number): string =>
-    `${name}:x:${uid}:${gid}:${name}:/var/empty:/bin/false\n`;
-  return {
-    passwd: [
-      'root:x:0:0:root:/root:/bin/sh\n',
-      ...users.map(({ name, uid }) => account(name, uid, BUILD_GID)),
-      account('nobody', 65_534, 65_534),
-    ].join(''),
-    group: `root:x:0:\ntty:x:5:\nnixbld:x:${BUILD_GID}:${users.map(({ name }) => name).join(',')}\nnogroup:x:65534:\n`,
-  };
-}
-
 /** Everything of the image that is mounted over, or on, in a guest. */
 const DIRECTORIES = [
   'proc',
@@ -55,6 +26,7 @@ const DIRECTORIES = [
   'run',
   'tmp',
   'build',
+  'etc',
   'root',
   'nix/store',
   'nix/var',
@@ -62,14 +34,6 @@ const DIRECTORIES = [
   'sbin',
   'bin',
 ];
-/** Read by glibc of the programs in a guest, and by fixed-output builds, if the host has them. */
-const HOST_FILES = [
-  '/etc/nsswitch.conf',
-  '/etc/services',
-  '/etc/protocols',
-  '/etc/ssl/certs/ca-certificates.crt',
-];
-
 export interface NamespaceImage {
   /** The directory that is every guest's root, read-only. */
   readonly root: string;
@@ -87,7 +51,7 @@ export interface ImageSources {
 
 /**
  * Makes the root of the guests below `imagesDir`, or finds it there: busybox, Nix with the libraries it is linked
- * to, drover-guest, and a minimal /etc.
+ * to, and drover-guest.
  */
 export async function makeImage(imagesDir: string, sources: ImageSources): Promise<NamespaceImage> {
   const files = await filesOf(sources);
@@ -108,7 +72,6 @@ async function filesOf({ programs, nix, scripts }: ImageSources): Promise<ImageF
   const files = new Map([
     ['/bin/busybox', programs.busybox],
     ['/usr/bin/drover-guest', join(scripts, 'drover-guest.sh')],
-    ['/sbin/drover-init', join(scripts, 'namespace-stage2.sh')],
   ]);
   const program = await realpath(join(nix, 'nix-daemon'));
   // A Nix in the store is seen by guests as it is, with everything it refers to.
@@ -116,7 +79,6 @@ async function filesOf({ programs, nix, scripts }: ImageSources): Promise<ImageF
     files.set(program, program);
     for (const library of await librariesOf(program, programs)) files.set(library, await realpath(library));
   }
-  for (const file of HOST_FILES) if (await exists(file)) files.set(file, await realpath(file));
   return files;
 }
 
@@ -149,7 +111,7 @@ async function librariesOf(program: string, { ldd }: HostPrograms): Promise<stri
 }
 
 async function hashOf(files: ImageFiles): Promise<string> {
-  const hash = createHash('sha256').update(JSON.stringify([DIRECTORIES, NIX_PROGRAMS, ACCOUNTS]));
+  const hash = createHash('sha256').update(JSON.stringify([DIRECTORIES, NIX_PROGRAMS]));
   for (const [path, source] of files) {
     const { size, mtimeMs } = await stat(source);
     hash.update(`\0${path}\0${source}\0${size}\0${mtimeMs}`);
@@ -164,7 +126,7 @@ async function fill(root: string, files: ImageFiles, { programs, nix }: ImageSou
     await mkdir(join(root, dirname(path)), { recursive: true, mode: 0o755 });
     await copyFile(source, join(root, path), constants.COPYFILE_FICLONE);
   }
-  for (const script of ['usr/bin/drover-guest', 'sbin/drover-init']) await chmod(join(root, script), 0o755);
+  await chmod(join(root, 'usr/bin/drover-guest'), 0o755);
   const applets = await run(programs.busybox, ['--list']);
   for (const applet of applets.stdout.split('\n')) {
     if (applet !== '' && applet !== 'busybox') await symlink('busybox', join(root, 'bin', applet));
@@ -174,7 +136,6 @@ async function fill(root: string, files: ImageFiles, { programs, nix }: ImageSou
     const link = join(root, 'usr/bin', name);
     if (!(await exists(link))) await symlink(program, link);
   }
-  for (const [file, text] of Object.entries(ACCOUNTS)) await writeFile(join(root, 'etc', file), text);
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -3,18 +3,12 @@ import { readFile } from 'node:fs/promises';
 import { DroverError } from '../../lib/errors.js';
 import { findProgram, requireProgram } from '../../lib/programs.js';
 
-/** Host programs that the driver starts, by absolute path. */
+/** Host programs that the driver uses, by absolute path. */
 export interface HostPrograms {
-  readonly unshare: string;
-  readonly nsenter: string;
-  readonly setpriv: string;
-  readonly chrt: string;
   /** Statically linked: it is the shell and all the tools of a guest, and `/bin/sh` in its builds. */
   readonly busybox: string;
   readonly ldd: string | undefined;
 }
-
-const UTIL_LINUX_HINT = 'Install util-linux.';
 
 /** @throws DroverError `REQUIREMENT_MISSING` naming what is missing, and how to get it */
 export async function findPrograms(env: NodeJS.ProcessEnv): Promise<HostPrograms> {
@@ -33,10 +27,6 @@ export async function findPrograms(env: NodeJS.ProcessEnv): Promise<HostPrograms
     );
   }
   return {
-    unshare: await requireProgram(env, 'unshare', UTIL_LINUX_HINT),
-    nsenter: await requireProgram(env, 'nsenter', UTIL_LINUX_HINT),
-    setpriv: await requireProgram(env, 'setpriv', UTIL_LINUX_HINT),
-    chrt: await requireProgram(env, 'chrt', UTIL_LINUX_HINT),
     busybox,
     ldd: await findProgram(env, 'ldd'),
   };

@@ -35,6 +35,7 @@ describe('defaults', () => {
       memoryBytes: 2 * 1024 ** 3,
       scratchSizeBytes: 20 * 1024 ** 3,
       network: 'host',
+      userNamespace: 'auto',
       nixConf: {},
       nix: undefined,
       image: undefined,
@@ -109,6 +110,7 @@ guest:
   rosetta: { enable: false }
   nestedVirtualization: true
   network: none
+  userNamespace: required
   nix: /opt/nix/bin
   nixConf: { sandbox: true, max-jobs: 4, extra-platforms: [i686-linux, armv7l-linux], build-users-group: "" }
 doors:
@@ -143,6 +145,7 @@ log: { level: trace, file: /var/log/drover.log }
         rosetta: { enable: false, cache: false },
         nestedVirtualization: true,
         network: 'none',
+        userNamespace: 'required',
         nix: '/opt/nix/bin',
         nixConf: {
           sandbox: 'true',

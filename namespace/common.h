@@ -1,0 +1,24 @@
+/* Shared by the files of drover-namespace. */
+#pragma once
+#include <stdnoreturn.h>
+
+/* Descriptors that the supervisor gives: the guest ends when the first does, and says "ready" on the second. */
+enum { LIFE = 0, CONSOLE = 2, REPORT = 3 };
+
+/* Prints "drover-namespace: WHAT: REASON" and ends the process. */
+noreturn void die(const char *what);
+
+/* Ends the process if RESULT, of a system call, is negative. */
+long must(long result, const char *what);
+
+/* Refuses the system calls that container runtimes refuse, in this process and all that it starts. */
+void refuse_system_calls(void);
+
+/* Runs process 1 of a guest, inside of its root. */
+noreturn void run_init(int daemon_socket, int agent_socket);
+
+/* Serves one connection of the supervisor, in a process of its own: see agent.c. */
+noreturn void serve_command(int connection);
+
+/* In a new process: no descriptor but 0, 1 and 2, default signals, a session of its own; then runs WORDS. */
+noreturn void run_program(char *const words[]);

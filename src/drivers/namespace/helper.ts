@@ -1,0 +1,67 @@
+import type { ChildProcess } from 'node:child_process';
+
+import { startProgram } from '../../lib/process.js';
+
+/** What drover-namespace (namespace/drover-namespace.c) makes a guest of. */
+export interface GuestSetup {
+  /** The root that all guests share. */
+  readonly image: string;
+  /** Their `/etc`. */
+  readonly etc: string;
+  /** The host's store. */
+  readonly store: string;
+  /** This guest's own directory, with a directory `root` to mount on. Its sockets are made there. */
+  readonly dir: string;
+  readonly name: string;
+  readonly scratchSizeBytes: number;
+  readonly network: 'host' | 'none';
+  /** Its user namespace; undefined: root in the guest is root on the host. */
+  readonly ids: UserIds | undefined;
+  /** Group of the build users, in the guest. */
+  readonly buildGid: number;
+}
+
+export interface UserIds {
+  /** Number of user and group ids that a guest has for itself. */
+  readonly count: number;
+  /** File whose locks say which ids of the host are taken. */
+  readonly locks: string;
+}
+
+/** Everything that a guest's programs may need; PATH is looked up inside. */
+const GUEST_ENV = { PATH: '/usr/bin:/bin:/sbin', HOME: '/root', TMPDIR: '/build' };
+
+/**
+ * Starts drover-namespace: standard input is what the guest lives by, standard error its console, and descriptor 3 says
+ * "ready". In a session of its own, so that Ctrl-C at the supervisor's terminal does not reach it.
+ */
+export async function startHelper(
+  program: string,
+  setup: GuestSetup,
+  env: NodeJS.ProcessEnv,
+  options: { readonly probe?: boolean } = {},
+): Promise<ChildProcess> {
+  const { ids } = setup;
+  const words = {
+    image: setup.image,
+    etc: setup.etc,
+    store: setup.store,
+    dir: setup.dir,
+    name: setup.name,
+    scratch: setup.scratchSizeBytes,
+    network: setup.network,
+    gid: setup.buildGid,
+    ...(ids === undefined ? {} : { ids: ids.count, locks: ids.locks }),
+    ...(options.probe === true ? { probe: 1 } : {}),
+  };
+  return await startProgram(
+    program,
+    Object.entries(words).map(([name, value]) => `${name}=${value}`),
+    {
+      env: { ...GUEST_ENV, ...env },
+      cwd: '/',
+      detached: true,
+      stdio: ['pipe', 'pipe', 'pipe', 'pipe'],
+    },
+  );
+}
