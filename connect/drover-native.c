@@ -6,13 +6,24 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#endif
 
 typedef struct napi_env__ *napi_env;
 typedef struct napi_value__ *napi_value;
@@ -23,7 +34,10 @@ typedef int napi_status;
 
 extern napi_status napi_get_cb_info(napi_env, napi_callback_info, size_t *, napi_value *, napi_value *, void **);
 extern napi_status napi_get_value_int32(napi_env, napi_value, int32_t *);
+extern napi_status napi_get_value_string_utf8(napi_env, napi_value, char *, size_t, size_t *);
 extern napi_status napi_create_int64(napi_env, int64_t, napi_value *);
+extern napi_status napi_create_array_with_length(napi_env, size_t, napi_value *);
+extern napi_status napi_set_element(napi_env, napi_value, uint32_t, napi_value);
 extern napi_status napi_create_function(napi_env, const char *, size_t, napi_callback, void *, napi_value *);
 extern napi_status napi_set_named_property(napi_env, napi_value, const char *, napi_value);
 extern napi_status napi_throw_error(napi_env, const char *, const char *);
@@ -83,6 +97,119 @@ static napi_value descriptor_limit(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+static napi_value fail(napi_env env, const char *what) {
+  char message[256];
+  int reason = errno;
+  snprintf(message, sizeof message, "%s: %s", what, strerror(reason));
+  napi_throw_error(env, reason == EPERM ? "EPERM" : "EFAILED", message);
+  return NULL;
+}
+
+/* lookUpUser(name): [uid, gid]; undefined if there is no such user. */
+static napi_value look_up_user(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument, pair;
+  char name[64];
+  if (napi_get_cb_info(env, info, &count, &argument, NULL, NULL) != 0 || count != 1 ||
+      napi_get_value_string_utf8(env, argument, name, sizeof name, NULL) != 0) {
+    napi_throw_error(env, "EINVAL", "expected a user name");
+    return NULL;
+  }
+  const struct passwd *user = getpwnam(name);
+  if (user == NULL || napi_create_array_with_length(env, 2, &pair) != 0) return NULL;
+  napi_set_element(env, pair, 0, number(env, user->pw_uid));
+  napi_set_element(env, pair, 1, number(env, user->pw_gid));
+  return pair;
+}
+
+#ifdef __linux__
+
+#if defined(__x86_64__)
+#define THIS_ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define THIS_ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+
+#ifdef THIS_ARCHITECTURE
+
+/* System calls that a process which only passes on streams never makes. */
+static const unsigned DENIED[] = {
+    __NR_execve,          __NR_execveat,      __NR_ptrace,        __NR_process_vm_readv, __NR_process_vm_writev,
+    __NR_kill,            __NR_tkill,         __NR_rt_sigqueueinfo, __NR_mount,          __NR_umount2,
+    __NR_pivot_root,      __NR_chroot,        __NR_unshare,       __NR_setns,            __NR_open_by_handle_at,
+    __NR_bpf,             __NR_perf_event_open, __NR_keyctl,      __NR_add_key,          __NR_request_key,
+    __NR_userfaultfd,     __NR_kexec_load,    __NR_init_module,   __NR_finit_module,     __NR_memfd_create,
+    425 /* io_uring_setup */, 424 /* pidfd_send_signal */, 428 /* open_tree */, 429 /* move_mount */,
+};
+enum { DENIED_COUNT = sizeof DENIED / sizeof DENIED[0] };
+
+/* Denies those, every socket that is not a Unix socket, and foreign architectures, to all threads of the process. */
+static void filter_system_calls(void) {
+  struct sock_filter filter[DENIED_COUNT + 12];
+  size_t n = 0;
+#define ADD(...) filter[n++] = (struct sock_filter)__VA_ARGS__
+  ADD(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)));
+  ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCHITECTURE, 1, 0));
+  ADD(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+  ADD(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
+  /* x32 */
+  ADD(BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, DENIED_COUNT + 4, 0));
+  for (size_t i = 0; i < DENIED_COUNT; i++)
+    ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DENIED[i], (unsigned char)(DENIED_COUNT - i + 3), 0));
+  ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 0, 2));
+  ADD(BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
+  ADD(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1));
+  ADD(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+  ADD(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM));
+#undef ADD
+  struct sock_fprog program = {.len = (unsigned short)n, .filter = filter};
+  /* A kernel without seccomp has none; the process still has no rights. */
+  (void)syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
+}
+
+#endif
+#endif
+
+/*
+ * renouncePrivileges(directory, uid, gid): if root, makes `directory` the root of the file system, and this process one of
+ * that user without groups. Afterwards it can gain no rights, start no program and open no network socket, and dies with
+ * its parent, where the system has means for that.
+ */
+static napi_value renounce_privileges(napi_env env, napi_callback_info info) {
+  size_t count = 3;
+  napi_value arguments[3];
+  char directory[4096];
+  int32_t uid, gid;
+  if (napi_get_cb_info(env, info, &count, arguments, NULL, NULL) != 0 || count != 3 ||
+      napi_get_value_string_utf8(env, arguments[0], directory, sizeof directory, NULL) != 0 ||
+      napi_get_value_int32(env, arguments[1], &uid) != 0 || napi_get_value_int32(env, arguments[2], &gid) != 0) {
+    napi_throw_error(env, "EINVAL", "expected a directory, a uid and a gid");
+    return NULL;
+  }
+  if (chdir(directory) != 0) return fail(env, "its directory");
+  if (geteuid() == 0) {
+    gid_t own = (gid_t)gid;
+    if (chroot(".") != 0) return fail(env, "chroot");
+    if (setgroups(1, &own) != 0) return fail(env, "setgroups");
+    if (setgid(own) != 0) return fail(env, "setgid");
+    if (setuid((uid_t)uid) != 0) return fail(env, "setuid");
+    if (uid != 0 && setuid(0) == 0) {
+      errno = EPERM;
+      return fail(env, "the rights of root came back");
+    }
+  }
+#ifdef __linux__
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return fail(env, "no_new_privs");
+  prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+  /* Set last: a change of user clears it. */
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+#ifdef THIS_ARCHITECTURE
+  filter_system_calls();
+#endif
+#endif
+  return NULL;
+}
+
 static void add(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   if (napi_create_function(env, name, strlen(name), callback, NULL, &function) == 0)
@@ -93,5 +220,7 @@ napi_value napi_register_module_v1(napi_env env, napi_value exports) {
   add(env, exports, "peerUid", peer_uid);
   add(env, exports, "duplicate", duplicate);
   add(env, exports, "descriptorLimit", descriptor_limit);
+  add(env, exports, "lookUpUser", look_up_user);
+  add(env, exports, "renouncePrivileges", renounce_privileges);
   return exports;
 }

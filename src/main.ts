@@ -103,6 +103,7 @@ async function serve(config: Config, file: string | undefined, load: () => Promi
       host: hostStore(env),
       createDriver,
       connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
+      sshServerProgram: join(PACKAGE_DIR, 'dist/doors/ssh/server-main.js'),
       log: serviceLog.log,
     });
   return await serveUntilSignal(start, { config, file, load, log: serviceLog });

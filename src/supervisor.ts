@@ -1,12 +1,13 @@
 import { rm, writeFile } from 'node:fs/promises';
 
-import { SSH_ALIAS } from './cli/machine-formats.js';
+import { maxAdvertisedJobs, SSH_ALIAS } from './cli/machine-formats.js';
 import { diffConfig, type ConfigChange } from './config/diff.js';
 import type { Config } from './config/schema.js';
 import type { DroverEvent, Status } from './control/api.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor } from './doors/socket-door.js';
+import type { SshDoor } from './doors/ssh/door.js';
 import type { GuestDriver } from './guest/driver.js';
 import type { ClientPolicy } from './front/client-policy.js';
 import { Front } from './front/front.js';
@@ -34,8 +35,13 @@ export interface SupervisorParts {
   readonly createDriver: (config: Config) => Promise<GuestDriver>;
   /** The compiled drover-connect. */
   readonly connectProgram: string;
+  /** The compiled doors/ssh/server-main.js. */
+  readonly sshServerProgram: string;
   readonly log: Log;
 }
+
+/** Sessions that an ssh client may have open besides one for each job: `nix copy`, and questions about paths. */
+const SPARE_SESSIONS = 64;
 
 const HINT_STATE_DIR =
   'Run drover as the owner of that directory, or choose another stateDir in the configuration.';
@@ -55,7 +61,7 @@ export class Supervisor {
   readonly #closers: (() => Promise<void>)[] = [];
   #state: Status['state'] = 'running';
   readonly #metrics: ReturnType<typeof collectMetrics>;
-  #sshPort: number | undefined;
+  #ssh: SshDoor | undefined;
   #metricsPort: number | undefined;
 
   private constructor(parts: SupervisorParts, driver: GuestDriver) {
@@ -133,7 +139,7 @@ export class Supervisor {
   async #open(): Promise<void> {
     const config = this.#config;
     const { connectProgram, log } = this.#parts;
-    const { controlSocket, pidFile, sshHostKey, sshKnownHosts } = new StateDir(config.stateDir);
+    const { controlSocket, pidFile } = new StateDir(config.stateDir);
     const control = await serveControl(controlSocket, {
       status: () => this.status(),
       onEvent: (listener) => this.onEvent(listener),
@@ -156,18 +162,40 @@ export class Supervisor {
     }
     const socket = await openSocketDoor(this.#front, config.doors.socket.path, { connect: connectProgram });
     this.#closers.push(() => socket.close());
-    const { listen, clients } = config.doors.ssh;
-    if (clients.length > 0) {
-      // Imported only here: the ssh library takes 15 MB of memory.
-      const { loadHostKey, writeKnownHosts } = await import('./doors/host-key.js');
-      const { openSshDoor } = await import('./doors/ssh-door.js');
-      const hostKey = await loadHostKey(sshHostKey);
-      await writeKnownHosts(sshKnownHosts, SSH_ALIAS, hostKey);
-      const ssh = await openSshDoor(this.#front, { ...listen, clients, hostKey, log });
-      this.#sshPort = ssh.port;
-      this.#closers.push(() => ssh.close());
-    }
+    this.#closers.push(async () => this.#ssh?.close());
+    await this.#configureSsh(config);
     this.#pool.start();
+  }
+
+  /** Opens the ssh door, closes it, or tells it who its clients are now. */
+  async #configureSsh({ stateDir, pool, doors }: Config): Promise<void> {
+    const { listen, clients } = doors.ssh;
+    if (clients.length === 0) {
+      await this.#ssh?.close();
+      this.#ssh = undefined;
+      return;
+    }
+    const maxSessions = maxAdvertisedJobs(pool) + SPARE_SESSIONS;
+    if (this.#ssh !== undefined) {
+      this.#ssh.configure(clients, maxSessions);
+      return;
+    }
+    // Imported only here: the ssh library takes 15 MB of memory.
+    const { loadHostKey, writeKnownHosts } = await import('./doors/host-key.js');
+    const { SshDoor } = await import('./doors/ssh/door.js');
+    const { sshHostKey, sshKnownHosts, sshStreams } = new StateDir(stateDir);
+    const hostKey = await loadHostKey(sshHostKey);
+    await writeKnownHosts(sshKnownHosts, SSH_ALIAS, hostKey);
+    const { sshServerProgram, log } = this.#parts;
+    const program = { dir: sshStreams, program: sshServerProgram };
+    this.#ssh = await SshDoor.open(this.#front, {
+      ...listen,
+      ...program,
+      clients,
+      maxSessions,
+      hostKey,
+      log,
+    });
   }
 
   /** Returns a function that removes the listener. */
@@ -203,7 +231,7 @@ export class Supervisor {
       maxJobs: maxGuests * jobsPerGuest,
       doors: {
         socket: config.doors.socket.path,
-        ssh: this.#sshPort === undefined ? null : address(config.doors.ssh.listen.host, this.#sshPort),
+        ssh: this.#ssh === undefined ? null : address(config.doors.ssh.listen.host, this.#ssh.port),
       },
       metrics:
         this.#metricsPort === undefined
@@ -228,6 +256,7 @@ export class Supervisor {
       ? await this.#parts.createDriver(next)
       : this.#driver;
     requireSystems(next, driver);
+    await this.#configureSsh(next);
     this.#config = next;
     this.#driver = driver;
     this.#parts.log.level = next.log.level;

@@ -4,6 +4,24 @@ export const MACHINE_FORMATS: readonly MachineFormat[] = ['machines', 'nix.conf'
 /** The name under which ssh and Nix know the ssh door: its address and key are in ssh_config. */
 export const SSH_ALIAS = 'drover';
 
+/**
+ * Jobs advertised beyond those that guests have room for. When all jobs of a machine are taken, Nix polls for a free one
+ * every 5 seconds (its `poll-interval`), and guests would stand idle in between. A waiting session is cheap in Drover, so
+ * excess builds queue here.
+ */
+const QUEUED_JOBS = 128;
+
+/** Number of jobs that Nix is told of. */
+export function maxAdvertisedJobs({
+  maxGuests,
+  jobsPerGuest,
+}: {
+  readonly maxGuests: number;
+  readonly jobsPerGuest: number;
+}): number {
+  return maxGuests * jobsPerGuest + QUEUED_JOBS;
+}
+
 /** Everything that Nix needs in order to use Drover. */
 export interface MachineFacts {
   readonly systems: readonly string[];

@@ -1,6 +1,6 @@
 import type { ChildProcess, StdioOptions } from 'node:child_process';
 
-import { startProgram } from './process.js';
+import { startProgram, type StartOptions } from './process.js';
 
 /** A program that runs beside this process and ends with it. */
 export interface Child {
@@ -24,10 +24,11 @@ export async function startChild(
   program: string,
   args: readonly string[],
   stdio: StdioOptions,
+  place: Pick<StartOptions, 'cwd' | 'env'> = {},
 ): Promise<Child> {
   const [first, ...rest] =
     setpriv === undefined ? [program, ...args] : [...setpriv, '--pdeathsig', 'KILL', program, ...args];
-  const child = await startProgram(first, rest, { detached: true, stdio });
+  const child = await startProgram(first, rest, { ...place, detached: true, stdio });
   let ended = false;
   const exited = new Promise<string>((resolve) => {
     child.once('close', (code, signal) => {

@@ -73,7 +73,8 @@ export const ERROR_CODES = {
   PROVISION_FAILED: facts('failure', 'session'),
   REQUIREMENT_MISSING: facts('unavailable'),
   SHUTTING_DOWN: facts('failure', 'session'),
-  SSH_PROTOCOL: facts('failure'),
+  SSH_DOOR_FAILED: facts('unavailable'),
+
   SYSTEM_NOT_SERVED: facts('configuration'),
   TOO_MANY_BUILDS: facts('failure', 'session'),
   UNIT_INVALID: facts('failure'),

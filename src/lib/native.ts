@@ -5,6 +5,8 @@ interface Native {
   peerUid(fd: number): number;
   duplicate(fd: number): number;
   descriptorLimit(): number;
+  lookUpUser(name: string): [uid: number, gid: number] | undefined;
+  renouncePrivileges(directory: string, uid: number, gid: number): void;
 }
 
 let loaded: Native | undefined;
@@ -30,6 +32,28 @@ export function duplicateListener(server: Server): number {
 /** Number of descriptors that this process may have open. */
 export function descriptorLimit(): number {
   return native().descriptorLimit();
+}
+
+export interface UserIds {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Undefined if the system has no such user. */
+export function lookUpUser(name: string): UserIds | undefined {
+  const [uid, gid] = native().lookUpUser(name) ?? [];
+  return uid === undefined || gid === undefined ? undefined : { uid, gid };
+}
+
+/**
+ * Irrevocably makes this process one of another user, whose file system is `directory` and who has no groups. On Linux it can
+ * no longer gain rights, start programs or open network sockets, and ends with its parent. A process that is not root keeps
+ * its user, and only changes to `directory`.
+ * @throws if the system refuses
+ */
+export function renouncePrivileges(directory: string, { uid, gid }: UserIds): void {
+  // To a number with a sign, as which the system takes them: `nobody` of macOS is -2.
+  native().renouncePrivileges(directory, uid | 0, gid | 0);
 }
 
 /** Node has no public name for it. -1 where there is none. */

@@ -16,6 +16,8 @@ export class StateDir {
   readonly socketDoor: string;
   readonly sshHostKey: string;
   readonly sshKnownHosts: string;
+  /** Directory of the ssh door's process, with the socket for its sessions. Short: socket paths are. */
+  readonly sshStreams: string;
   /** Result of the last probe of an accelerator. */
   readonly accelerator: string;
   /** Roots of namespace guests, a directory each. */
@@ -36,6 +38,7 @@ export class StateDir {
     this.socketDoor = join(path, 'doors/nix.sock');
     this.sshHostKey = join(path, 'ssh/host_ed25519_key');
     this.sshKnownHosts = join(path, 'ssh/known_hosts');
+    this.sshStreams = join(path, 'doors/ssh');
     this.accelerator = join(path, 'accelerator.json');
     this.images = join(path, 'images');
     this.etc = join(path, 'etc');

@@ -1,15 +1,16 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 
-import { describe, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 
 import { openSession, sshClient } from '../support/raw-ssh.js';
+import { describeWith } from '../support/requirements.js';
 import { SshBench } from '../support/ssh.js';
 import { waitUntil, within } from '../support/wait.js';
 
 const NIX = 'nix-daemon --stdio';
 
-describe('the ssh door, attacked by a client with a listed key', () => {
+describeWith('the ssh door, attacked by a client with a listed key', ['ssh', 'dist'], () => {
   test.each([
     [
       'exec',

@@ -25,7 +25,7 @@ async function nixOver(
   return { client: await WorkerClient.connect(stream, VERSION, 'Drover'), ended };
 }
 
-describeWith('the ssh door', ['ssh'], () => {
+describeWith('the ssh door', ['ssh', 'dist'], () => {
   test('lets a listed key in, and no other', async () => {
     await using bench = await SshBench.start();
     const refused = await bench.ssh([...bench.args('unlisted'), 'nix-daemon', '--stdio']);
@@ -94,11 +94,11 @@ describeWith('the ssh door', ['ssh'], () => {
   });
 
   test('cuts a client that says nothing, and notices one that is dead', async () => {
-    await using bench = await SshBench.start({ authenticationTimeoutMs: 50, keepaliveIntervalMs: 50 });
+    await using bench = await SshBench.start({ limits: { authenticationTimeoutMs: 50 } });
     const socket = connect(bench.door.port, '127.0.0.1').resume();
     await within('the silent client to be cut', once(socket, 'close'));
 
-    await using alive = await SshBench.start({ keepaliveIntervalMs: 50 });
+    await using alive = await SshBench.start({ limits: { keepaliveIntervalMs: 50 } });
     const child = spawn('ssh', [...alive.args(), 'nix-daemon', '--stdio'], {
       stdio: ['pipe', 'ignore', 'ignore'],
     });
@@ -122,7 +122,7 @@ describeWith('the ssh door', ['ssh'], () => {
   });
 });
 
-describeWith("the ssh door's host key", ['ssh'], () => {
+describeWith("the ssh door's host key", ['ssh', 'dist'], () => {
   test('is made once, readable by its owner only, and never overwritten', async () => {
     await using bench = await SshBench.start();
     const file = join(bench.dir, 'keys/host');

@@ -6,8 +6,8 @@ import { execa } from 'execa';
 import { parseConfig } from '../../src/config/load.js';
 import type { SshClientConfig } from '../../src/config/ssh-clients.js';
 import { loadHostKey } from '../../src/doors/host-key.js';
-import { openSshDoor, type SshDoor, type SshDoorOptions } from '../../src/doors/ssh-door.js';
-import { makeKey } from './drover.js';
+import { SshDoor, type SshDoorOptions } from '../../src/doors/ssh/door.js';
+import { makeKey, REPOSITORY } from './drover.js';
 import { FrontBench, SILENT } from './front-bench.js';
 
 const HOST = { env: {}, uid: 0, home: '/root' };
@@ -37,11 +37,14 @@ export class SshBench implements AsyncDisposable {
     const { publicKey } = await makeKey(join(dir, 'listed'));
     await makeKey(join(dir, 'unlisted'));
     const bench = new FrontBench();
-    const door = await openSshDoor(bench.front, {
+    const door = await SshDoor.open(bench.front, {
       host: '127.0.0.1',
       port: 0,
       hostKey: await loadHostKey(join(dir, 'host/key')),
       clients: [sshClientOf(publicKey)],
+      maxSessions: 100,
+      dir: join(dir, 'door'),
+      program: join(REPOSITORY, 'dist/doors/ssh/server-main.js'),
       log: SILENT,
       ...options,
     });

@@ -8,14 +8,13 @@ import type { Status } from '../../control/api.js';
 import { fetchStatus } from '../../control/client.js';
 import { DroverError, errorCode } from '../../lib/errors.js';
 import { readConfig, type AddCommand, type MachineSources } from '../context.js';
-import { formatMachine, MACHINE_FORMATS, type MachineFacts, type MachineFormat } from '../machine-formats.js';
-
-/**
- * Jobs advertised beyond those that guests have room for. When all jobs of a machine are taken, Nix polls for a free
- * one every 5 seconds (its `poll-interval`), and guests would stand idle in between. A waiting session is cheap in
- * Drover, so excess builds queue here.
- */
-const QUEUED_JOBS = 128;
+import {
+  formatMachine,
+  MACHINE_FORMATS,
+  maxAdvertisedJobs,
+  type MachineFacts,
+  type MachineFormat,
+} from '../machine-formats.js';
 
 export interface MachinesOptions {
   readonly door: 'socket' | 'ssh';
@@ -52,7 +51,7 @@ export async function machines(
   const status = await statusIfRunning(config);
   const facts: MachineFacts = {
     systems: status?.systems ?? (await servedSystems(config, sources)),
-    maxJobs: config.pool.maxGuests * config.pool.jobsPerGuest + QUEUED_JOBS,
+    maxJobs: maxAdvertisedJobs(config.pool),
     features: config.features,
     connect: sources.connectProgram(config),
     ssh: door === 'ssh' ? await sshFacts(config, sources, status) : undefined,
