@@ -12,6 +12,7 @@ import type { GuestDriver } from './guest/driver.js';
 import type { ClientPolicy } from './front/client-policy.js';
 import { Front } from './front/front.js';
 import { CountingJournal } from './front/journal.js';
+import { nixWarning, requireSafeNix } from './guest/vulnerable-nix.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
 import { systemClock } from './lib/clock.js';
@@ -118,6 +119,7 @@ export class Supervisor {
     await clearStaleSocket(stateDir.controlSocket);
     const driver = await parts.createDriver(config);
     requireSystems(config, driver);
+    requireNix(config, driver);
     const supervisor = new Supervisor(parts, driver);
     try {
       // On a host whose Nix was never used, this also makes the store's directory.
@@ -222,7 +224,7 @@ export class Supervisor {
       state: this.#state,
       startedAt: this.#startedAt,
       driver: name,
-      warnings: this.#driver.warnings,
+      warnings: warningsOf(this.#driver),
       nixVersion: manifest.nixVersion,
       protocol: formatVersion({ ...manifest.protocol, features: new Set(manifest.protocol.features) }),
       systems: servedSystems(config, this.#driver),
@@ -256,6 +258,7 @@ export class Supervisor {
       ? await this.#parts.createDriver(next)
       : this.#driver;
     requireSystems(next, driver);
+    requireNix(next, driver);
     await this.#configureSsh(next);
     this.#config = next;
     this.#driver = driver;
@@ -268,8 +271,8 @@ export class Supervisor {
 
   /** Logs each warning once. Guests can add more while they run. */
   #tellWarnings(): void {
-    const { name, warnings } = this.#driver;
-    for (const warning of warnings) {
+    const { name } = this.#driver;
+    for (const warning of warningsOf(this.#driver)) {
       if (this.#toldWarnings.has(warning)) continue;
       this.#toldWarnings.add(warning);
       this.#parts.log.warn({ driver: name, warning }, 'driver is degraded');
@@ -315,6 +318,18 @@ function noSpace(stateDir: string, cause: unknown): DroverError {
 
 function address(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function warningsOf(driver: GuestDriver): readonly string[] {
+  return [nixWarning(driver.manifest.nixVersion), ...driver.warnings].filter((text) => text !== undefined);
+}
+
+/** @throws DroverError `NIX_VULNERABLE` */
+function requireNix({ doors, guest }: Config, { manifest }: GuestDriver): void {
+  requireSafeNix(manifest.nixVersion, {
+    hasSshDoor: doors.ssh.clients.length > 0,
+    accepted: guest.acceptVulnerableNix,
+  });
 }
 
 /** Nix systems that guests build now. */

@@ -109,7 +109,7 @@ async function configuration(
     `stateDir: ${stateDirOf(dir)}`,
     `pool: { maxGuests: 1, jobsPerGuest: ${JOBS}, idleTimeout: ${idleTimeout}, bootTimeout: 100s }`,
     ...(vms === undefined
-      ? ['driver: namespace', `guest: { nix: ${host.nix} }`]
+      ? ['driver: namespace', `guest: { nix: ${host.nix}, acceptVulnerableNix: true }`]
       : ['driver: qemu', `guest: ${vmSettings(vms)}`]),
     'doors:',
     '  ssh:',
@@ -124,7 +124,7 @@ async function configuration(
 function vmSettings({ manifest, accelerator, memoryBytes, scratchBytes }: VmKind): string {
   const mebibytes = (bytes: number): string => `${bytes / 1024 ** 2}MiB`;
   const sizes = `memory: ${mebibytes(memoryBytes)}, scratchSize: ${mebibytes(scratchBytes)}`;
-  return `{ image: ${manifest}, accelerator: ${accelerator}, ${sizes} }`;
+  return `{ image: ${manifest}, accelerator: ${accelerator}, acceptVulnerableNix: true, ${sizes} }`;
 }
 
 function stateDirOf(dir: string): string {

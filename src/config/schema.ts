@@ -68,6 +68,8 @@ export interface GuestConfig {
   readonly accelerator: 'auto' | 'kvm' | 'hvf' | 'tcg';
   /** Guests on a Mac: use Rosetta if it is installed; keep its translations. */
   readonly rosetta: { readonly enable: boolean; readonly cache: boolean };
+  /** Serve the ssh door though the guests' Nix has known security holes. */
+  readonly acceptVulnerableNix: boolean;
   /** Guests on a Mac: can run virtual machines themselves. */
   readonly nestedVirtualization: boolean;
 }
@@ -154,6 +156,7 @@ const guest = section({
   image: absolutePath.optional(),
   accelerator: choice(['auto', 'kvm', 'hvf', 'tcg']).prefault('auto'),
   rosetta: section({ enable: flag().prefault(true), cache: flag().prefault(false) }).prefault({}),
+  acceptVulnerableNix: flag().prefault(false),
   nestedVirtualization: flag().prefault(false),
 });
 

@@ -55,6 +55,7 @@ export const ERROR_CODES = {
   NAR_INVALID: facts('failure', 'session'),
   NAR_TRUNCATED: facts('failure'),
   NIX_UNUSABLE: facts('unavailable'),
+  NIX_VULNERABLE: facts('configuration'),
   NO_LEASE: facts('failure'),
   NO_SPACE: facts('unavailable'),
   NOT_PERMITTED: facts('notPermitted'),

@@ -36,12 +36,25 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(dir, 'key')]);
     const { stdout: key } = await execa('ssh-keygen', ['-y', '-f', join(dir, 'key')]);
     const { exitCode, stderr } = await serve(
-      what === 'ssh' ? { doors: { ssh: { listen, authorizedKeys: [key] } } } : { metrics: { listen } },
+      what === 'ssh'
+        ? { doors: { ssh: { listen, authorizedKeys: [key] } }, guest: { acceptVulnerableNix: true } }
+        : { metrics: { listen } },
     );
     server.close();
     expect(stderr).toContain(`${listen} is already in use by another process`);
     expect(stderr).toContain('choose another address in the configuration');
     expect(exitCode).toBe(EXIT.inUse);
+  });
+
+  test('a Nix for guests that other machines could attack', async () => {
+    await execa('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(dir, 'other')]);
+    const { stdout: key } = await execa('ssh-keygen', ['-y', '-f', join(dir, 'other')]);
+    const { exitCode, stderr } = await serve({
+      doors: { ssh: { listen: '127.0.0.1:0', authorizedKeys: [key] } },
+    });
+    expect(stderr).toContain('CVE-2024-27297');
+    expect(stderr).toContain('guest.acceptVulnerableNix');
+    expect(exitCode).toBe(EXIT.configuration);
   });
 
   test.each(['192.0.2.1:9619', 'no-such-host.invalid:9619'])(
