@@ -100,6 +100,31 @@ export class Seat implements AsyncDisposable {
     return info;
   }
 
+  /**
+   * Makes sure that a build makes its outputs itself: one that is valid in the guest already would be taken for its
+   * result, and an upload, or a build of another client, may have put anything there.
+   * @throws DroverError `GUEST_CONFLICT`
+   */
+  async requireUnbuilt(outputs: readonly StorePath[]): Promise<void> {
+    const { store, id: guest } = this.guest;
+    const unknown = store.notBuiltBy(this.#options.context.identity.domain, outputs);
+    const [path] = await this.daemon.queryValidPaths(unknown);
+    if (path === undefined) return;
+    throw new DroverError(
+      'GUEST_CONFLICT',
+      `The guest ${guest} holds ${path}, which none of your builds has made there`,
+      {
+        hint: 'Start the build again: it gets another guest.',
+        context: { guest, path },
+      },
+    );
+  }
+
+  /** Records that a build has made its outputs in the guest. */
+  noteBuilt(outputs: readonly StorePath[]): void {
+    this.guest.store.noteBuilt(outputs, this.#options.context.identity.domain);
+  }
+
   /** Makes the inputs of a build valid in the guest. @throws GuestConflictError */
   async provision(inputs: Inputs): Promise<Provisioned> {
     return await this.#provision(inputs, 'throw');

@@ -73,6 +73,8 @@ export class GuestStore {
   readonly #mutex = new Mutex();
   readonly #present = new Map<StorePath, string>();
   readonly #shared = new Set<StorePath>();
+  /** Outputs of builds in the guest, each with the trust domains that had it built. */
+  readonly #built = new Map<StorePath, Set<string>>();
   readonly #rememberedFiles: number;
   /**
    * Paths that the guest may have looked up since its cache was last dropped, and the number of files in
@@ -98,6 +100,16 @@ export class GuestStore {
    */
   sharesAnyOf(outputs: Iterable<StorePath>): boolean {
     return [...outputs].some((path) => this.#shared.has(path));
+  }
+
+  /** Records that a build of this trust domain has made the outputs, or found them made by an earlier one. */
+  noteBuilt(outputs: Iterable<StorePath>, domain: string): void {
+    for (const path of outputs) this.#built.set(path, (this.#built.get(path) ?? new Set()).add(domain));
+  }
+
+  /** Outputs that no build of this trust domain has made here. */
+  notBuiltBy(domain: string, outputs: Iterable<StorePath>): StorePath[] {
+    return [...outputs].filter((path) => this.#built.get(path)?.has(domain) !== true);
   }
 
   /**

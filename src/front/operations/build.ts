@@ -226,6 +226,10 @@ async function buildIn(
   }
   const { version } = context;
   await listener.leased(seat.guest);
+  const outputs = outputPaths(request.derivation.outputs);
+  // A check compares with what is valid.
+  const makes = request.mode !== 'check';
+  if (makes) await seat.requireUnbuilt(outputs);
   listener.started(await seat.provision(await inputs));
   const answer = await seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
@@ -249,6 +253,7 @@ async function buildIn(
   });
   if (typeof answer === 'string') return answer;
   const { value: result, raw: unchanged } = answer.response;
+  if (makes && isSuccess(result.status)) seat.noteBuilt(outputs);
   const text = isSuccess(result.status) ? undefined : await explain(result.errorMessage, seat);
   const explained = text === undefined ? result : { ...result, errorMessage: text };
   await listener.write(answer.last);

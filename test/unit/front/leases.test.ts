@@ -7,7 +7,8 @@ import { decodeBuildDerivation, decodeOp, Op } from '../../../src/protocol/opera
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
-import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { BenchGuest, FrontBench, HOST_CLIENT, outcome } from '../../support/front-bench.js';
+import { NAR } from '../../support/nar.js';
 import { waitUntil } from '../../support/wait.js';
 import { LAST, pathInfo, storePath, type Handler } from '../../support/scripted-daemon.js';
 
@@ -278,6 +279,37 @@ describe('what a guest holds from an earlier use', () => {
     await channel.write(buildRequest({ output }));
     expect(await outcome(channel)).toContain('Start the build again: it gets another guest');
     expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'conflict' }]);
+  });
+
+  test('that no build of the client has made there is not mistaken for its result: another guest builds', async () => {
+    const output = storePath('output');
+    const guest = guestThat('g1', builds);
+    guest.daemon.paths.set(output, { info: pathInfo(output), nar: NAR });
+    const bench = benchWith(guest, guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest({ output }));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'conflict' }]);
+    expect(bench.events).toContainEqual(expect.objectContaining({ type: 'build-finished', guest: 'g2' }));
+    expect(guest.daemon.asked).not.toContain(Op.BuildDerivation);
+  });
+
+  test('that a build of the client has made there is its result again, and not that of another client', async () => {
+    const output = storePath('output');
+    const guest = guestThat('g1', async (daemon, version) => {
+      guest.daemon.paths.set(output, { info: pathInfo(output), nar: NAR });
+      await builds(daemon, version);
+    });
+    const bench = benchWith(guest, guest, guest, guestThat('g2', builds));
+    for (const domain of ['uid:0', 'uid:0', 'uid:1']) {
+      const { channel, stream, served } = await bench.client({ ...HOST_CLIENT, domain });
+      await channel.write(buildRequest({ output }));
+      expect(await outcome(channel)).toBeUndefined();
+      stream.destroy();
+      await served;
+    }
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'conflict' }]);
+    expect(guest.daemon.asked.filter((op) => op === Op.BuildDerivation)).toHaveLength(2);
   });
 
   test('with other contents than on the host: another guest builds', async () => {
