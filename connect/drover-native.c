@@ -171,9 +171,9 @@ static void filter_system_calls(void) {
 #endif
 
 /*
- * renouncePrivileges(directory, uid, gid): if root, makes `directory` the root of the file system, and this process one of
- * that user without groups. Afterwards it can gain no rights, start no program and open no network socket, and dies with
- * its parent, where the system has means for that.
+ * renouncePrivileges(directory, uid, gid): if root, makes `directory` the root of the file system, and
+ * switches this process to that user, without groups. Afterwards it cannot regain rights, start programs or
+ * open network sockets, and it ends with its parent, as far as the system supports that.
  */
 static napi_value renounce_privileges(napi_env env, napi_callback_info info) {
   size_t count = 3;

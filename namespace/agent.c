@@ -1,10 +1,10 @@
 /*
  * Runs one command in the guest for the supervisor, over one connection.
  *
- * The supervisor sends the length of the words (32 bits, little-endian), the words, each ended by a NUL, and then what the
- * command reads until it shuts down its side. It gets frames: a byte that says what it is, the length (32 bits,
- * little-endian), that many bytes. `1`: standard output, `2`: standard error, `x`: exit status, `s`: the signal that killed
- * it, each as one byte; the last frame. If the supervisor closes the connection, the command is killed.
+ * The supervisor sends the length of the words (32 bits, little-endian), the words, each ended by a NUL, and then what
+ * the command reads until it shuts down its side. It gets frames: a byte that says what it is, the length (32 bits,
+ * little-endian), that many bytes. `1`: standard output, `2`: standard error, `x`: exit status, `s`: the signal that
+ * killed it, each as one byte; the last frame. If the supervisor closes the connection, the command is killed.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -81,7 +81,7 @@ static int start(char *const words[], int *input, int *output, int *error) {
   return 0;
 }
 
-/* What the supervisor has sent, and the command has not read. */
+/* Input from the supervisor that the command has not read yet. */
 static char pending[CHUNK];
 static size_t pending_from, pending_to;
 

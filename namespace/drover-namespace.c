@@ -1,17 +1,15 @@
 /*
  * drover-namespace NAME=VALUE...: boots a guest of the namespace driver, and ends when the guest has.
  *
- *   image=DIR etc=DIR store=DIR   the guest's root, its /etc, and the host's store: all read-only
- *   dir=DIR                       the guest's directory: `root` to mount on; sockets `nix` and `run` are made in it
- *   scratch=BYTES name=NAME
- *   network=host|none
- *   ids=N locks=FILE              with a user namespace: of how many user ids, and the file whose locks say which are taken
- *   gid=N                         group of the build users, in the guest
- *   probe=1                       only try whether this host can do it
+ * image=DIR etc=DIR store=DIR   the guest's root, its /etc, and the host's store: all read-only dir=DIR
+ * the guest's directory: `root` to mount on; sockets `nix` and `run` are made in it scratch=BYTES name=NAME
+ * network=host|none ids=N locks=FILE              with a user namespace: of how many user ids, and the file whose locks
+ * say which are taken gid=N                         group of the build users, in the guest probe=1
+ * only try whether this host can do it
  *
- * This process stays outside of the guest, as the host's root. It makes the guest's whole tree of mounts, so that nothing
- * in it can be unmounted or made writable from within, and then starts process 1 (init.c) in namespaces of a user namespace
- * in which root is a user that exists nowhere else on the host.
+ * This process stays outside of the guest, as the host's root. It makes the guest's whole tree of mounts, so that
+ * nothing in it can be unmounted or made writable from within, and then starts process 1 (init.c) in namespaces of a
+ * user namespace in which root is a user that exists nowhere else on the host.
  *
  * Descriptors: see common.h. SIGTERM kills the guest.
  */
@@ -224,8 +222,8 @@ static int make_tree(int image, int etc, int store, int user_namespace, unsigned
   return (int)must(open("nix/store", O_PATH | O_CLOEXEC), "nix/store");
 }
 
-/* Neither Nix nor its builds need these, and without a user namespace they would reach the host: its clock, its modules, its
- * raw devices, files by their inodes. */
+/* Neither Nix nor its builds need these, and without a user namespace they would reach the host: its clock, its
+ * modules, its raw devices, files by their inodes. */
 static void drop_capabilities(void) {
   static const int dropped[] = {CAP_SYS_TIME,  CAP_SYS_MODULE, CAP_SYS_RAWIO,  CAP_SYS_BOOT,      CAP_MAC_ADMIN,
                                 CAP_SYSLOG,    CAP_WAKE_ALARM, CAP_SYS_PACCT,  CAP_BLOCK_SUSPEND, CAP_MAC_OVERRIDE,
@@ -326,8 +324,8 @@ int main(int count, char **arguments) {
 
   unsigned ids = given.ids ? (unsigned)atol(given.ids) : 0, root = ids > 0 ? take_ids(ids) : 0;
   int own_network = strcmp(given.network, "host") != 0;
-  /* A mount namespace of the host's user namespace, since only here can its file systems be idmapped. The network's belongs
-   * to the host, too: the guest's root cannot change it. */
+  /* A mount namespace of the host's user namespace, since only here can its file systems be idmapped. The network's
+   * belongs to the host, too: the guest's root cannot change it. */
   must(unshare(CLONE_NEWNS | (own_network ? CLONE_NEWNET : 0)), "unshare");
   must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "/");
   if (own_network) loopback_up();

@@ -1,5 +1,5 @@
-/* Process 1 of a guest: makes Nix's database, runs the nix-daemon and ends with it, and starts what the supervisor wants
- * to have run. */
+/* Process 1 of a guest: makes Nix's database, runs the nix-daemon and ends with it, and starts the supervisor's
+ * commands. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,10 @@ static void no_input(void) {
   close(null);
 }
 
-/* Nix makes the database when it is first used; connections that come at the same time would each make it, and some fail. */
+/*
+ * Nix makes the database when it is first used; connections that come at the same time would each make it, and some
+ * fail.
+ */
 static pid_t make_database(void) {
   pid_t pid = fork();
   if (pid != 0) return (pid_t)must(pid, "fork");

@@ -1,4 +1,6 @@
-/* The system calls that no guest may make: ways around the host's permissions, into the kernel, or out of namespaces. */
+/*
+ * The system calls that no guest may make: ways around the host's permissions, into the kernel, or out of namespaces.
+ */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/audit.h>
@@ -26,8 +28,8 @@ static const int refused[] = {
     END,
 };
 
-/* The same by the numbers of the 32-bit programs that the processor also runs. Their socketcall, which takes its arguments
- * from memory, cannot be looked into. */
+/* The same by the numbers of the 32-bit programs that the processor also runs. Their socketcall, which takes its
+ * arguments from memory, cannot be inspected. */
 #if defined __x86_64__
 enum { NATIVE = AUDIT_ARCH_X86_64, COMPAT = AUDIT_ARCH_I386, COMPAT_SOCKET = 359 };
 static const int compat_refused[] = {342, 357, 336, 374, 425, 426, 427, 288, 286, 287, 283, 128, 350,

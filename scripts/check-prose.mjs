@@ -41,27 +41,32 @@ const WORDS = [
 
 /** @typedef {{ line: number, text: string, isComment: boolean }} Prose */
 
-/** Comments and strings of TypeScript and JavaScript. */
+/** Comments and strings of TypeScript and JavaScript. Adjacent lines of // are one comment. */
 function* ofScript(name, source) {
-  const file = ts.createSourceFile(name, source, ts.ScriptTarget.Latest, true);
-  const line = (position) => file.getLineAndCharacterOfPosition(position).line + 1;
-  const seen = new Set();
-  const nodes = [file];
-  for (const node of nodes) {
-    nodes.push(...node.getChildren(file));
-    if (ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node))
+  const file = ts.createSourceFile(name, source, ts.ScriptTarget.Latest);
+  const literals = [];
+  const visit = (node) => {
+    const isText = ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || isTemplateEnd(node);
+    if (isText || ts.isRegularExpressionLiteral(node)) {
+      const start = ts.skipTrivia(source, node.pos);
+      literals.push({ start, end: node.end });
       // A single word is a name.
-      if (/\s/.test(node.text)) yield { line: line(node.getStart(file)), text: node.text, isComment: false };
-    if (node.getChildCount(file) > 0) continue;
-    for (const { pos, end } of [
-      ...(ts.getLeadingCommentRanges(source, node.getFullStart()) ?? []),
-      ...(ts.getTrailingCommentRanges(source, node.getEnd()) ?? []),
-    ]) {
-      if (seen.has(pos)) continue;
-      seen.add(pos);
-      yield { line: line(pos), text: source.slice(pos, end), isComment: true };
+      if (isText && /\s/.test(node.text))
+        return [{ line: lineOf(source, start), text: node.text, isComment: false }];
     }
+    const found = [];
+    ts.forEachChild(node, (child) => void found.push(...visit(child)));
+    return found;
+  };
+  yield* visit(file);
+  for (const match of source.matchAll(/\/\*[^]*?\*\/|\/\/.*(?:\n\s*\/\/.*)*/g)) {
+    const isCode = literals.some(({ start, end }) => start <= match.index && match.index < end);
+    if (!isCode) yield { line: lineOf(source, match.index), text: match[0], isComment: true };
   }
+}
+
+function isTemplateEnd(node) {
+  return ts.isTemplateMiddle(node) || ts.isTemplateTail(node);
 }
 
 /** Comments and strings of C and Objective-C. */

@@ -5,9 +5,9 @@ export const MACHINE_FORMATS: readonly MachineFormat[] = ['machines', 'nix.conf'
 export const SSH_ALIAS = 'drover';
 
 /**
- * Jobs advertised beyond those that guests have room for. When all jobs of a machine are taken, Nix polls for a free one
- * every 5 seconds (its `poll-interval`), and guests would stand idle in between. A waiting session is cheap in Drover, so
- * excess builds queue here.
+ * Jobs advertised beyond those that guests have room for. When all jobs of a machine are taken, Nix polls for a free
+ * one every 5 seconds (its `poll-interval`), and guests would stand idle in between. A waiting session is cheap in
+ * Drover, so excess builds queue here.
  */
 const QUEUED_JOBS = 128;
 

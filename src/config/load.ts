@@ -26,9 +26,9 @@ export interface ConfigHost {
 }
 
 /**
- * Reads and checks a configuration file of at most 256 KiB; without `file`, the defaults. Throws
- * `ConfigError`: `CONFIG_UNREADABLE`, also for a file that other users could change, or `CONFIG_INVALID` with everything
- * that is wrong with it.
+ * Reads and checks a configuration file of at most 256 KiB; without `file`, the defaults. Throws `ConfigError`:
+ * `CONFIG_UNREADABLE`, also for a file that other users could change, or `CONFIG_INVALID` with everything that is wrong
+ * with it.
  */
 export async function loadConfig(
   options: ConfigHost & { readonly file?: string | undefined },

@@ -258,7 +258,7 @@ export class Channel {
         if (other.#isClosed()) resolve();
         if (count === 0 || other.#isClosed()) return;
         other.sentBytes += count;
-        // What is still to be written would be overwritten by what is read next.
+        // Bytes not yet written would be overwritten by the next read.
         const inFlight = (): boolean => this.#reused && other.stream.writableLength > 0 && !other.#isClosed();
         const goOn = (): void => {
           if (inFlight()) return;

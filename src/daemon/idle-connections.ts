@@ -7,9 +7,10 @@ interface Idle {
 }
 
 /**
- * Connections to a guest's nix-daemon that earlier sessions have left as they were after the handshake, for later ones:
- * the daemon starts a process for each new one. It remembers nothing of what it was asked but temporary roots. There are
- * never more than sessions at once, since a session takes one of these first.
+ * Connections to a guest's nix-daemon that earlier sessions have left in the state after the handshake. Later
+ * sessions reuse them, since the daemon starts a process for each new one. The daemon remembers nothing of
+ * earlier requests but temporary roots. There are never more of them than concurrent sessions, since a
+ * session takes one of these first.
  *
  * INVARIANT: a connection is taken only by the trust domain that left it, and only while it is reusable.
  */
@@ -32,7 +33,7 @@ export class IdleConnections {
   }
 }
 
-/** Closes the connection if it is not: the daemon has sent something that nobody asked for. */
+/** Closes the connection if it is not: the daemon has sent bytes without a request. */
 function isReusable({ client }: Idle): boolean {
   if (!client.reusable) client.channel.destroy();
   return client.reusable;

@@ -131,8 +131,8 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   /**
-   * Returns the NAR of a valid path, compared with its path info. A caller that stops early leaves the connection usable:
-   * the rest is thrown away.
+   * Returns the NAR of a valid path, compared with its path info. A caller that stops early leaves the
+   * connection usable: the rest is discarded.
    * @throws NarInvalidError before the last bytes of a wrong NAR are returned; DroverError `NAR_TRUNCATED`
    */
   async *narFromPath(path: StorePath, facts: NarFacts): AsyncGenerator<Uint8Array, void, undefined> {

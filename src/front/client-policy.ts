@@ -1,8 +1,8 @@
-/** What the configuration grants to clients that are not trusted. */
+/** Rights that the configuration grants to untrusted clients. */
 export interface ClientPolicy {
   /**
-   * Whether a guest serves one trust domain in its life. What a client uploads there then reaches no other client, so it
-   * needs no proof.
+   * Whether a guest serves only one trust domain in its life. A client's uploads then reach no other client,
+   * so they need no proof.
    */
   readonly confined: boolean;
   /** Signing keys of Nix, `<name>:<base64>`, whose signatures prove an upload where guests are shared. */

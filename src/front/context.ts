@@ -20,7 +20,7 @@ export interface Surroundings {
   readonly journal: BuildJournal;
   /** Nix systems that are built here now. A guest may turn out not to build one of them. */
   readonly systems: () => readonly string[];
-  /** What the configuration in force grants to clients that are not trusted. */
+  /** Rights that the current configuration grants to untrusted clients. */
   readonly policy: () => ClientPolicy;
   readonly clock: Clock;
   readonly events: Emitter<FrontEvent>;
@@ -35,6 +35,6 @@ export interface SessionContext extends Surroundings {
   /** Negotiated with the client. A guest must speak the same version, because its bytes are passed on. */
   readonly version: ProtocolVersion;
   readonly move: (event: SessionEvent) => void;
-  /** What observers have been told once: operations and settings that were refused. */
+  /** Refused operations and settings that were reported once. */
   readonly noted: Set<string>;
 }

@@ -74,7 +74,7 @@ export interface BuildSnapshot {
   readonly guest: string | null;
   /** While it waits: the number of sessions that are served before it, and why it waits. */
   readonly waiting: WaitPlace | null;
-  /** What the build says it is doing, such as `buildPhase`. */
+  /** Current phase of the build, such as `buildPhase`. */
   readonly phase: string | null;
   readonly seconds: number;
 }

@@ -24,7 +24,7 @@ export interface FrontOptions {
   readonly manifest: ImageManifest;
   /** Nix systems that are built here now: it may turn out in a guest that one is not. */
   readonly systems: () => readonly string[];
-  /** What the configuration in force grants to clients that are not trusted. */
+  /** Rights that the current configuration grants to untrusted clients. */
   readonly policy: () => ClientPolicy;
   readonly host: Pick<HostStore, 'connect'>;
   readonly leaser: Leaser;

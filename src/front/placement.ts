@@ -152,7 +152,7 @@ export class Placement implements AsyncDisposable {
   async #recover(error: unknown, need: Need & { again: boolean }, attempts: Attempts): Promise<void> {
     const { client, clock, events, log } = this.#context;
     if (client.gone.aborted) throw error;
-    // What a guest sends in place of what it has said may be meant for the next client.
+    // The bytes of a corrupt answer may be meant for the next client.
     if (errorCode(error) === 'NAR_INVALID') this.#seat?.lease.retire('untrusted');
     const loss = await lossBehind(error, this.#seat, client, clock);
     if (loss === undefined) throw error;

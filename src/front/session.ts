@@ -142,9 +142,9 @@ export class Session {
 }
 
 /**
- * What a client learns of its rights. Nix's build hook sends a build to a store that says "untrusted" as the closure of
- * its derivation, which is slow, and needed only where guests are shared. Where a client's guests are its own, it is
- * told nothing, and sends the build itself.
+ * The rights that a client is told. If a store says "untrusted", Nix's build hook sends a build to it as the
+ * closure of its derivation, which is slow, and needed only where guests are shared. A client with guests of
+ * its own is told nothing, and sends the build itself.
  */
 function toldTrust({ trusted }: ClientIdentity, { confined }: ClientPolicy): boolean | undefined {
   if (trusted) return true;

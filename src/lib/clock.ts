@@ -15,8 +15,8 @@ export interface Clock {
 const PAUSE_MS = 2_000;
 
 /**
- * Like `after`, for the time that a peer has to answer. If this process is stopped meanwhile, as by the host's sleep, the
- * peer's time begins again: its answer may be waiting to be read.
+ * Like `after`, for a time limit on a peer's answer. If this process is stopped meanwhile, as by the host's
+ * sleep, the time limit starts again: the answer may be waiting to be read.
  */
 export function afterAwake(clock: Clock, delayMs: number, action: () => void): CancelTimer {
   const dueAt = clock.now() + delayMs;

@@ -46,9 +46,9 @@ export function lookUpUser(name: string): UserIds | undefined {
 }
 
 /**
- * Irrevocably makes this process one of another user, whose file system is `directory` and who has no groups. On Linux it can
- * no longer gain rights, start programs or open network sockets, and ends with its parent. A process that is not root keeps
- * its user, and only changes to `directory`.
+ * Irrevocably switches this process to another user without groups, with `directory` as the file system's
+ * root. On Linux it can no longer gain rights, start programs or open network sockets, and it ends with its
+ * parent. A process that is not root keeps its user, and only changes to `directory`.
  * @throws if the system refuses
  */
 export function renouncePrivileges(directory: string, { uid, gid }: UserIds): void {

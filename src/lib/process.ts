@@ -16,9 +16,9 @@ export interface StartOptions {
 }
 
 /**
- * Starts a program, never through a shell. All programs are started here: where descriptors run out, Node returns a child
- * without `stdin`, `stdout` and `stderr`, and reports the failure to whoever listens a moment later.
- * @returns the child, whose every pipe exists
+ * Starts a program, never through a shell. All programs are started here: if descriptors run out, Node
+ * returns a child without `stdin`, `stdout` and `stderr`, and emits the error a moment later.
+ * @returns the child, with every requested pipe
  * @throws DroverError `PROGRAM_NOT_FOUND`, `HOST_EXHAUSTED`, `PROGRAM_FAILED`
  */
 export async function startProgram(

@@ -10,10 +10,11 @@ const STICKY = 0o1000;
 const OTHERS_WRITE = 0o022;
 
 /**
- * Why users other than root and this one could replace `path` or what is in it, by the rules of sshd's StrictModes: the
- * file and each directory above it, links resolved, must belong to root or this user, and no group and no other user may
- * write them. Beyond sshd, a sticky directory such as `/tmp` may be writable if it belongs to root: only the owner of an
- * entry can replace it there. A part that does not exist yet is not a fault.
+ * Reports why users other than root and this one could replace `path` or its contents, by the rules of sshd's
+ * StrictModes: the file and each directory above it, with links resolved, must belong to root or this user,
+ * and no group and no other user may write them. Beyond sshd, a sticky directory such as `/tmp` may be
+ * writable if it belongs to root: only the owner of an entry can replace it there. A part that does not exist
+ * yet is not a fault.
  * @param path absolute
  * @returns undefined if all is well
  */
@@ -34,7 +35,7 @@ export async function strictModesFault(path: string): Promise<string | undefined
     try {
       found = await lstat(next);
     } catch (error) {
-      // Whoever uses the path next reports it. A parent that cannot be searched cannot be judged.
+      // The next user of the path reports it. A parent that cannot be searched cannot be judged.
       if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return undefined;
       throw error;
     }
@@ -52,7 +53,7 @@ export async function strictModesFault(path: string): Promise<string | undefined
 
 function fault(path: string, found: Stats, trusted: ReadonlySet<number>): string | undefined {
   if (!trusted.has(found.uid)) return `${path} belongs to another user (uid ${found.uid})`;
-  // A link's own mode means nothing, and /dev/null stays empty whoever writes it.
+  // A link's own mode means nothing, and writing to /dev/null does not change it.
   if (found.isSymbolicLink() || found.isCharacterDevice() || (found.mode & OTHERS_WRITE) === 0)
     return undefined;
   if (found.isDirectory() && (found.mode & STICKY) !== 0) return undefined;

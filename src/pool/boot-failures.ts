@@ -16,12 +16,12 @@ export interface BootFailuresSnapshot {
 }
 
 /**
- * Decides when to boot again after boots have failed, and when to refuse the sessions that wait for it.
+ * Decides when to boot again after boots have failed, and when to reject the sessions that wait for it.
  *
- * Where no boot has ever worked with this configuration, the second failure in a row refuses them: the configuration is
- * wrong, and waiting does not help; nor does it where the disk is full. Otherwise the host is in some trouble that may
- * pass: the first retry comes at once, later ones back off, and sessions are refused only after boots have failed for as
- * long as a boot may take.
+ * If no boot has ever worked with this configuration, the second failure in a row rejects them: the
+ * configuration is wrong, and waiting does not help; the same holds for a full disk. Otherwise the trouble
+ * may pass: the first retry comes at once, later ones back off, and sessions are rejected only after boots
+ * have failed for as long as a boot may take.
  */
 export class BootFailures {
   #count = 0;

@@ -298,7 +298,7 @@ export class Pool implements Leaser {
     guest.retire ??= reason;
     if (isAlive(guest.state)) this.#index.putGuest(guest);
     this.#settle();
-    // What one session found may concern the others, which would find it out much later.
+    // One session's finding may concern the others, which would notice much later.
     if (reason === 'lost' && guest.leases > 1 && isAlive(guest.state) && !isUnready(guest))
       void this.#herd.probe(guest);
   }

@@ -65,7 +65,7 @@ async function once(
   });
   const answer = probe(running, driver, over.signal).then(
     () => undefined,
-    // What the host lacks says nothing about the guest.
+    // A shortage on the host says nothing about the guest.
     (error: unknown) =>
       isExhaustion(error) ? undefined : `its nix-daemon does not answer: ${errorMessage(error)}`,
   );

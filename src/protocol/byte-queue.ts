@@ -87,7 +87,10 @@ export class ByteQueue {
     return parts;
   }
 
-  /** The next bytes that belong to the data, as views in order. What follows its end stays. @throws what `extent` throws */
+  /**
+   * The next bytes that belong to the data, as views in order. Bytes after its end stay queued.
+   * @throws what `extent` throws
+   */
   takeWithin(extent: Extent): Uint8Array[] {
     const parts: Uint8Array[] = [];
     while (!extent.complete && this.#length > 0) {

@@ -6,7 +6,7 @@ import { NarParser } from './nar.js';
 import type { PathInfo } from './path-info.js';
 import type { StorePath } from './store-path.js';
 
-/** What a path info says about the NAR. */
+/** The NAR's facts in a path info. */
 export type NarFacts = Pick<PathInfo, 'narHash' | 'narSize'>;
 
 /** A NAR that is not what its path info says. Its sender cannot be believed, nor anything that it sends after it. */
@@ -18,8 +18,9 @@ export class NarInvalidError extends DroverError {
 }
 
 /**
- * Compares a NAR that passes with its path info: it must end exactly where the info says, and have the hash. The last
- * bytes are accepted only if all of it is right, so whoever passes on what was accepted never completes a wrong NAR.
+ * Compares a passing NAR with its path info: it must end exactly at the recorded size, and have the recorded
+ * hash. The last bytes are accepted only if both are right, so a caller that passes on accepted bytes never
+ * completes a wrong NAR.
  */
 export class NarCheck {
   readonly #path: StorePath;

@@ -17,7 +17,7 @@ function zeroes(count: number): string {
   return '\0'.repeat(count);
 }
 
-/** What follows the tokens of an alternative. */
+/** The part after the tokens of an alternative. */
 type Next = 'contents' | 'target' | 'name' | 'directory' | 'up' | 'end';
 
 interface Alternative {
@@ -61,8 +61,9 @@ const AFTER_LEAF = padded(entry(')', ')'));
 const AFTER_ROOT = padded([{ tokens: tokens(')'), next: 'end' }]);
 
 /**
- * Finds the end of a NAR (`archive.cc` in Nix) in a stream, without keeping any of it. Takes what Nix writes, and nothing
- * else that Nix would read, so the client finds the same end. It does not look at names: the client does.
+ * Finds the end of a NAR (`archive.cc` in Nix) in a stream, without keeping any of it. Accepts what Nix
+ * writes, and nothing else that Nix would read, so the client finds the same end. Names are left to the
+ * client.
  */
 export class NarParser {
   #alternatives: Alternatives = ROOT;

@@ -12,8 +12,9 @@ import { FEATURE_REALISATION_WITH_PATH, type ProtocolVersion } from './version.j
 import { bool, bounded, list, num, string, strings, type Decoder } from './wire.js';
 
 /*
- * Requests about paths, derivers, roots and realisations, with their responses, beyond those of a build hook. Except for
- * realisations they have looked the same since protocol 1.22. Drover asks none of them by itself, so there is no encoder.
+ * Requests about paths, derivers, roots and realisations, with their responses, beyond those of a build hook.
+ * Except for realisations, their form is unchanged since protocol 1.22. Drover sends none of them itself, so
+ * there is no encoder.
  */
 
 /** Payload of QueryReferrers, QueryDeriver, QueryDerivationOutputs and others: one path. */

@@ -55,7 +55,7 @@ describeE2e('root in a namespace guest', [], () => {
     expect(lines).toContain('vsock: EAFNOSUPPORT');
   });
 
-  test('is a user that nobody else is, and so are its build users', async () => {
+  test('is a user of its own, and so are its build users', async () => {
     const init = await guestInit(drover.stateDir, 'g1');
     const [, first = '', count = ''] =
       /^\s*0\s+(\d+)\s+(\d+)$/.exec(await inGuest('cat /proc/self/uid_map')) ?? [];

@@ -7,7 +7,9 @@ import { expect, test } from '@jest/globals';
 import { REPOSITORY } from '../support/drover.js';
 import { describeWith } from '../support/requirements.js';
 
-/** Runs statements in a process of their own, where `spare` of 64 descriptors are left. @returns the lines it printed */
+/**
+ * Runs statements in a separate process with `spare` of 64 descriptors left. @returns the lines it printed
+ */
 async function withSpare(spare: number, statements: string): Promise<string[]> {
   const script = `
     import { closeSync, openSync } from 'node:fs';

@@ -30,7 +30,8 @@ export async function processes(): Promise<Process[]> {
 export async function guestInit(stateDir: string, guest: string): Promise<number> {
   return await waitUntil(`process 1 of ${guest}`, async () => {
     const all = await processes();
-    // The arguments of drover-namespace name the guest's directory. Its child, process 1 of the guest, has the same ones.
+    // The arguments of drover-namespace contain the guest's directory. Its child, process 1 of the guest, has
+    // the same ones.
     const both = all.filter(
       ({ command }) =>
         command.includes('/drover-namespace ') && command.includes(` dir=${stateDir}/guests/${guest} `),

@@ -35,7 +35,7 @@ function writeNode(writer: WireWriter, tree: Tree): void {
   writer.string(')');
 }
 
-/** What a path info says about a NAR. */
+/** The NAR's facts in a path info. */
 export function narFacts(nar: Uint8Array): { narHash: string; narSize: number } {
   return { narHash: createHash('sha256').update(nar).digest('hex'), narSize: nar.length };
 }

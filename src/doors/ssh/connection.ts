@@ -16,7 +16,7 @@ const MIN_PACKET_BYTES = 1024;
 /** Bytes that wait for a client before no more of its requests are read, each of which may ask for an answer. */
 const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
 
-/** What the client has signed, for the supervisor to judge. */
+/** The data that the client has signed, for the supervisor to verify. */
 export interface Proof {
   readonly key: Buffer;
   readonly signed: Buffer;
@@ -31,7 +31,10 @@ export interface ConnectionHost {
   readonly notice: (notice: Notice, reason?: string) => void;
 }
 
-/** A request on a channel that ssh2 accepts. Contrary to its type, it returns nothing where the channel has a program already. */
+/**
+ * Accepts a request on a channel. Contrary to its type, it returns nothing if the channel already has a
+ * program.
+ */
 type AcceptChannel = () => ServerChannel | undefined;
 
 /** One client of the ssh server. Nothing that it sends may throw outside of ssh2's own handler. */

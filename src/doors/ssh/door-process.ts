@@ -98,6 +98,6 @@ export class DoorProcess {
 
 function failed(reason: string): never {
   throw new DroverError('SSH_DOOR_FAILED', `The process of the ssh door cannot start: ${reason}`, {
-    hint: 'As root it becomes the user drover-ssh or nobody; in a container, that uid must be mapped.',
+    hint: 'As root it switches to the user `drover-ssh` or `nobody`; in a container, that uid must be mapped.',
   });
 }

@@ -52,9 +52,9 @@ export interface SshDoorOptions {
 }
 
 /**
- * The ssh door: an ssh server in a process without rights (server-main.ts), which does all the talking with clients that are
- * not known yet. This side checks the clients' proofs, and serves the sessions that the process passes on. If the process
- * ends, so do its connections, and it is started again.
+ * The ssh door: an ssh server in a process without rights (server-main.ts), which talks to all clients that
+ * are not authenticated yet. This side verifies the clients' proofs, and serves the sessions that the process
+ * passes on. If the process ends, so do its connections, and it is restarted.
  */
 export class SshDoor implements Door {
   /** Where it listens: the port that was chosen, if 0 was asked for. */

@@ -5,14 +5,14 @@ const HOLD_MS = 1_000;
 const LINE_FEED = 0x0a;
 
 /**
- * Holds back what the server writes after its identification until the client has begun its own key exchange.
+ * Holds back the server's bytes after its identification until the client has begun its own key exchange.
  *
- * OpenSSH's client leaves Nagle's algorithm on until it is authenticated. It sends its part of the key exchange in two small
- * segments, and its kernel holds the second one until the first is acknowledged. If the server has nothing left to send by
- * then, its kernel delays that acknowledgement by 40 ms; now it travels with the server's part. RFC 4253, 7.1 leaves open
- * who sends first.
+ * OpenSSH's client leaves Nagle's algorithm on until it is authenticated. It sends its part of the key
+ * exchange in two small segments, and its kernel holds the second one until the first is acknowledged. If the
+ * server has nothing left to send by then, its kernel delays that acknowledgement by 40 ms; held back, the
+ * server's part carries it. RFC 4253, 7.1 leaves open who sends first.
  *
- * Must be called before anything else listens for the socket's data.
+ * Call this before any other listener for the socket's data.
  */
 export function holdKexinit(socket: Socket): void {
   let timer: NodeJS.Timeout | undefined;

@@ -1,8 +1,8 @@
 import type { Readable } from 'node:stream';
 
 /**
- * Calls `onLine` for every line of a stream of UTF-8 text. A line that exceeds `maxBytes` ends the reading with a call of
- * `onTooLong`.
+ * Calls `onLine` for every line of a stream of UTF-8 text. A line that exceeds `maxBytes` ends the reading
+ * with a call of `onTooLong`.
  */
 export function readLines(
   stream: Readable,

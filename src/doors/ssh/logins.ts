@@ -33,8 +33,8 @@ const MAX_REMEMBERED = 65_536;
 const SPARE_CONNECTIONS = 16;
 
 /**
- * Who is logged in, and who may. The ssh door's process is not believed: it must show what the client has signed, which
- * includes the identifier of that one ssh connection, so it can be used once.
+ * Authenticated clients, and keys that are accepted. The ssh door's process is not trusted: it must show what
+ * the client has signed, which includes the identifier of that one ssh connection, so it cannot be replayed.
  */
 export class Logins {
   #defaultMaxSessions = 0;

@@ -33,7 +33,7 @@ export type ToDoor =
     }
   | { readonly type: 'cut'; readonly connection: number };
 
-/** What the ssh door's process may report, with the level and the text of the log line. */
+/** Reports of the ssh door's process, with the level and the text of the log line. */
 export const NOTICES = {
   failed: { level: 'info', message: 'ssh connection failed' },
   rejected: { level: 'info', message: 'ssh client rejected: it has no listed key' },

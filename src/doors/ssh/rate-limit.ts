@@ -7,8 +7,8 @@ interface Bucket {
 }
 
 /**
- * Limits how often each kind of thing happens: `burst` at once, and one more every `intervalMs`. The kinds must be few: all
- * are remembered.
+ * Limits the rate of each kind of event: `burst` at once, and one more every `intervalMs`. There must be few
+ * kinds: all of them are remembered.
  */
 export class RateLimit {
   readonly #buckets = new Map<string, Bucket>();

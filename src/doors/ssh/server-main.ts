@@ -1,7 +1,7 @@
 /**
- * The ssh server: a program of its own, started by door-process.ts as `server-main.js UID GID` in its directory, with the
- * control channel and the listening socket as descriptors 3 and 4. It first gives up all rights, and only then reads what
- * anybody sends: keys and limits from the supervisor (messages.ts), ssh from clients.
+ * The ssh server: a separate program, started by door-process.ts as `server-main.js UID GID` in its
+ * directory, with the control channel and the listening socket as descriptors 3 and 4. It first gives up all
+ * rights, and only then reads input: keys and limits from the supervisor (messages.ts), ssh from clients.
  */
 import { writeFileSync } from 'node:fs';
 import { createServer, Socket } from 'node:net';

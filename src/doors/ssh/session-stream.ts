@@ -4,7 +4,10 @@ import type { ServerChannel } from 'ssh2';
 
 import { STREAM_ACCEPTED, STREAM_SOCKET } from './messages.js';
 
-/** Bytes that wait to be sent to a client before the supervisor's stream is paused: of one session, of its connection. */
+/**
+ * Maximum number of bytes queued for a client before the supervisor's stream is paused: per session, and per
+ * connection.
+ */
 const MAX_WAITING_BYTES = { channel: 256 * 1024, connection: 1024 * 1024 };
 /** Number of bytes read at a time. */
 const BUFFER_BYTES = 128 * 1024;
@@ -22,8 +25,8 @@ export interface SessionStream {
 
 /**
  * Joins a channel to a new stream to the supervisor.
- * @param socket the connection's, by which its client is judged: ssh2 sends as much as the client's window allows, whether
- * or not the client reads it
+ * @param socket the connection's socket, which shows how fast the client reads: ssh2 sends as much as the
+ *   client's window allows, whether or not the client reads it
  */
 export function joinSession(channel: ServerChannel, token: Buffer, socket: Socket): SessionStream {
   let buffer: Buffer | undefined;
@@ -84,7 +87,7 @@ export function joinSession(channel: ServerChannel, token: Buffer, socket: Socke
   channel.on('error', () => undefined);
   channel.once('close', () => {
     isGone = true;
-    // What the client sent last is still on its way.
+    // The client's last bytes are still in flight.
     stream.end(() => stream.destroy());
     stream.resume();
   });

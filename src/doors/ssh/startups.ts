@@ -9,9 +9,9 @@ interface Entry {
 /**
  * The connections that have not authenticated yet.
  *
- * When there are too many, one is dropped at random, as with OpenSSH's MaxStartups. It is not the newest one, though, or
- * whoever reconnects fastest would keep everyone else out: it is one of those that have come least far, of the address that
- * has most of them. A client with a good key is through in some 30 ms.
+ * If there are too many, one is dropped at random, as with OpenSSH's MaxStartups. It is not the newest one,
+ * or the fastest reconnecting client would keep all others out: it is one of those that have progressed
+ * least, from the address that has most of them. A client with an accepted key authenticates in some 30 ms.
  */
 export class Startups<T> {
   readonly #entries = new Map<T, Entry>();

@@ -50,9 +50,9 @@ const GUEST_IDS = 65_536;
 /** Group of the build users in a user namespace, where it is any id that nothing else in the guest has. */
 const BUILD_GID = 30_000;
 /**
- * Without one it is not that of the host's build users, 30001 and up: when a build on the host ends, Nix there kills every
- * process of that user, and the host sees the guests' processes. Above what systemd, subordinate ids and Nix's own
- * `auto-allocate-uids` use.
+ * Not the range of the host's build users, 30001 and up: when a build on the host ends, Nix there kills every
+ * process of that user, and the host sees the guests' processes. Above the ranges of systemd, subordinate ids
+ * and Nix's own `auto-allocate-uids`.
  */
 const HOST_BUILD_GID = 1_900_000_000;
 /** One for the whole host, since its supervisors share its user ids. */

@@ -110,7 +110,10 @@ export class GuestEtc {
     await rename(`${path}.new`, path);
   }
 
-  /** Watches the directories of the files, since files are replaced, and the files, which a container's host may write. */
+  /**
+   * Watches the directories of the files, since files are replaced, and the files, which a container's host
+   * may write in place.
+   */
   async #watch(): Promise<void> {
     for (const source of Object.values(this.#sources)) {
       const file = await realpath(source).catch(() => undefined);

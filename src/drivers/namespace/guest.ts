@@ -30,10 +30,10 @@ export interface NamespaceGuestSpec {
 }
 
 /**
- * A set of namespaces and the processes in it, below drover-namespace, which the kernel kills when this process dies, as it
- * then kills process 1 of the guest; that also ends when its standard input does. The supervisor reaches the guest by two
- * sockets in the guest's directory on the host, whose listening ends the guest inherits: it never follows a path, or enters
- * a namespace, that the guest controls.
+ * A set of namespaces and the processes in it, below drover-namespace. The kernel kills drover-namespace when
+ * this process dies, and then process 1 of the guest, which also ends when its standard input does. The
+ * supervisor reaches the guest by two sockets in the guest's directory on the host, whose listening ends the
+ * guest inherits: it never follows a path, or enters a namespace, that the guest controls.
  */
 export class NamespaceGuest implements RunningGuest {
   readonly #spec: NamespaceGuestSpec;

@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 
 import { startProgram } from '../../lib/process.js';
 
-/** What drover-namespace (namespace/drover-namespace.c) makes a guest of. */
+/** Input from which drover-namespace (namespace/drover-namespace.c) makes a guest. */
 export interface GuestSetup {
   /** The root that all guests share. */
   readonly image: string;

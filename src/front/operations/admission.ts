@@ -9,10 +9,11 @@ export type Admission = 'as-sent' | { readonly dontCheckSignatures: boolean };
 /**
  * Decides whether a client may put this path into a guest.
  *
- * Nix's build hook uploads the inputs of a build unsigned, and asks for no check; on the wire that is what
- * `nix copy --no-check-sigs` sends, so the two cannot be told apart. What tells them apart in effect is where the path
- * ends: in a guest of this client's domain, which no other client's build reads from, and never on the host. Where guests
- * are shared there is no such place, and a path needs a proof: its content, or a signature.
+ * Nix's build hook uploads the inputs of a build unsigned, and asks for no check; on the wire that equals
+ * `nix copy --no-check-sigs`, so the two cannot be distinguished. They differ in where the path ends up: a
+ * build's input stays in a guest of this client's domain, which no other client's build reads from, and never
+ * reaches the host. If guests are shared there is no such place, and a path needs a proof: its content, or a
+ * signature.
  */
 export function admit(info: ValidPathInfo, { identity, policy }: OperationContext): Admission | Refusal {
   const { confined, trustedPublicKeys } = policy();

@@ -9,8 +9,9 @@ import type { OperationContext } from './context.js';
 import { capture, relayFrames, writeAll } from '../relay.js';
 
 /**
- * NarFromPath. A path that the guest has built or received comes from there. Any other comes from the host's store, which
- * takes no guest. A NAR that differs from its path info is cut before its last bytes, and the client's connection with it.
+ * NarFromPath. A path that the guest has built or received comes from there. Any other comes from the host's
+ * store, without a guest. A NAR that differs from its path info is cut before its last bytes, and the
+ * client's connection with it.
  */
 export async function serveNar(context: OperationContext): Promise<void> {
   const { client, host, placement, version } = context;

@@ -16,8 +16,8 @@ import { refuse, trustAdvice } from '../refusals.js';
 import type { OperationContext } from './context.js';
 
 /*
- * Questions to which the host's store and the session's guest each know a part of the answer. No guest is taken for one.
- * Paths that a guest shares are the host's to speak of: it may have lost them since.
+ * Queries that the host's store and the session's guest each answer in part. They take no new guest. The host
+ * answers for paths that it shares with a guest: it may have lost them since.
  */
 
 type Serve = (context: OperationContext, op: number) => Promise<void>;

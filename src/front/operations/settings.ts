@@ -19,7 +19,10 @@ const MAX_WARNINGS = 500;
 /** Maximum length of a setting's name or value in a warning. */
 const MAX_SHOWN_LENGTH = 200;
 
-/** SetOptions. The settings of a trusted client go to the guest unchanged; those of another client as Nix takes them. */
+/**
+ * SetOptions. The settings of a trusted client go to the guest unchanged; those of another client are
+ * filtered as Nix does.
+ */
 export async function serveSetOptions(context: OperationContext): Promise<void> {
   const { client, identity, placement, policy, version } = context;
   const { value: options, raw } = await capture(client, Op.SetOptions, decodeSetOptions(version));

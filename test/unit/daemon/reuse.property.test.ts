@@ -119,7 +119,7 @@ test('a connection is reusable only after complete exchanges, with not one byte 
   );
 });
 
-test('a byte that nobody asked for ends the connection before it becomes part of an answer', async () => {
+test('an unsolicited byte ends the connection before it becomes part of an answer', async () => {
   const daemon = new ScriptedDaemon();
   const client = await WorkerClient.connect(daemon.connect(), VERSION, 'The daemon');
   const [peer] = daemon.open;

@@ -33,7 +33,7 @@ import {
   type ScriptedDaemon,
 } from '../../support/scripted-daemon.js';
 
-/** What a daemon knows, by the text of the question; everything else is an error. */
+/** A daemon's answers, by the text of the query; any other query is an error. */
 function knows<T>(
   daemon: ScriptedDaemon,
   op: number,

@@ -65,7 +65,7 @@ function recording(): Recorded {
 }
 
 describe('settings', () => {
-  test('of an untrusted client reach the guest only where Nix takes them from anybody', async () => {
+  test('of an untrusted client reach the guest only if Nix accepts them from any client', async () => {
     const { bench, options } = recording();
     bench.policy = { ...bench.policy, substituters: new Set(['https://cache.example.org/']) };
     const { channel } = await bench.client(STRANGER);
