@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import type { Clock } from '../lib/clock.js';
+import { afterAwake, type CancelTimer, type Clock } from '../lib/clock.js';
 import { DroverError } from '../lib/errors.js';
 import { reusesItsBuffer } from '../lib/unix-socket.js';
 import { ByteQueue, UNENDING, type Extent } from '../protocol/byte-queue.js';
@@ -12,6 +12,8 @@ import type { Conversation } from '../protocol/wire.js';
 const HIGH_WATER_BYTES = 256 * 1024;
 /** Time for a peer to read the last bytes that it was sent, in milliseconds. */
 const LINGER_MS = 5_000;
+/** The same for a peer that had stopped in the middle of a message: it reads only when it goes on. */
+const STALLED_LINGER_MS = 600_000;
 
 export interface ChannelOptions {
   /** Name of the other end in errors: `The client`. */
@@ -21,6 +23,13 @@ export interface ChannelOptions {
   /** Ends the stream, if that takes more than its `end`. */
   readonly end?: (() => void) | undefined;
 }
+
+/**
+ * Asked each time a peer has paused in the middle of a message for as long as it usually may.
+ * @param pausedMs milliseconds since its last byte
+ * @returns whether it may go on pausing
+ */
+export type MayPause = (pausedMs: number) => boolean;
 
 export interface Received<T> {
   readonly value: T;
@@ -174,8 +183,8 @@ export class Channel {
    * Up to `maxBytes` of a message's data, at least one byte; empty at the end of the stream.
    * @throws DroverError `CLIENT_STALLED`
    */
-  async readSome(maxBytes: number = HIGH_WATER_BYTES): Promise<readonly Uint8Array[]> {
-    return this.#queue.length > 0 || (await this.#waitForMore()) ? this.#take(maxBytes) : [];
+  async readSome(maxBytes: number = HIGH_WATER_BYTES, mayPause?: MayPause): Promise<readonly Uint8Array[]> {
+    return this.#queue.length > 0 || (await this.#waitForMore(mayPause)) ? this.#take(maxBytes) : [];
   }
 
   /**
@@ -300,7 +309,8 @@ export class Channel {
     this.#end();
     this.end();
     if (this.#closed || this.stream.destroyed) return;
-    this.stream.once('close', clock.after(LINGER_MS, this.destroy.bind(this)));
+    const lingerMs = this.#interruption === undefined ? LINGER_MS : STALLED_LINGER_MS;
+    this.stream.once('close', clock.after(lingerMs, this.destroy.bind(this)));
     this.stream.resume();
   }
 
@@ -316,16 +326,36 @@ export class Channel {
   }
 
   /** Waits for more bytes of a message. */
-  async #waitForMore(): Promise<boolean> {
+  async #waitForMore(mayPause?: MayPause): Promise<boolean> {
     const { stall } = this.#options;
-    const cancel = stall?.clock.after(stall.timeoutMs, () => {
-      this.interrupt(this.#stalled(stall.timeoutMs));
-    });
+    const cancel = stall === undefined ? undefined : this.#limit(stall, mayPause);
     try {
       return await this.#waitFor(this.#queue.length + 1);
     } finally {
       cancel?.();
     }
+  }
+
+  /** Interrupts reading when the peer's time is up. @returns a function that ends the limit */
+  #limit({ clock, timeoutMs }: NonNullable<ChannelOptions['stall']>, mayPause?: MayPause): CancelTimer {
+    const since = clock.now();
+    let isOver = false;
+    let cancel = (): void => undefined;
+    const decide = (): void => {
+      const pausedMs = clock.now() - since;
+      if (isOver) return;
+      if (mayPause?.(pausedMs) === true) arm();
+      else this.interrupt(this.#stalled(pausedMs));
+    };
+    const arm = (): void => {
+      // Timers come before input in a turn of the event loop: bytes may be waiting to be read.
+      cancel = afterAwake(clock, timeoutMs, () => setImmediate(decide));
+    };
+    arm();
+    return () => {
+      isOver = true;
+      cancel();
+    };
   }
 
   async #waitFor(bytes: number): Promise<boolean> {
@@ -361,10 +391,10 @@ export class Channel {
     );
   }
 
-  #stalled(timeoutMs: number): DroverError {
+  #stalled(pausedMs: number): DroverError {
     return new DroverError(
       'CLIENT_STALLED',
-      `${this.#options.peer ?? 'The peer'} stopped in the middle of a message for ${timeoutMs / 1000} s`,
+      `${this.#options.peer ?? 'The peer'} stopped in the middle of a message for ${Math.round(pausedMs / 1000)} s`,
       { hint: 'The connection was closed; the build can be started again.' },
     );
   }

@@ -1,4 +1,4 @@
-import type { Channel } from '../daemon/channel.js';
+import type { Channel, MayPause } from '../daemon/channel.js';
 import { ByteQueue, UNENDING, type Extent } from '../protocol/byte-queue.js';
 import { Feeder } from '../protocol/feeder.js';
 import { encodeFrame, FrameParser } from '../protocol/framed.js';
@@ -8,11 +8,14 @@ import type { Decoder } from '../protocol/wire.js';
 /** The payload of a framed stream that a client sends, read piece by piece and never held as a whole. */
 export class FramedInput {
   readonly #client: Channel;
+  readonly #mayPause: MayPause | undefined;
   readonly #parser = new FrameParser();
   readonly #payload = new ByteQueue();
 
-  constructor(client: Channel) {
+  /** @param mayPause how long the client may pause in the middle; by default as in any message */
+  constructor(client: Channel, mayPause?: MayPause) {
     this.#client = client;
+    this.#mayPause = mayPause;
   }
 
   /** Whether the end of the stream was read, and everything before it. */
@@ -63,7 +66,7 @@ export class FramedInput {
     while (this.#payload.length === before) {
       if (this.#parser.ended) return false;
       // Never beyond this stream's end: what follows it is the next request.
-      const chunks = await this.#client.readSome(this.#parser.wantedBytes);
+      const chunks = await this.#client.readSome(this.#parser.wantedBytes, this.#mayPause);
       if (chunks.length === 0) {
         throw new ProtocolError('PROTOCOL_TRUNCATED', 'The connection ended in the middle of an upload');
       }

@@ -12,6 +12,8 @@ import { Seat } from './seat.js';
 const MAX_REPLAYS = 2;
 /** Guests in a row that may be unreachable or in conflict. Each of them is retired, so there are few. */
 const MAX_UNFIT_GUESTS = 8;
+/** Longest pause in the middle of an upload, in milliseconds: of a slow source, Ctrl-Z, or a laptop that sleeps. */
+const MAX_PAUSE_MS = 3_600_000;
 
 /** Requirements of work on a guest. */
 export interface Need {
@@ -55,6 +57,10 @@ export class Placement implements AsyncDisposable {
   get seated(): boolean {
     return this.#seat !== undefined;
   }
+
+  /** Whether the client may go on pausing in the middle of an upload: as long as that costs no other session anything. */
+  readonly mayPause = (pausedMs: number): boolean =>
+    pausedMs < MAX_PAUSE_MS && this.#seat?.lease.wanted !== true;
 
   /** Between `begin` and `end` a request is being served. */
   begin(): void {

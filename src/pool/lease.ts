@@ -23,6 +23,8 @@ export interface Lease extends AsyncDisposable {
   readonly guest: LeasedGuest;
   /** Whether other sessions have, or have had, a lease of this guest. */
   readonly shared: boolean;
+  /** Whether other sessions wait for a slot at this moment. */
+  readonly wanted: boolean;
   /** The guest gets no more leases, and stops when its last one is returned. */
   retire(reason: RetireReason): void;
 }

@@ -243,7 +243,8 @@ export class Pool implements Leaser {
     const { leased } = guest;
     if (leased === undefined)
       throw new DroverError('ILLEGAL_TRANSITION', `The guest ${guest.id} does not run yet`);
-    const { domain, alone } = this.#waiters.get(waiterId);
+    const waiters = this.#waiters;
+    const { domain, alone } = waiters.get(waiterId);
     const shared = this.#options.isolation === 'shared';
     if (shared || guest.domain === undefined) this.#index.endTurn(domain);
     if (guest.builds === 0) guest.claimedAt = this.#clock.now();
@@ -254,10 +255,13 @@ export class Pool implements Leaser {
     this.#held.set(domain, (this.#held.get(domain) ?? 0) + 1);
     this.#herd.move(guest, 'leased');
     let returned = false;
-    this.#waiters.grant(waiterId, {
+    waiters.grant(waiterId, {
       guest: leased,
       get shared() {
         return guest.builds > 1;
+      },
+      get wanted() {
+        return waiters.size > 0;
       },
       retire: (reason) => {
         this.#retire(guest, reason);

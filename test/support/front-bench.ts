@@ -97,6 +97,8 @@ export class BenchLeaser implements Leaser {
   held = 0;
   granted = 0;
   paused = false;
+  /** Whether others wait for the slots that are granted from now on. */
+  wanted = false;
   /** Makes the next guest; by default a new one. */
   next: () => BenchGuest = () => new BenchGuest(`g${this.granted + 1}`);
 
@@ -123,6 +125,7 @@ export class BenchLeaser implements Leaser {
     return {
       guest,
       shared: this.shared,
+      wanted: this.wanted,
       retire: (reason) => this.retired.push({ guest: guest.id, reason }),
       [Symbol.asyncDispose]: () => {
         if (!returned) this.held -= 1;

@@ -69,7 +69,7 @@ async function passUpload(context: OperationContext, header: Header, responds: b
     await seat.daemon.exchange(async (channel) => {
       const send = async (): Promise<void> => {
         await writeAll(channel, header.raw);
-        const input = new FramedInput(client);
+        const input = new FramedInput(client, placement.mayPause);
         if (header.nar === undefined) {
           await input.pass(channel);
         } else {
@@ -96,7 +96,7 @@ export async function serveAddMultipleToStore(context: OperationContext): Promis
     await refuseUpload(context, Op.AddMultipleToStore, REPAIR);
     return;
   }
-  const input = new FramedInput(client);
+  const input = new FramedInput(client, placement.mayPause);
   const { value: count } = await input.receive(decodePathCount());
   if (count > 0 && !(await placement.run({}, (seat) => passPaths(seat, count, raw, input, context)))) return;
   await input.expectEnd();

@@ -179,6 +179,26 @@ describe('a channel', () => {
     expect(await stalled).toBe('CLIENT_STALLED');
   });
 
+  test('reads what has arrived before it blames a peer, also after it was stopped itself', async () => {
+    const clock = new FakeClock();
+    const [near, far] = connectedPair();
+    const channel = new Channel(near, { peer: 'The peer', stall: { clock, timeoutMs: 1_000 } });
+    const text = new WireWriter().string('some text').finish();
+    const reading = channel.run(string());
+    far.write(text.subarray(0, 9));
+    await settled();
+    // The timer comes first in a turn of the event loop, the bytes second.
+    const late = clock.advance(1_000);
+    far.write(text.subarray(9, 17));
+    await late;
+    await settled();
+    // Stopped for a minute: the peer has its time again.
+    clock.skip(60_000);
+    await settled();
+    far.write(text.subarray(17));
+    expect(await reading).toBe('some text');
+  });
+
   test('survives an error of its stream at any time', async () => {
     const [near] = connectedPair();
     const channel = new Channel(near, { peer: 'The peer' });

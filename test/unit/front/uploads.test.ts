@@ -159,8 +159,9 @@ describe('an upload', () => {
     await waitUntil('the end of the guest connection', () => guest.daemon.open.size === 0);
   });
 
-  test('that stalls is reported to the client', async () => {
+  test('that stalls while others wait for its slot is reported to the client', async () => {
     const bench = benchWith(new BenchGuest('g1'));
+    bench.leaser.wanted = true;
     const { channel, served } = await bench.client();
     const [first = Buffer.alloc(0), second = Buffer.alloc(0)] = upload(pathInfo(storePath('a')));
     await channel.write(Buffer.concat([first, second]));
@@ -170,6 +171,37 @@ describe('an upload', () => {
     channel.end();
     await served;
     expect(bench.leaser.held).toBe(0);
+  });
+
+  test('may pause for an hour while nobody waits for its slot, and the client reads why it ended', async () => {
+    const bench = benchWith(new BenchGuest('g1'));
+    const pause = async (minutes: number): Promise<void> => {
+      for (let minute = 0; minute < minutes; minute++) {
+        await waitUntil('the time limit', () => bench.clock.pendingTimers > 0);
+        await bench.clock.advance(60_000);
+        await settled();
+      }
+    };
+    const first = await bench.client();
+    const [header = Buffer.alloc(0), ...rest] = upload(pathInfo(storePath('a')));
+    await first.channel.write(header);
+    await pause(59);
+    for (const part of rest) await first.channel.write(part);
+    expect(await outcome(first.channel)).toBeUndefined();
+    first.stream.destroy();
+    await first.served;
+
+    const second = await bench.client();
+    await second.channel.write(header);
+    await pause(60);
+    await second.served;
+    expect(bench.leaser.held).toBe(0);
+    // It goes on minutes later, with bytes that nobody wants any more.
+    await bench.clock.advance(300_000);
+    for (const part of rest) await second.channel.write(part);
+    expect(await outcome(second.channel)).toContain(
+      'The client stopped in the middle of a message for 3600 s',
+    );
   });
 
   test('that the guest is slow to accept does not count as a stall of the client', async () => {
