@@ -15,9 +15,10 @@ const mayImport = {
   drivers: ['protocol', 'daemon', 'guest'],
   metrics: ['pool', 'front'],
   control: ['pool', 'front', 'metrics'],
+  audit: [],
   history: [],
   doctor: ['config', 'control', 'protocol', 'guest', 'host-store'],
-  cli: ['control', 'config', 'guest', 'doctor'],
+  cli: ['audit', 'control', 'config', 'guest', 'doctor'],
 };
 const folders = Object.keys(mayImport);
 

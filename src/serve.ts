@@ -22,7 +22,7 @@ export interface ServeOptions {
 /**
  * Starts a supervisor, and runs it until SIGTERM or SIGINT. Then running builds may finish until the deadline; the
  * deadline or a second signal ends them. SIGHUP and changes of the file reload the configuration; SIGHUP also reopens
- * the log file.
+ * the log and the audit log.
  * @returns the exit status: a failure if builds were cut off
  */
 export async function serveUntilSignal(
@@ -39,6 +39,9 @@ export async function serveUntilSignal(
   };
   process.on('SIGHUP', onHangup);
   const supervisor = await start();
+  hangups.on(() => {
+    supervisor.reopenFiles();
+  });
   const stopReloading = await reloadOnChange(supervisor, hangups, options);
   await signalled;
   const signalledAgain = nextSignal();

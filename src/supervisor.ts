@@ -1,5 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises';
 
+import { AuditLog } from './audit/audit-log.js';
 import { maxAdvertisedJobs, SSH_ALIAS } from './cli/machine-formats.js';
 import { diffConfig, type ConfigChange } from './config/diff.js';
 import type { Config } from './config/schema.js';
@@ -15,6 +16,7 @@ import { CountingJournal } from './front/journal.js';
 import { nixWarning, requireSafeNix } from './guest/vulnerable-nix.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import type { HostStore } from './host-store/host-store.js';
+import { readSigningKey } from './host-store/signing-key.js';
 import { systemClock } from './lib/clock.js';
 import { DescriptorBudget } from './lib/descriptors.js';
 import { Emitter } from './lib/emitter.js';
@@ -27,6 +29,7 @@ import { StateDir } from './lib/state-dir.js';
 import { collectMetrics } from './metrics/collect.js';
 import { serveMetrics } from './metrics/http.js';
 import { Pool } from './pool/pool.js';
+import type { PathSigner } from './protocol/signature.js';
 import { formatVersion } from './protocol/version.js';
 
 export interface SupervisorParts {
@@ -54,6 +57,7 @@ export class Supervisor {
   #driver: GuestDriver;
   readonly #pool: Pool;
   readonly #front: Front;
+  readonly #audit: AuditLog | undefined;
   readonly #totals = new TotalsCounter();
   readonly #reloads = new Emitter<'ok' | 'failed'>();
   readonly #toldWarnings = new Set<string>();
@@ -65,9 +69,14 @@ export class Supervisor {
   #ssh: SshDoor | undefined;
   #metricsPort: number | undefined;
 
-  private constructor(parts: SupervisorParts, driver: GuestDriver) {
+  private constructor(
+    parts: SupervisorParts,
+    driver: GuestDriver,
+    { audit, signer }: { readonly audit: AuditLog | undefined; readonly signer: PathSigner | undefined },
+  ) {
     const { config, log, host } = parts;
     this.#parts = parts;
+    this.#audit = audit;
     this.#config = config;
     this.#driver = driver;
     const descriptors = new DescriptorBudget(descriptorLimit(), systemClock);
@@ -80,6 +89,8 @@ export class Supervisor {
       leaser: this.#pool,
       caseHack: new CaseHackDetector(),
       journal: new CountingJournal(),
+      audit,
+      signer,
       overload: () => descriptors.shortage(),
       clock: systemClock,
       log,
@@ -120,7 +131,10 @@ export class Supervisor {
     const driver = await parts.createDriver(config);
     requireSystems(config, driver);
     requireNix(config, driver);
-    const supervisor = new Supervisor(parts, driver);
+    const signer =
+      config.signing.secretKeyFile === null ? undefined : await readSigningKey(config.signing.secretKeyFile);
+    const audit = config.audit.file === null ? undefined : await AuditLog.open(config.audit.file, log);
+    const supervisor = new Supervisor(parts, driver, { audit, signer });
     try {
       // On a host whose Nix was never used, this also makes the store's directory.
       await (await host.connect())[Symbol.asyncDispose]();
@@ -130,6 +144,13 @@ export class Supervisor {
       throw error;
     }
     const { nixVersion, systems } = driver.manifest;
+    audit?.record({
+      type: 'start',
+      version: parts.version,
+      pid: process.pid,
+      driver: driver.name,
+      nixVersion,
+    });
     supervisor.#tellWarnings();
     log.info(
       { driver: driver.name, nixVersion, systems, doors: supervisor.status().doors },
@@ -279,6 +300,11 @@ export class Supervisor {
     }
   }
 
+  /** Continues in new files after the old ones were renamed. */
+  reopenFiles(): void {
+    this.#audit?.reopen();
+  }
+
   /** Counts a reload, for metrics. */
   countReload(result: 'ok' | 'failed'): void {
     this.#reloads.emit(result);
@@ -306,6 +332,8 @@ export class Supervisor {
     this.#front.closeAll();
     for (const close of this.#closers.splice(0).reverse()) await close();
     this.#parts.host.close();
+    this.#audit?.record({ type: 'stop' });
+    this.#audit?.close();
   }
 }
 

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 
+import { addAudit } from './commands/audit.js';
 import { addCheck } from './commands/check.js';
 import { addDoctor } from './commands/doctor.js';
 import { addMachines } from './commands/machines.js';
@@ -25,7 +26,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
     .configureOutput({ writeOut: context.print, writeErr: context.printError })
     .configureHelp({ showGlobalOptions: true })
     .showHelpAfterError('(see drover --help)');
-  for (const add of [addServe, addCheck, addStatus, addMachines, addDoctor])
+  for (const add of [addServe, addCheck, addStatus, addMachines, addDoctor, addAudit])
     add(program, context, (code) => {
       exitCode = code;
     });

@@ -105,6 +105,10 @@ export interface Config {
   readonly doors: DoorsConfig;
   /** null: no metrics endpoint. */
   readonly metrics: { readonly listen: ListenAddress } | null;
+  /** Absolute path of the audit log; null: none is kept. */
+  readonly audit: { readonly file: string | null };
+  /** Absolute path of the secret key that signs what guests build; null: nothing is signed. */
+  readonly signing: { readonly secretKeyFile: string | null };
   readonly log: LogConfig;
 }
 
@@ -188,6 +192,8 @@ const rawSchema = (defaultStateDir: string) =>
     metrics: section({ listen: listen.prefault('127.0.0.1:9619') })
       .nullable()
       .prefault({}),
+    audit: section({ file: absolutePath.nullable().prefault(null) }).prefault({}),
+    signing: section({ secretKeyFile: absolutePath.nullable().prefault(null) }).prefault({}),
     log: section({
       level: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).prefault('info'),
       file: absolutePath.optional(),

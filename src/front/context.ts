@@ -6,6 +6,8 @@ import type { Emitter } from '../lib/emitter.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
 import type { ProtocolVersion } from '../protocol/version.js';
+import type { PathSigner } from '../protocol/signature.js';
+import type { AuditTrail } from './audit.js';
 import type { ClientPolicy } from './client-policy.js';
 import type { FrontEvent } from './events.js';
 import type { ClientIdentity } from './identity.js';
@@ -18,6 +20,10 @@ export interface Surroundings {
   readonly leaser: Leaser;
   readonly caseHack: NameInspector;
   readonly journal: BuildJournal;
+  /** undefined: nothing is recorded. */
+  readonly audit: AuditTrail | undefined;
+  /** undefined: nothing is signed. */
+  readonly signer: PathSigner | undefined;
   /** Nix systems that are built here now. A guest may turn out not to build one of them. */
   readonly systems: () => readonly string[];
   /** Rights that the current configuration grants to untrusted clients. */

@@ -8,8 +8,10 @@ import { Emitter } from '../lib/emitter.js';
 import { errorCode, errorMessage, type DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
+import type { PathSigner } from '../protocol/signature.js';
 import { Channel } from '../daemon/channel.js';
 import type { ClientPolicy } from './client-policy.js';
+import { auditedClient, type AuditTrail } from './audit.js';
 import type { BuildSnapshot, FrontEvent } from './events.js';
 import type { ClientIdentity } from './identity.js';
 import type { BuildJournal } from './journal.js';
@@ -30,6 +32,8 @@ export interface FrontOptions {
   readonly leaser: Leaser;
   readonly caseHack: NameInspector;
   readonly journal: BuildJournal;
+  readonly audit: AuditTrail | undefined;
+  readonly signer: PathSigner | undefined;
   /** Why no further session can be served at the moment; undefined while one can. */
   readonly overload: () => DroverError | undefined;
   readonly clock: Clock;
@@ -96,17 +100,18 @@ export class Front {
       ...{ hostStore, id, identity, refusal, log, events: this.events },
     });
     this.#sessions.set(session, channel);
+    const openedAt = new Date(this.#options.clock.now()).toISOString();
     this.events.emit({ type: 'session-opened', door });
     const failure = await session.run();
     this.#sessions.delete(session);
     this.#onSessionClosed();
     const { receivedBytes, sentBytes } = channel;
-    this.events.emit({
-      type: 'session-closed',
-      door,
-      error: failure === undefined ? undefined : (errorCode(failure.error) ?? 'UNKNOWN'),
-      receivedBytes,
-      sentBytes,
+    const error = failure === undefined ? undefined : (errorCode(failure.error) ?? 'UNKNOWN');
+    this.events.emit({ type: 'session-closed', door, error, receivedBytes, sentBytes });
+    this.#options.audit?.record({
+      type: 'session',
+      ...auditedClient(id, identity),
+      ...{ openedAt, error: error ?? null, receivedBytes, sentBytes },
     });
     if (failure === undefined) log.debug({ receivedBytes, sentBytes }, 'session closed');
     else if (failure.clientLeft) log.info({ reason: errorMessage(failure.error) }, 'client left');

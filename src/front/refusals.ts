@@ -2,6 +2,7 @@ import { DroverError } from '../lib/errors.js';
 import { printable } from '../lib/printable.js';
 import { opName } from '../protocol/operations.js';
 import { encodeErrorFrame } from '../protocol/stderr.js';
+import { auditedClient } from './audit.js';
 import type { SessionContext } from './context.js';
 
 /** Why something is not done for a client, and what it can do instead: two sentences without their full stops. */
@@ -37,9 +38,10 @@ function noteRefusal(context: SessionContext, op: number, reason: string): void 
   const operation = nameOf(op);
   if (context.noted.has(operation)) return;
   context.noted.add(operation);
-  const { id: session, identity, events, log } = context;
+  const { id: session, identity, audit, events, log } = context;
   log.info({ operation, reason }, 'operation refused');
   events.emit({ type: 'operation-refused', session, domain: identity.domain, operation, reason });
+  audit?.record({ type: 'refusal', ...auditedClient(session, identity), operation, reason });
 }
 
 /** The advice for whatever only a trusted client may do. */

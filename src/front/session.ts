@@ -48,9 +48,10 @@ export class Session {
   get build(): BuildSnapshot | undefined {
     if (this.#build === undefined) return undefined;
     const { id, identity, clock } = this.#options;
-    const { entry, place, startedAt, ...build } = this.#build;
+    const { entry, place, startedAt, derivation, system, guest, phase } = this.#build;
     const seconds = Math.round((clock.now() - startedAt) / 1000);
-    return { id: entry.id, session: id, door: identity.door, ...build, waiting: place?.() ?? null, seconds };
+    const facts = { id: entry.id, session: id, door: identity.door, derivation, system, guest, phase };
+    return { ...facts, waiting: place?.() ?? null, seconds };
   }
 
   /** Whether the client is still to be told of an end: its build's, or its own. */

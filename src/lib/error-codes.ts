@@ -26,6 +26,7 @@ function facts(exit: keyof typeof EXIT, ...uses: ('session' | 'guest')[]): CodeF
 export const ERROR_CODES = {
   ADDRESS_IN_USE: facts('inUse'),
   ADDRESS_UNUSABLE: facts('configuration'),
+  AUDIT_UNUSABLE: facts('configuration', 'session'),
   BOOT_CANCELLED: facts('failure'),
   BOOT_FAILED: facts('failure', 'session'),
   BOOT_TIMEOUT: facts('failure', 'session'),

@@ -1,4 +1,4 @@
-import { createPublicKey, verify, type KeyObject } from 'node:crypto';
+import { createPrivateKey, createPublicKey, sign, verify, type KeyObject } from 'node:crypto';
 
 import { formatNix32, parseHash } from './hash.js';
 import type { ValidPathInfo } from './path-info.js';
@@ -27,6 +27,36 @@ export function isSigned(info: ValidPathInfo, publicKeys: readonly string[]): bo
     const complete = signature.length === SIGNATURE_BYTES;
     return key !== undefined && complete && verify(null, fingerprint, key, signature);
   });
+}
+
+/** Signs paths with a secret key of Nix. */
+export interface PathSigner {
+  /** `<name>:<base64>` of the public key. */
+  readonly publicKey: string;
+  /** @returns a signature as in a path info: `<name>:<base64>` */
+  sign(info: ValidPathInfo): string;
+}
+
+/**
+ * Reads a secret key as `nix key generate-secret` makes it: `<name>:<base64>`, of a seed and the public key, 32 bytes each
+ * (libsodium's `crypto_sign_SECRETKEYBYTES`).
+ * @returns undefined if it is not one
+ */
+export function parseSecretKey(text: string): PathSigner | undefined {
+  const [name, secret] = split(text.trim());
+  if (!/^[^\s:]+$/.test(name) || secret.length !== 2 * PUBLIC_KEY_BYTES) return undefined;
+  const [d, x] = [secret.subarray(0, PUBLIC_KEY_BYTES), secret.subarray(PUBLIC_KEY_BYTES)];
+  const jwk = { kty: 'OKP', crv: 'Ed25519', d: d.toString('base64url'), x: x.toString('base64url') };
+  let key: KeyObject;
+  try {
+    key = createPrivateKey({ key: jwk, format: 'jwk' });
+  } catch {
+    return undefined;
+  }
+  return {
+    publicKey: `${name}:${x.toString('base64')}`,
+    sign: (info) => `${name}:${sign(null, Buffer.from(pathFingerprint(info)), key).toString('base64')}`,
+  };
 }
 
 function split(text: string): [string, Buffer] {

@@ -4,7 +4,7 @@ import { pino } from 'pino';
 
 import type { ClientPolicy } from '../../src/front/client-policy.js';
 import type { FrontEvent } from '../../src/front/events.js';
-import { Front } from '../../src/front/front.js';
+import { Front, type FrontOptions } from '../../src/front/front.js';
 import type { ClientIdentity } from '../../src/front/identity.js';
 import { CountingJournal, type BuildJournal } from '../../src/front/journal.js';
 import { GuestAgent } from '../../src/guest/agent.js';
@@ -149,7 +149,12 @@ export class FrontBench {
   policy: ClientPolicy = { confined: true, trustedPublicKeys: [], substituters: new Set() };
   readonly front: Front;
 
-  constructor(host?: Pick<HostStore, 'connect'>, leaser?: Leaser, journal?: BuildJournal) {
+  constructor(
+    host?: Pick<HostStore, 'connect'>,
+    leaser?: Leaser,
+    journal?: BuildJournal,
+    { audit, signer }: Partial<Pick<FrontOptions, 'audit' | 'signer'>> = {},
+  ) {
     this.front = new Front({
       overload: () => this.overload,
       manifest: {
@@ -166,6 +171,8 @@ export class FrontBench {
       },
       leaser: leaser ?? this.leaser,
       caseHack: new CaseHackDetector(),
+      audit,
+      signer,
       journal: journal ?? new CountingJournal(),
       clock: this.clock,
       log: SILENT,

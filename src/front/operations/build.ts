@@ -5,8 +5,10 @@ import type { LeasedGuest, WaitPlace } from '../../pool/lease.js';
 import { isSuccess, type BuildResult } from '../../protocol/build-result.js';
 import { decodeBuildDerivation, Op, type BuildDerivation } from '../../protocol/operations.js';
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../../protocol/responses.js';
+import type { StorePath } from '../../protocol/store-path.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../protocol/stderr.js';
 import type { StderrFrame } from '../../protocol/stderr.js';
+import { auditedClient, auditedOutputs, type AuditedOutput } from '../audit.js';
 import type { OperationContext, RunningBuild } from './context.js';
 import type { BuildOutcome } from '../journal.js';
 import type { Loss } from '../loss.js';
@@ -53,7 +55,7 @@ const UNHEARD: Omit<Listener, 'leased'> = {
  * the host's store, so any guest can do it, again if necessary.
  */
 export async function serveBuild(context: OperationContext): Promise<void> {
-  const { client, version, clock, events, identity, journal, log, systems, track } = context;
+  const { client, version, audit, clock, events, identity, journal, log, systems, track } = context;
   const { value: request, raw } = await capture(client, Op.BuildDerivation, decodeBuildDerivation(version));
   const derivation = request.drvPath;
   const system = request.derivation.platform;
@@ -67,11 +69,12 @@ export async function serveBuild(context: OperationContext): Promise<void> {
     await client.write(encodeErrorFrame(refused));
     return;
   }
+  audit?.requireWritable();
   const startedAt = clock.now();
   const entry = journal.begin({ derivation, system, client: identity });
   const running: RunningBuild = {
     ...{ entry, derivation, system, startedAt },
-    ...{ guest: null, place: undefined, phase: null },
+    ...{ guest: null, place: undefined, phase: null, image: null, built: [] },
   };
   track(running);
   let outcome: BuildOutcome = { result: 'Error', succeeded: false, error: null, cpuMicros: null };
@@ -92,6 +95,11 @@ export async function serveBuild(context: OperationContext): Promise<void> {
     const durationMs = clock.now() - startedAt;
     log.info({ ...facts, durationMs: Math.round(durationMs) }, 'build ended');
     events.emit({ type: 'build-finished', ...facts, succeeded, durationMs });
+    audit?.record({
+      type: 'build',
+      ...auditedClient(context.id, identity),
+      ...{ ...facts, image: running.image, outputs: running.built },
+    });
   }
 }
 
@@ -157,6 +165,7 @@ async function build(
     observe: (frame) => tap.observe(frame),
     leased: async ({ id, generation }) => {
       running.guest = id;
+      running.image = generation;
       running.place = undefined;
       stopTelling();
       leased(id, generation);
@@ -199,6 +208,7 @@ async function build(
     .run(need, async (seat) => {
       const result = await buildIn(seat, what, listener, context);
       if (typeof result === 'string' || !isSuccess(result.status)) return result;
+      if (context.audit !== undefined) running.built = await builtOutputs(seat, outputs, result);
       const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, repeated, context) };
       seat.bind(placement.results.add(rebuild) ? 'result' : 'upload');
       return result;
@@ -206,6 +216,16 @@ async function build(
     .finally(() => {
       stopTelling();
     });
+}
+
+/** What a build has made, for the audit log. */
+async function builtOutputs(
+  seat: Seat,
+  outputs: readonly StorePath[],
+  { builtOutputs: realised }: BuildResult,
+): Promise<readonly AuditedOutput[]> {
+  const paths = [...new Set([...outputs, ...realised.map(({ outPath }) => outPath)])];
+  return auditedOutputs(paths, await seat.daemon.queryPathInfos(paths));
 }
 
 /**

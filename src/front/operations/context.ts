@@ -1,5 +1,6 @@
 import type { WaitPlace } from '../../pool/lease.js';
 import type { SessionContext } from '../context.js';
+import type { AuditedOutput } from '../audit.js';
 import type { HostView } from '../host-view.js';
 import type { BuildEntry } from '../journal.js';
 import type { Placement } from '../placement.js';
@@ -24,4 +25,8 @@ export interface RunningBuild {
   place: (() => WaitPlace) | undefined;
   /** Phase that the build has reported, such as `buildPhase`. */
   phase: string | null;
+  /** Generation of its guest's image; null before it has a guest. */
+  image: string | null;
+  /** Outputs, once they are valid in the guest. Only with an audit log. */
+  built: readonly AuditedOutput[];
 }

@@ -11,6 +11,7 @@ import {
   encodeStorePathsResponse,
 } from '../../protocol/responses.js';
 import type { StorePath } from '../../protocol/store-path.js';
+import type { PathInfo } from '../../protocol/path-info.js';
 import type { OperationContext } from './context.js';
 import { answer } from '../relay.js';
 
@@ -35,12 +36,8 @@ export async function serveQueryValidPaths(context: OperationContext): Promise<v
  * The host's record is the better one, with signatures and content address, wherever it is about the same content that
  * NarFromPath would send.
  */
-export async function serveQueryPathInfo({
-  client,
-  version,
-  host,
-  placement,
-}: OperationContext): Promise<void> {
+export async function serveQueryPathInfo(context: OperationContext): Promise<void> {
+  const { client, version, host, placement } = context;
   const path = await client.run(decodeQueryPathInfo(version));
   const [own, ours] = await Promise.all([
     placement.ask(async (seat) => {
@@ -50,8 +47,18 @@ export async function serveQueryPathInfo({
     }),
     host.info(path),
   ]);
-  const best = own === undefined || own.narHash === ours?.narHash ? ours : own;
+  const best = own === undefined || own.narHash === ours?.narHash ? ours : signed(path, own, context);
   await answer(client, encodePathInfoResponse(best, version));
+}
+
+/**
+ * Adds this host's signature to what the guest has built. Not for untrusted clients whose guests are their own: such a
+ * guest builds from whatever its client has uploaded.
+ */
+function signed(path: StorePath, info: PathInfo, { identity, policy, signer }: OperationContext): PathInfo {
+  const proven = identity.trusted || !policy().confined;
+  if (signer === undefined || !proven || !info.ultimate) return info;
+  return { ...info, signatures: [...info.signatures, signer.sign({ ...info, path })] };
 }
 
 /** Pins the path on the host, for as long as the session lasts. A guest never collects garbage. */

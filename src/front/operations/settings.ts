@@ -1,6 +1,7 @@
 import { printable } from '../../lib/printable.js';
 import { decodeSetOptions, encodeSetOptions, Op, type SetOptions } from '../../protocol/operations.js';
 import { encodeStderrFrame } from '../../protocol/stderr.js';
+import { auditedClient } from '../audit.js';
 import { answer, capture } from '../relay.js';
 import type { OperationContext } from './context.js';
 
@@ -26,12 +27,15 @@ const MAX_SHOWN_LENGTH = 200;
 export async function serveSetOptions(context: OperationContext): Promise<void> {
   const { client, identity, placement, policy, version } = context;
   const { value: options, raw } = await capture(client, Op.SetOptions, decodeSetOptions(version));
+  const asked = [...options.overrides.keys()];
   if (identity.trusted) {
+    auditSettings(context, asked, []);
     await placement.setSettings(raw);
     await answer(client);
     return;
   }
   const { overrides, dropped, warnings } = restrict(options.overrides, policy().substituters);
+  auditSettings(context, asked, dropped);
   noteDropped(context, dropped);
   await placement.setSettings([encodeSetOptions({ ...options, overrides })]);
   for (const text of warnings.slice(0, MAX_WARNINGS)) {
@@ -98,4 +102,21 @@ function noteDropped({ id, identity, events, log, noted }: OperationContext, nam
   if (noted.size < MAX_WARNINGS) for (const name of fresh) noted.add(`setting ${name}`);
   log.info({ settings: fresh }, 'settings of an untrusted client ignored');
   events.emit({ type: 'settings-refused', session: id, domain: identity.domain, settings: fresh });
+}
+
+/** Once for each set of names in a session: Nix sends its settings with every connection, and again before builds. */
+function auditSettings(
+  { id, audit, identity, noted }: OperationContext,
+  asked: readonly string[],
+  refused: readonly string[],
+): void {
+  if (audit === undefined || asked.length === 0) return;
+  const fields = {
+    asked: asked.slice(0, MAX_WARNINGS).map(shown),
+    refused: refused.slice(0, MAX_WARNINGS).map(shown),
+  };
+  const key = `audited settings ${JSON.stringify(fields)}`;
+  if (noted.has(key) || noted.size >= MAX_WARNINGS) return;
+  noted.add(key);
+  audit.record({ type: 'settings', ...auditedClient(id, identity), ...fields });
 }

@@ -12,6 +12,7 @@ import {
   decodeAddToStore,
   decodeAddToStoreNar,
   decodePathCount,
+  encodeAddedPath,
   encodeAddMultipleToStore,
   encodeAddToStoreNar,
   encodePathCount,
@@ -44,15 +45,21 @@ export async function serveAddToStore(context: OperationContext): Promise<void> 
 /** AddToStoreNar: the same with a path info, and an empty response. */
 export async function serveAddToStoreNar(context: OperationContext): Promise<void> {
   const { client, version } = context;
-  const { value, raw } = await capture(client, Op.AddToStoreNar, decodeAddToStoreNar(version));
+  const { value } = await capture(client, Op.AddToStoreNar, decodeAddToStoreNar(version));
   const admission = value.repair ? REPAIR : admit(value.info, context);
   if (isRefusal(admission)) {
     await refuseUpload(context, Op.AddToStoreNar, admission);
     return;
   }
-  const info = { ...value.info, ultimate: false };
-  const header = admission === 'as-sent' ? raw : [encodeAddToStoreNar({ info, repair: false, ...admission })];
+  const info = notBuiltHere(value.info);
+  const { dontCheckSignatures } = admission === 'as-sent' ? value : admission;
+  const header = [encodeAddToStoreNar({ info, repair: false, dontCheckSignatures })];
   await passUpload(context, { references: othersOf(info), nar: info, raw: header }, false);
+}
+
+/** Nix believes whoever says that a path was built in its own store. An upload never was. */
+function notBuiltHere(info: ValidPathInfo): ValidPathInfo {
+  return { ...info, ultimate: false };
 }
 
 /** Answers with an error, and reads the data that is still to come: the session goes on. */
@@ -113,7 +120,7 @@ async function passPaths(
 ): Promise<boolean> {
   seat.bind('upload');
   for (let i = 0; i < count; i++) {
-    const { value: info, raw: sent } = await input.receive(decodeAddedPath());
+    const info = notBuiltHere((await input.receive(decodeAddedPath())).value);
     const admission = admit(info, context);
     if (isRefusal(admission)) {
       await refuse(context, Op.AddMultipleToStore, admission);
@@ -123,7 +130,7 @@ async function passPaths(
     await seat.provisionMentioned(othersOf(info));
     const header =
       admission === 'as-sent' ? raw : [encodeAddMultipleToStore({ repair: false, ...admission })];
-    const begin = [...header, ...[encodePathCount(1), ...sent].map(encodeFrame)];
+    const begin = [...header, ...[encodePathCount(1), encodeAddedPath(info)].map(encodeFrame)];
     if (await passPath(seat, begin, info, input, context.client)) continue;
     // The client may end the upload wherever it learns of the error.
     await input.drain();

@@ -54,6 +54,8 @@ describe('defaults', () => {
       },
     },
     metrics: { listen: { host: '127.0.0.1', port: 9619 } },
+    audit: { file: null },
+    signing: { secretKeyFile: null },
     log: { level: 'info', file: undefined },
   };
 
@@ -119,6 +121,8 @@ doors:
     listen: "[::1]:0"
     authorizedKeys: ${JSON.stringify(keys)}
 metrics: null
+audit: { file: /var/log/drover-audit.jsonl }
+signing: { secretKeyFile: /etc/drover/signing.key }
 log: { level: trace, file: /var/log/drover.log }
 `;
     expect(parseConfig(text, 'drover.yaml', root)).toStrictEqual({
@@ -161,6 +165,8 @@ log: { level: trace, file: /var/log/drover.log }
         ssh: expect.objectContaining({ listen: { host: '::1', port: 0 } }),
       },
       metrics: null,
+      audit: { file: '/var/log/drover-audit.jsonl' },
+      signing: { secretKeyFile: '/etc/drover/signing.key' },
       log: { level: 'trace', file: '/var/log/drover.log' },
     });
   });
