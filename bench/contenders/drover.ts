@@ -57,17 +57,20 @@ export class Drover {
     const drover = async (...args: string[]): Promise<string> =>
       await runProgram(process.execPath, [program, ...args, '--config', config], env);
     const sshConfig = join(dir, 'ssh_config');
-    await writeFile(sshConfig, await drover('machines', '--format', 'ssh-config', '--identity', identity));
+    const printed = await drover('machines', '--format', 'ssh-config', '--identity', identity);
+    await writeFile(sshConfig, printed.replace('~/', `${dir}/`));
     const socketMachine = (await drover('machines', '--door', 'socket')).trim();
-    const sshMachine = (await drover('machines', '--door', 'ssh', '--identity', identity)).trim();
+    // As it is printed, but for the place of the file.
+    const sshMachine = (await drover('machines', '--door', 'ssh'))
+      .trim()
+      .replace('remote-program=ssh%20', `remote-program=ssh%20-F%20${sshConfig}%20`);
     const guests = async (): Promise<number> => {
       const status = JSON.parse(await drover('status', '--json')) as { guests: unknown[] };
       return status.guests.length;
     };
-    const ssh = { NIX_SSHOPTS: `-F ${sshConfig}` };
     const doors = {
       socket: await client(host, 'socket', `client-${name}-socket`, remoteOnly(socketMachine)),
-      ssh: await client(host, 'ssh', `client-${name}-ssh`, remoteOnly(sshMachine), ssh),
+      ssh: await client(host, 'ssh', `client-${name}-ssh`, remoteOnly(sshMachine)),
     };
     return new Drover(doors, stateDirOf(dir), service, guests);
   }

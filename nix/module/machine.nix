@@ -15,9 +15,8 @@ let
     hostName = "localhost?remote-program=${encodedPath}";
   };
   bySsh = {
-    # Its address and its key are in ssh_config.
-    hostName = "drover";
-    sshKey = cfg.ssh.identityFile;
+    # The same, with an ssh that shares one connection. Its address and its key are in ssh_config.
+    hostName = "localhost?remote-program=ssh%20drover-shared%20nix-daemon";
   };
   entry = {
     protocol = "ssh-ng";

@@ -13,15 +13,21 @@ let
       host;
 in
 ''
-  Host drover
+  Host drover drover-shared
     HostName ${reachable}
     Port ${lib.elemAt address 1}
     User drover
     HostKeyAlias drover
     UserKnownHostsFile ${cfg.settings.stateDir}/ssh/known_hosts
     StrictHostKeyChecking yes
-    ControlPath ~/.ssh/drover-%p
+    ServerAliveInterval 15
 ''
 + lib.optionalString (
   cfg.ssh.identityFile != null
 ) "  IdentityFile ${cfg.ssh.identityFile}\n  IdentitiesOnly yes\n"
++ ''
+  Host drover-shared
+    ControlMaster auto
+    ControlPath ~/.%n
+    ControlPersist 10m
+''

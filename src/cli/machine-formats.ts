@@ -31,6 +31,8 @@ export interface MachineFacts {
   readonly connect: string;
   /** Undefined without an ssh door. `publicKey`: `ssh-ed25519 <base64>`. */
   readonly ssh: { readonly host: string; readonly port: number; readonly publicKey: string } | undefined;
+  /** Alias of the ssh door in ssh_config. */
+  readonly name: string;
   /** Private key that clients of the ssh door use; undefined: ssh's own choice. */
   readonly identity: string | undefined;
 }
@@ -38,42 +40,44 @@ export interface MachineFacts {
 /**
  * One line of Nix's machines file: store, systems, ssh key, jobs, speed, features, mandatory features, host key in
  * base 64 (`Machine::parseConfig` in Nix's machines.cc).
+ *
+ * For the host `localhost`, Nix runs the program instead of ssh. At the ssh door the program is ssh itself: if Nix ran it, it
+ * would also run `ssh -O check`, and misread the first bytes of a connection whose master appeared in between.
  */
 export function machinesLine(door: 'socket' | 'ssh', facts: MachineFacts): string {
-  const { systems, maxJobs, features, identity, ssh } = facts;
-  const common = (key: string): string[] => [
-    systems.join(','),
-    key,
-    String(maxJobs),
-    '1',
-    features.join(',') || '-',
-    '-',
-  ];
-  if (door === 'socket') {
-    const program = encodeURIComponent(facts.connect).replaceAll('%2F', '/');
-    return [`ssh-ng://localhost?remote-program=${program}`, ...common('-'), '-'].join(' ');
-  }
-  const hostKey = Buffer.from(ssh?.publicKey ?? '').toString('base64') || '-';
-  return [`ssh-ng://${SSH_ALIAS}`, ...common(identity ?? '-'), hostKey].join(' ');
+  const { systems, maxJobs, features } = facts;
+  const program = door === 'socket' ? facts.connect : `ssh ${sharedAlias(facts.name)} nix-daemon`;
+  return [
+    `ssh-ng://localhost?remote-program=${encodeURIComponent(program).replaceAll('%2F', '/')}`,
+    ...[systems.join(','), '-', String(maxJobs), '1', features.join(',') || '-', '-', '-'],
+  ].join(' ');
+}
+
+/** Alias under which builds share one connection, which ssh opens with the first of them. */
+function sharedAlias(name: string): string {
+  return `${name}-shared`;
 }
 
 /**
- * A `Host` block for ssh_config with the door's address and host key; it needs no other file. A connection that the
- * user keeps open (`ssh -fNM drover`) is shared. ControlMaster is not set: Nix runs `ssh -O check` beside ssh, and
- * misreads the first bytes of a connection whose master appeared in between.
+ * `Host` blocks for ssh_config with the door's address and host key; they need no other file. The shared connection ends after
+ * ten minutes without a build. Its socket is in the home directory, which exists: where ssh cannot make it, it fails.
  */
-export function sshConfig({ ssh, identity }: MachineFacts): string {
+export function sshConfig({ ssh, identity, name }: MachineFacts): string {
   if (ssh === undefined) return '';
   return [
-    `Host ${SSH_ALIAS}`,
+    `Host ${name} ${sharedAlias(name)}`,
     `  HostName ${ssh.host}`,
     `  Port ${ssh.port}`,
     '  User drover',
     ...(identity === undefined ? [] : [`  IdentityFile "${identity}"`, '  IdentitiesOnly yes']),
-    `  HostKeyAlias ${SSH_ALIAS}`,
-    `  KnownHostsCommand /bin/echo ${SSH_ALIAS} ${ssh.publicKey}`,
+    `  HostKeyAlias ${name}`,
+    `  KnownHostsCommand /bin/echo ${name} ${ssh.publicKey}`,
     '  StrictHostKeyChecking yes',
-    '  ControlPath ~/.ssh/drover-%p',
+    '  ServerAliveInterval 15',
+    `Host ${sharedAlias(name)}`,
+    '  ControlMaster auto',
+    '  ControlPath ~/.%n',
+    '  ControlPersist 10m',
     '',
   ].join('\n');
 }

@@ -53,6 +53,7 @@ export const ERROR_CODES = {
   IMAGE_UNUSABLE: facts('unavailable'),
   KEY_UNUSABLE: facts('failure'),
   LOG_UNUSABLE: facts('configuration'),
+  NAME_UNUSABLE: facts('usage'),
   NAR_INVALID: facts('failure', 'session'),
   NAR_TRUNCATED: facts('failure'),
   NIX_UNUSABLE: facts('unavailable'),

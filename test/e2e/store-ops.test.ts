@@ -3,7 +3,14 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 
 import { startDrover, type Drover } from '../support/drover.js';
-import { NIX_DIRS, nixHost, succeeded, type NixHost, type NixVersion } from '../support/nix.js';
+import {
+  NIX_DIRS,
+  nixHost,
+  succeeded,
+  withSshConfig,
+  type NixHost,
+  type NixVersion,
+} from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 
 const DOORS = ['socket', 'ssh'] as const;
@@ -25,10 +32,10 @@ describeE2e('the doors as a store', ['modern-nix'], () => {
     return drover;
   }
 
-  /** The store URL in the line for Nix's `builders`; options of that Nix go with it. */
-  async function storeOf(drover: Drover, door: 'socket' | 'ssh'): Promise<string> {
-    const [uri = '', , identity = '-'] = (await drover.machines(door)).split(/\s+/);
-    return identity === '-' ? uri : `${uri}${uri.includes('?') ? '&' : '?'}ssh-key=${identity}`;
+  /** The store URL in the line for Nix's `builders`. */
+  async function storeOf(host: NixHost, drover: Drover, door: 'socket' | 'ssh'): Promise<string> {
+    const [uri = ''] = (await drover.machines(door)).split(/\s+/);
+    return withSshConfig(uri, host.dir);
   }
 
   async function add(
@@ -46,7 +53,7 @@ describeE2e('the doors as a store', ['modern-nix'], () => {
     async ({ version, door }) => {
       const drover = droverOf(version);
       await using host = await nixHost({ version, door, drover });
-      const store = await storeOf(drover, door);
+      const store = await storeOf(host, drover, door);
       const since = drover.events.position;
       succeeded(await host.run('nix', ['store', 'ping', '--store', store]));
       expect(drover.events.of('lease-granted', since)).toEqual([]);
@@ -70,7 +77,7 @@ describeE2e('the doors as a store', ['modern-nix'], () => {
     async ({ version, door }) => {
       const drover = droverOf(version);
       await using host = await nixHost({ version, door, drover });
-      const store = await storeOf(drover, door);
+      const store = await storeOf(host, drover, door);
       const root = await mkdtemp('/tmp/elsewhere-');
       try {
         const elsewhere = `local?root=${root}`;
@@ -122,7 +129,7 @@ describeE2e('the doors as a store', ['modern-nix'], () => {
     async ({ version, door }) => {
       const drover = droverOf(version);
       await using host = await nixHost({ version, door, drover });
-      const store = await storeOf(drover, door);
+      const store = await storeOf(host, drover, door);
       const name = `remote-${version}-${door}`;
       const input = host.derivation(`${name}-input`, 'echo input > $out');
       const output = host.derivation(

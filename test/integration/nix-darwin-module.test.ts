@@ -244,20 +244,24 @@ describeWith("how a Mac's Nix is told of Drover", ['nix', 'dist'], () => {
   test('through the ssh door, with features and speed as they are set', async () => {
     const { machines, etc } = await darwin(EVERYTHING);
     expect(machines).toBe(
-      'ssh-ng://drover aarch64-linux /etc/nix/drover 135 3 kvm,big-parallel,linux big-parallel,linux -\n',
+      'ssh-ng://localhost?remote-program=ssh%20drover-shared%20nix-daemon aarch64-linux - 135 3 kvm,big-parallel,linux big-parallel,linux -\n',
     );
     expect(etc['ssh/ssh_config.d/100-drover.conf']).toBe(
       [
-        'Host drover',
+        'Host drover drover-shared',
         '  HostName 127.0.0.1',
         '  Port 2222',
         '  User drover',
         '  HostKeyAlias drover',
         '  UserKnownHostsFile /Volumes/fast/drover/ssh/known_hosts',
         '  StrictHostKeyChecking yes',
-        '  ControlPath ~/.ssh/drover-%p',
+        '  ServerAliveInterval 15',
         '  IdentityFile /etc/nix/drover',
         '  IdentitiesOnly yes',
+        'Host drover-shared',
+        '  ControlMaster auto',
+        '  ControlPath ~/.%n',
+        '  ControlPersist 10m',
         '',
       ].join('\n'),
     );

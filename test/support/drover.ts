@@ -123,8 +123,7 @@ export class Drover implements AsyncDisposable {
 
   /** The line for Nix's `builders`. */
   async machines(door: 'socket' | 'ssh'): Promise<string> {
-    const identity = door === 'ssh' ? ['--identity', this.identity] : [];
-    return await this.#printedBy('machines', '--door', door, ...identity);
+    return await this.#printedBy('machines', '--door', door);
   }
 
   /** The ssh_config that goes with the ssh door. */

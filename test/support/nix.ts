@@ -77,12 +77,13 @@ export class NixProcess {
 export class NixHost implements AsyncDisposable {
   /** In the names of everything that its tests put into the store, so that nothing is there already. */
   readonly id = randomBytes(6).toString('hex');
-  readonly #dir: string;
+  /** Directory of its configuration. */
+  readonly dir: string;
   readonly #env: NodeJS.ProcessEnv;
   readonly #programs: string;
 
   constructor(dir: string, programs: string, env: NodeJS.ProcessEnv) {
-    this.#dir = dir;
+    this.dir = dir;
     this.#programs = programs;
     this.#env = env;
   }
@@ -128,7 +129,7 @@ export class NixHost implements AsyncDisposable {
 
   /** Writes a file beside its configuration. */
   async writeFile(name: string, text: string): Promise<string> {
-    const file = join(this.#dir, name);
+    const file = join(this.dir, name);
     await writeFile(file, text);
     return file;
   }
@@ -152,7 +153,7 @@ export class NixHost implements AsyncDisposable {
     if (paths.length > 0) await this.deletePaths(...paths.map((name) => `/nix/store/${name}`));
     // Nix leaves these of builds that failed.
     for (const name of own) if (name.endsWith('.lock')) await rm(`/nix/store/${name}`, { force: true });
-    await rm(this.#dir, { recursive: true, force: true });
+    await rm(this.dir, { recursive: true, force: true });
   }
 }
 
@@ -165,6 +166,11 @@ export function succeeded<Result extends NixResult>(result: Result): Result {
 /** A string literal of the Nix language. */
 export function nixString(text: string): string {
   return JSON.stringify(text).replaceAll('${', '\\${');
+}
+
+/** A machines line or store URL whose ssh reads the configuration in `dir`. */
+export function withSshConfig(machine: string, dir: string): string {
+  return machine.replace('remote-program=ssh%20', `remote-program=ssh%20-F%20${dir}/ssh_config%20`);
 }
 
 /** Sets up a Nix host. Dispose of it: `await using`, or in `afterAll`. */
@@ -181,20 +187,21 @@ export async function nixHost(options: NixHostOptions = {}): Promise<NixHost> {
     ...options.nixConf,
   };
   const sshConfig = drover !== undefined && door === 'ssh' ? await drover.sshConfig() : '';
-  // Made last, so that nothing is left of it when a supervisor does not answer.
+  // Made late, so that nothing is left of it when a supervisor does not answer.
   const dir = await mkdtemp('/tmp/nh-');
+  if (settings.builders !== undefined) settings.builders = withSshConfig(settings.builders, dir);
   await writeFile(
     join(dir, 'nix.conf'),
     Object.entries(settings)
       .map(([name, value]) => `${name} = ${value}\n`)
       .join(''),
   );
-  await writeFile(join(dir, 'ssh_config'), sshConfig);
+  // Nothing in the home directory of the user who runs this.
+  await writeFile(join(dir, 'ssh_config'), sshConfig.replaceAll('~/', `${dir}/`));
   return new NixHost(dir, NIX_DIRS[version], {
     PATH: `${NIX_DIRS[version]}:${process.env['PATH'] ?? ''}`,
     HOME: dir,
     NIX_CONF_DIR: dir,
     NIX_USER_CONF_FILES: '',
-    NIX_SSHOPTS: `-F ${join(dir, 'ssh_config')}`,
   });
 }

@@ -6,7 +6,7 @@ import { run } from '../../lib/process.js';
 import type { Config } from '../../config/schema.js';
 import { readConfig, type AddCommand, type CliContext } from '../context.js';
 import { EXIT } from '../../lib/error-codes.js';
-import { machinesLine, type MachineFacts } from '../machine-formats.js';
+import { machinesLine, type MachineFacts, SSH_ALIAS } from '../machine-formats.js';
 
 const MARKS = { ok: 'ok', warning: 'WARN', failure: 'FAIL', skipped: 'skip' } as const;
 
@@ -47,6 +47,7 @@ function facts(config: Config, context: CliContext): Omit<MachineFacts, 'systems
     features,
     connect: context.connectProgram(config),
     ssh: undefined,
+    name: SSH_ALIAS,
     identity: undefined,
   };
 }

@@ -14,12 +14,22 @@ import {
   maxAdvertisedJobs,
   type MachineFacts,
   type MachineFormat,
+  SSH_ALIAS,
 } from '../machine-formats.js';
 
 export interface MachinesOptions {
   readonly door: 'socket' | 'ssh';
   readonly format: MachineFormat;
   readonly identity: string | undefined;
+  readonly host: string | undefined;
+  readonly name: string;
+}
+
+type CommandOptions = Omit<MachinesOptions, 'identity' | 'host'> & { identity?: string; host?: string };
+
+export interface MachinesText {
+  readonly text: string;
+  readonly warning: string | undefined;
 }
 
 export const addMachines: AddCommand = (program, context) => {
@@ -34,10 +44,15 @@ export const addMachines: AddCommand = (program, context) => {
         .choices(MACHINE_FORMATS)
         .default('machines'),
     )
-    .option('--identity <file>', "private key of the ssh door's client")
-    .action(async (options: Omit<MachinesOptions, 'identity'> & { identity?: string }, command: Command) => {
+    .option('--identity <file>', "private key of the ssh door's client, for ssh_config")
+    .option('--host <name>', 'name or address under which the client reaches this host, for ssh_config')
+    .option('--name <alias>', 'what the client calls this host in ssh_config', SSH_ALIAS)
+    .action(async (options: CommandOptions, command: Command) => {
       const config = await readConfig(command, context);
-      context.print(await machines(config, { ...options, identity: options.identity }, context));
+      const { identity, host } = options;
+      const { text, warning } = await machines(config, { ...options, identity, host }, context);
+      context.print(text);
+      if (warning !== undefined) context.printError(`drover: ${warning}\n`);
     });
 };
 
@@ -46,7 +61,8 @@ export async function machines(
   config: Config,
   options: MachinesOptions,
   sources: MachineSources,
-): Promise<string> {
+): Promise<MachinesText> {
+  requireNames(options);
   const door = options.format === 'ssh-config' ? 'ssh' : options.door;
   const status = await statusIfRunning(config);
   const facts: MachineFacts = {
@@ -54,10 +70,39 @@ export async function machines(
     maxJobs: maxAdvertisedJobs(config.pool),
     features: config.features,
     connect: sources.connectProgram(config),
-    ssh: door === 'ssh' ? await sshFacts(config, sources, status) : undefined,
-    identity: identityFile(options, sources.cwd),
+    ssh: door === 'ssh' ? await sshFacts(config, options, sources, status) : undefined,
+    name: options.name,
+    // Absolute: Nix runs ssh in a directory of its own.
+    identity: options.identity === undefined ? undefined : resolve(sources.cwd, options.identity),
   };
-  return formatMachine(options.format, door, facts);
+  return { text: formatMachine(options.format, door, facts), warning: warningAbout(facts) };
+}
+
+/** @throws DroverError `IDENTITY_UNUSABLE`, `NAME_UNUSABLE` */
+function requireNames({ name, host, identity, format }: MachinesOptions): void {
+  for (const [option, value] of [
+    ['--name', name],
+    ['--host', host],
+  ] as const) {
+    if (value === undefined || /^[A-Za-z0-9]([A-Za-z0-9.:_-]*[A-Za-z0-9])?$/.test(value)) continue;
+    throw new DroverError(
+      'NAME_UNUSABLE',
+      `${option} ${JSON.stringify(value)} is not a name for ssh_config`,
+      {
+        hint: 'Use letters, digits, dots and dashes.',
+      },
+    );
+  }
+  if (identity === undefined || format === 'ssh-config') return;
+  throw new DroverError('IDENTITY_UNUSABLE', `--identity belongs in ssh_config, not in Nix's ${format}`, {
+    hint: 'Leave it out here, and give it to: drover machines --format ssh-config.',
+  });
+}
+
+/** Other hosts reach themselves at a loopback address. */
+function warningAbout({ ssh }: MachineFacts): string | undefined {
+  if (ssh === undefined || !/^(127\.|localhost$|::1$)/.test(ssh.host)) return undefined;
+  return `the ssh door listens on ${ssh.host}, which only this host reaches; to serve others, set doors.ssh.listen`;
 }
 
 /** Systems that the configuration names and guests on this host can build: a Mac may lack Rosetta. */
@@ -77,6 +122,7 @@ async function statusIfRunning(config: Config): Promise<Status | undefined> {
 
 async function sshFacts(
   config: Config,
+  options: MachinesOptions,
   sources: MachineSources,
   status: Status | undefined,
 ): Promise<MachineFacts['ssh']> {
@@ -97,18 +143,8 @@ async function sshFacts(
     );
   }
   // Clients cannot connect to a wildcard address: advertise the host name.
-  const host = ['0.0.0.0', '::'].includes(listen.host) ? sources.hostName : listen.host;
+  const host = options.host ?? (['0.0.0.0', '::'].includes(listen.host) ? sources.hostName : listen.host);
   return { host, port: sshPort(listen, status), publicKey };
-}
-
-/** Absolute: Nix runs ssh in a directory of its own. */
-function identityFile({ identity, format }: MachinesOptions, cwd: string): string | undefined {
-  if (identity === undefined) return undefined;
-  const file = resolve(cwd, identity);
-  if (format === 'ssh-config' || /^[^\s#;]+$/.test(file)) return file;
-  throw new DroverError('IDENTITY_UNUSABLE', `Nix's machines file cannot hold the key file name ${file}`, {
-    hint: 'Leave out --identity, and name the key in ssh_config: drover machines --format ssh-config.',
-  });
 }
 
 /** The configured port, or the one that the running supervisor chose if the configuration leaves it open. */

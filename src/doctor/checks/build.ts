@@ -80,7 +80,9 @@ const ssh: Check = {
     if (uid !== 0) return skipped('only root may name machines for a build; run drover doctor with sudo');
     const builders = (await nixSettings(context, home)).get('builders');
     const text = typeof builders === 'string' ? builders : '';
-    const machine = (await readMachines(text)).find(({ store }) => /^ssh-ng:\/\/(?!localhost\b)/.test(store));
+    const machine = (await readMachines(text)).find(({ store }) =>
+      /^ssh-ng:\/\/(?!localhost\b)|remote-program=ssh%20/.test(store),
+    );
     if (machine === undefined)
       return skipped('this host is no client of its own ssh door: its machines have no ssh-ng line');
     return await build(

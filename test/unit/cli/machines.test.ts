@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 
-import { machines, type MachinesOptions } from '../../../src/cli/commands/machines.js';
+import { machines, type MachinesOptions, type MachinesText } from '../../../src/cli/commands/machines.js';
 import type { MachineSources } from '../../../src/cli/context.js';
 import { parseConfig } from '../../../src/config/load.js';
 
@@ -13,12 +13,16 @@ const SOURCES: MachineSources = {
   cwd: '/home/me',
 };
 
-async function printed(options: Partial<MachinesOptions>, listen = '10.0.0.1:31122'): Promise<string> {
+async function printed(options: Partial<MachinesOptions>, listen?: string): Promise<string> {
+  return (await output(options, listen)).text;
+}
+
+async function output(options: Partial<MachinesOptions>, listen = '10.0.0.1:31122'): Promise<MachinesText> {
   const text = `stateDir: /nowhere\ndoors: { ssh: { listen: "${listen}", authorizedKeys: ["${KEY}"] } }\n`;
   const config = parseConfig(text, 'drover.yaml', { env: {}, uid: 0, home: '/root' });
   return await machines(
     config,
-    { door: 'ssh', format: 'machines', identity: undefined, ...options },
+    { door: 'ssh', format: 'machines', identity: undefined, host: undefined, name: 'drover', ...options },
     SOURCES,
   );
 }
@@ -31,27 +35,45 @@ test.each([
   expect(await printed({ format: 'ssh-config' }, listen)).toContain(`  HostName ${host}\n`);
 });
 
-test('a key file is named from the root: Nix runs ssh in a directory of its own', async () => {
-  expect(await printed({ identity: 'id_ed25519' })).toContain(' /home/me/id_ed25519 ');
-  expect(await printed({ identity: '/k/id', format: 'ssh-config' })).toContain('  IdentityFile "/k/id"\n');
+test('names a key file in ssh_config, absolute, and rejects one for Nix', async () => {
+  expect(await printed({ identity: 'my id', format: 'ssh-config' })).toContain(
+    '  IdentityFile "/home/me/my id"\n',
+  );
+  for (const format of ['machines', 'nix.conf'] as const)
+    await expect(printed({ identity: '/k/id', format })).rejects.toMatchObject({ code: 'IDENTITY_UNUSABLE' });
 });
 
-test("a space in a key file's name is quoted for ssh, and refused where Nix could not tell it from the next field", async () => {
-  expect(await printed({ identity: '/k/my id', format: 'ssh-config' })).toContain(
-    '  IdentityFile "/k/my id"\n',
+test('lets ssh share one connection, without an ssh that Nix knows of', async () => {
+  expect(await printed({ name: 'mill' })).toMatch(
+    /^ssh-ng:\/\/localhost\?remote-program=ssh%20mill-shared%20nix-daemon x86_64-linux - /,
   );
-  for (const format of ['machines', 'nix.conf'] as const) {
-    await expect(printed({ identity: '/k/my id', format })).rejects.toMatchObject({
-      code: 'IDENTITY_UNUSABLE',
-      message: expect.stringContaining('/k/my id'),
-      hint: expect.stringContaining('ssh-config'),
-    });
-  }
+  const config = await printed({ name: 'mill', host: 'mill.example', format: 'ssh-config' });
+  expect(config).toContain('Host mill mill-shared\n  HostName mill.example\n');
+  expect(config).toContain('Host mill-shared\n  ControlMaster auto\n');
+});
+
+test('rejects names that ssh_config cannot hold', async () => {
+  for (const name of ['', 'two words', 'a\nProxyCommand id', '*', '-x'])
+    await expect(printed({ name })).rejects.toMatchObject({ code: 'NAME_UNUSABLE' });
+  await expect(printed({ host: '"' })).rejects.toMatchObject({ code: 'NAME_UNUSABLE' });
+});
+
+test('warns of an address that other hosts cannot reach', async () => {
+  expect((await output({}, '127.0.0.1:31122')).warning).toContain('127.0.0.1, which only this host reaches');
+  expect((await output({ host: 'mill.example' }, '127.0.0.1:31122')).warning).toBeUndefined();
+  expect((await output({})).warning).toBeUndefined();
 });
 
 test('omits systems that guests on this host cannot build, even if the configuration names them', async () => {
   const text = 'stateDir: /nowhere\nsystems: [x86_64-linux, aarch64-linux]\n';
   const config = parseConfig(text, 'drover.yaml', { env: {}, uid: 0, home: '/root' });
-  const line = await machines(config, { door: 'socket', format: 'machines', identity: undefined }, SOURCES);
+  const options = {
+    door: 'socket',
+    format: 'machines',
+    identity: undefined,
+    host: undefined,
+    name: 'x',
+  } as const;
+  const { text: line } = await machines(config, options, SOURCES);
   expect(line.split(' ')[1]).toBe('x86_64-linux');
 });
