@@ -30,7 +30,7 @@ export async function serveNar(context: OperationContext): Promise<void> {
     if (info === undefined) await client.write(encodeErrorFrame(`path '${path}' is not valid`));
     else await sendNar((await host.connection()).narFromPath(path, info), client);
   } catch (error) {
-    relay.cut();
+    if (relay.begun) cut(client, error);
     throw error;
   }
 }
@@ -82,9 +82,9 @@ class NarRelay {
     }
   }
 
-  /** Cuts the client's connection if a NAR has begun: it would take an error frame for a part of it. */
-  cut(): void {
-    if (this.#nar !== undefined) this.#client.destroy();
+  /** The client waits for the rest of a NAR. */
+  get begun(): boolean {
+    return this.#nar !== undefined;
   }
 }
 
@@ -98,7 +98,13 @@ async function sendNar(nar: AsyncIterable<Uint8Array>, client: Channel): Promise
       await client.write(part);
     }
   } catch (error) {
-    if (begun) client.destroy();
+    if (begun) cut(client, error);
     throw error;
   }
+}
+
+/** Ends the client's connection in the middle of a NAR: it would take an error frame for a part of that. */
+function cut(client: Channel, error: unknown): void {
+  if (!client.gone.aborted) client.interrupt(error as Error);
+  client.destroy();
 }
