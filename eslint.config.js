@@ -1,25 +1,10 @@
+import { readFileSync } from 'node:fs';
+
 import prettier from 'eslint-config-prettier';
 import tseslint from 'typescript-eslint';
 
 /** Folders that each folder of src/ may import besides itself and lib/. Dependencies point one way. */
-const mayImport = {
-  lib: [],
-  protocol: [],
-  config: [],
-  daemon: ['protocol'],
-  'host-store': ['protocol', 'daemon'],
-  guest: ['protocol', 'daemon', 'host-store'],
-  pool: ['daemon', 'guest'],
-  front: ['protocol', 'daemon', 'host-store', 'guest', 'pool'],
-  doors: ['front'],
-  drivers: ['protocol', 'daemon', 'guest'],
-  metrics: ['pool', 'front'],
-  control: ['pool', 'front', 'metrics'],
-  audit: [],
-  history: [],
-  doctor: ['config', 'control', 'protocol', 'guest', 'host-store'],
-  cli: ['audit', 'control', 'config', 'guest', 'doctor'],
-};
+const mayImport = JSON.parse(readFileSync(new URL('scripts/layers.json', import.meta.url), 'utf8'));
 const folders = Object.keys(mayImport);
 
 const oneWay = folders.map((folder) => {
@@ -33,10 +18,12 @@ const oneWay = folders.map((folder) => {
       'no-restricted-imports': [
         'error',
         {
-          patterns: forbidden.map((other) => ({
-            group: [`**/${other}/**`],
-            message: `src/${folder} may import only: lib ${allowed.join(' ')}`,
-          })),
+          patterns: [...forbidden.map((other) => `**/${other}/**`), '**/main.js', '**/supervisor.js'].map(
+            (group) => ({
+              group: [group],
+              message: `src/${folder} may import only: lib ${allowed.join(' ')}`,
+            }),
+          ),
         },
       ],
     },

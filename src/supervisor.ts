@@ -10,7 +10,7 @@ import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor } from './doors/socket-door.js';
 import type { SshDoor } from './doors/ssh/door.js';
 import type { GuestDriver } from './guest/driver.js';
-import type { ClientPolicy } from './front/client-policy.js';
+import type { ClientPolicy } from './front/identity.js';
 import { Front } from './front/front.js';
 import { CountingJournal } from './front/journal.js';
 import { nixWarning, requireSafeNix } from './guest/vulnerable-nix.js';

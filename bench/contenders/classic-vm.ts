@@ -3,9 +3,8 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 
-import { makeGuestKeys } from '../../src/drivers/vm/guest-keys.js';
-import { guestFiles } from '../../src/drivers/vm/guest-files.js';
-import { guestNixConf } from '../../src/drivers/nix-conf.js';
+import { guestFiles, makeGuestKeys } from '../../src/drivers/vm/guest-files.js';
+import { guestNixConf } from '../../src/drivers/guest-nix-conf.js';
 import { guestMachineArguments } from '../../src/drivers/qemu/arguments.js';
 import { configDisk } from '../../src/drivers/qemu/config-disk.js';
 import { Inheritance, inheritMachine, pipeOf } from '../../src/drivers/qemu/machine.js';

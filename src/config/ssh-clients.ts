@@ -1,6 +1,7 @@
+import { createHash } from 'node:crypto';
+
 import { z } from 'zod';
 
-import { sshFingerprint } from '../lib/ssh-fingerprint.js';
 import { authorizedKeyProblem, keyComment, publicKeyBlob, weakKeyProblem } from './authorized-key.js';
 import { showValue } from './errors.js';
 import { flag, list, listen, section, text, wholeNumber } from './fields.js';
@@ -132,4 +133,9 @@ function clientOf(
 
 function displayName(line: string): string {
   return keyComment(line).slice(0, MAX_NAME_LENGTH) || sshFingerprint(publicKeyBlob(line));
+}
+
+/** Fingerprint of a public key as `ssh-keygen -l` prints it: `SHA256:` and base64 without padding. */
+function sshFingerprint(publicKey: Uint8Array): string {
+  return `SHA256:${createHash('sha256').update(publicKey).digest('base64').replace(/=+$/, '')}`;
 }

@@ -23,7 +23,7 @@ import {
 import { ProtocolError } from '../protocol/protocol-error.js';
 import { decodeStderrFrame, remoteError, type RemoteErrorInfo } from '../protocol/stderr.js';
 import type { StorePath } from '../protocol/store-path.js';
-import { encodeAddToStoreNar } from '../protocol/uploads.js';
+import { encodeAddToStoreNar } from '../protocol/data-requests.js';
 import type { ProtocolVersion } from '../protocol/version.js';
 import type { Decoder } from '../protocol/wire.js';
 

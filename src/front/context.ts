@@ -8,9 +8,8 @@ import type { Leaser } from '../pool/lease.js';
 import type { ProtocolVersion } from '../protocol/version.js';
 import type { PathSigner } from '../protocol/signature.js';
 import type { AuditTrail } from './audit.js';
-import type { ClientPolicy } from './client-policy.js';
+import type { ClientIdentity, ClientPolicy } from './identity.js';
 import type { FrontEvent } from './events.js';
-import type { ClientIdentity } from './identity.js';
 import type { BuildJournal } from './journal.js';
 import type { SessionEvent } from './state.js';
 

@@ -10,10 +10,9 @@ import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
 import type { PathSigner } from '../protocol/signature.js';
 import { Channel } from '../daemon/channel.js';
-import type { ClientPolicy } from './client-policy.js';
 import { auditedClient, type AuditTrail } from './audit.js';
+import type { ClientIdentity, ClientPolicy } from './identity.js';
 import type { BuildSnapshot, FrontEvent } from './events.js';
-import type { ClientIdentity } from './identity.js';
 import type { BuildJournal } from './journal.js';
 import { Session } from './session.js';
 

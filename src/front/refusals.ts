@@ -54,3 +54,16 @@ export const REPAIR: Refusal = {
   why: 'nothing is repaired through a door, since guests share their paths with the host',
   advice: 'To repair a path, run nix-store --repair-path on the Drover host, without --store',
 };
+
+/**
+ * The error for a derivation whose system is not built here.
+ * @param systems the supported ones
+ * @returns undefined if the system is one of them
+ */
+export function unsupportedSystem(platform: string, systems: readonly string[]): string | undefined {
+  if (platform === 'builtin' || systems.includes(platform)) return undefined;
+  return (
+    `drover: this derivation is for ${printable(platform)}, and guests here build ${systems.join(', ')}\n` +
+    'Take the system out of the machines file, or add a builder for it.'
+  );
+}

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import type { Emitter } from '../lib/emitter.js';
+import { DroverError } from '../lib/errors.js';
 
 /** Description of a guest image, recorded when it was made. The guest's `hello` prints the same. */
 export interface ImageManifest {
@@ -87,4 +88,9 @@ export interface GuestDriver {
   boot(options: BootOptions): Promise<RunningGuest>;
   /** Removes what an earlier supervisor left behind, and says what that was, one line each. */
   reap(): Promise<readonly string[]>;
+}
+
+/** The error of every call to a guest that has ended. */
+export function guestGone(id: string): DroverError {
+  return new DroverError('GUEST_GONE', `The guest ${id} is gone`, { context: { guest: id } });
 }

@@ -2,10 +2,9 @@ import type { Duplex } from 'node:stream';
 
 import { pino } from 'pino';
 
-import type { ClientPolicy } from '../../src/front/client-policy.js';
+import type { ClientIdentity, ClientPolicy } from '../../src/front/identity.js';
 import type { FrontEvent } from '../../src/front/events.js';
 import { Front, type FrontOptions } from '../../src/front/front.js';
-import type { ClientIdentity } from '../../src/front/identity.js';
 import { CountingJournal, type BuildJournal } from '../../src/front/journal.js';
 import { GuestAgent } from '../../src/guest/agent.js';
 import { CaseHackDetector } from '../../src/guest/case-hack.js';

@@ -8,7 +8,7 @@ import type { ValidPathInfo } from '../../src/protocol/path-info.js';
 import * as responses from '../../src/protocol/responses.js';
 import { encodeErrorFrame, encodeStderrFrame } from '../../src/protocol/stderr.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
-import * as uploads from '../../src/protocol/uploads.js';
+import * as uploads from '../../src/protocol/data-requests.js';
 import { protocolVersion, type ProtocolVersion } from '../../src/protocol/version.js';
 import { connectedPair } from './connected-pair.js';
 import { NAR, narFacts } from './nar.js';

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { DroverEvent } from '../../control/api.js';
 import { followEvents } from '../../control/client.js';
 import { failure, ok, skipped, type Check, type DoctorContext, type Finding } from '../check.js';
-import { readMachines } from '../machines.js';
+import { readMachines } from '../builders-setting.js';
 import { nixSettings } from '../nix-settings.js';
 
 const NAME = 'drover-doctor';

@@ -1,6 +1,6 @@
 import { hostStore } from '../../host-store/host-store.js';
 import { failure, ok, skipped, warning, type Check, type DoctorContext, type Finding } from '../check.js';
-import { isSocketDoor, readMachines, type Machine } from '../machines.js';
+import { isSocketDoor, readMachines, type Machine } from '../builders-setting.js';
 import { nixSettings } from '../nix-settings.js';
 
 const MACHINES_FIX = 'drover machines prints the line for /etc/nix/machines.';

@@ -4,10 +4,9 @@ import { startChild, type Child } from '../../lib/child.js';
 import { DroverError } from '../../lib/errors.js';
 import type { UserIds } from '../../lib/native.js';
 import { printableLines } from '../../lib/printable.js';
-import { CONTROL_FD } from './descriptors.js';
+import { CONTROL_FD, MAX_MESSAGE_BYTES, type ToDoor } from './messages.js';
 import { readLines } from './lines.js';
 import { parseFromDoor, type FromDoor } from './from-door.js';
-import { MAX_MESSAGE_BYTES, type ToDoor } from './messages.js';
 
 /** Keep the process small: see the first line of main.ts. */
 const NODE_FLAGS = ['--max-semi-space-size=1', '--single-threaded-gc'];

@@ -1,3 +1,7 @@
+/** Descriptors that the ssh server inherits: a socket to the supervisor, and the socket that clients connect to. */
+export const CONTROL_FD = 3;
+export const LISTENER_FD = 4;
+
 /** Limits that the ssh door's process keeps. */
 export interface SshLimits {
   /** Clients that have not authenticated within this time are cut off, in milliseconds. */

@@ -10,11 +10,17 @@ import ssh2 from 'ssh2';
 
 import { renouncePrivileges } from '../../lib/native.js';
 import { ClientConnection } from './connection.js';
-import { CONTROL_FD, LISTENER_FD } from './descriptors.js';
+import {
+  CONTROL_FD,
+  LISTENER_FD,
+  MAX_MESSAGE_BYTES,
+  type Notice,
+  type SshLimits,
+  type ToDoor,
+} from './messages.js';
 import type { FromDoor } from './from-door.js';
 import { holdKexinit } from './hold-kexinit.js';
 import { readLines } from './lines.js';
-import { MAX_MESSAGE_BYTES, type Notice, type SshLimits, type ToDoor } from './messages.js';
 import { Startups } from './startups.js';
 
 /** Key exchanges as strong as ed25519. ssh2 has none that resists quantum computers. */

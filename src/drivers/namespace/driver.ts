@@ -8,7 +8,7 @@ import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { requireProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
-import { guestNixConf } from '../nix-conf.js';
+import { guestNixConf } from '../guest-nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { emulatedSystems } from './binfmt.js';

@@ -6,8 +6,7 @@ import type { Duplex, Readable } from 'node:stream';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { connectUnixSocket } from '../../lib/unix-socket.js';
-import type { ExecResult, RunningGuest } from '../../guest/driver.js';
-import { guestGone } from '../guest-gone.js';
+import { type ExecResult, guestGone, type RunningGuest } from '../../guest/driver.js';
 import { runInGuest } from './agent-client.js';
 import { startHelper, type GuestSetup } from './helper.js';
 

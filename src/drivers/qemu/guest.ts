@@ -6,7 +6,7 @@ import type { Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
 import type { GuestDir } from '../../lib/state-dir.js';
 import type { ExecResult, RunningGuest } from '../../guest/driver.js';
-import type { GuestKeys } from '../vm/guest-keys.js';
+import type { GuestKeys } from '../vm/guest-files.js';
 import { VmLife } from '../vm/life.js';
 import { guestMachineArguments } from './arguments.js';
 import { Inheritance, inheritMachine, pipeOf, type BareMachine } from './machine.js';

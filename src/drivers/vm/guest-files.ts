@@ -1,5 +1,5 @@
+import { makeSshKeyPair, type SshKeyPair } from '../../lib/ssh-key.js';
 import type { ImageManifest } from '../../guest/driver.js';
-import type { GuestKeys } from './guest-keys.js';
 
 /** A file that tells a guest who it is. */
 export interface GuestFile {
@@ -44,4 +44,16 @@ export function guestFiles({ facts, nixConf, manifest, keys }: GuestFilesSpec): 
       mode: 0o600,
     },
   ];
+}
+
+/** The two key pairs of one guest, made for it alone. */
+export interface GuestKeys {
+  /** The guest's sshd shows it; the supervisor accepts no other. */
+  readonly host: SshKeyPair;
+  /** The supervisor's: the guest gets its public half only. */
+  readonly client: SshKeyPair;
+}
+
+export function makeGuestKeys(): GuestKeys {
+  return { host: makeSshKeyPair(), client: makeSshKeyPair() };
 }

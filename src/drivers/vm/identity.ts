@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 
 import type { ImageManifest } from '../../guest/driver.js';
 import { DroverError } from '../../lib/errors.js';
-import { guestNixConf } from '../nix-conf.js';
+import { guestNixConf } from '../guest-nix-conf.js';
 import type { GuestImage } from './image.js';
 
 /** The configuration that both VM drivers have. Sizes in bytes; 0 cores: all of the host's. */

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import type { SshChannel } from '../../guest/ssh-channel.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
-import { guestGone } from '../guest-gone.js';
+import { guestGone } from '../../guest/driver.js';
 
 /** Time by which a guest's process may outlive its connections, in milliseconds. */
 const PROCESS_END_GRACE_MS = 200;

@@ -6,7 +6,7 @@ import { Emitter } from '../../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { fileTail } from '../../lib/console-log.js';
 import type { ExecResult, GuestNotice, RunningGuest } from '../../guest/driver.js';
-import type { GuestKeys } from '../vm/guest-keys.js';
+import type { GuestKeys } from '../vm/guest-files.js';
 import { VmLife } from '../vm/life.js';
 import type { HelperConfiguration, HelperEvent } from './helper-protocol.js';
 import { startHelper, type VzHelper } from './helper.js';

@@ -14,9 +14,8 @@ import type { BuildOutcome } from '../journal.js';
 import type { Loss } from '../loss.js';
 import { capture, writeAll } from '../relay.js';
 import { outputPaths } from '../requests.js';
-import { refuse, REPAIR, trustAdvice, type Refusal } from '../refusals.js';
+import { type Refusal, refuse, REPAIR, trustAdvice, unsupportedSystem } from '../refusals.js';
 import type { Seat } from '../seat.js';
-import { refusal } from '../served.js';
 import { Tap } from '../tap.js';
 import { tellPlace } from '../wait-notice.js';
 
@@ -64,7 +63,7 @@ export async function serveBuild(context: OperationContext): Promise<void> {
     await refuse(context, Op.BuildDerivation, denied);
     return;
   }
-  const refused = refusal(system, systems());
+  const refused = unsupportedSystem(system, systems());
   if (refused !== undefined) {
     await client.write(encodeErrorFrame(refused));
     return;
@@ -239,7 +238,7 @@ async function buildIn(
   context: OperationContext,
 ): Promise<BuildResult | string> {
   // The boot of a guest may have shown that it does not build this system.
-  const refused = refusal(request.derivation.platform, context.systems());
+  const refused = unsupportedSystem(request.derivation.platform, context.systems());
   if (refused !== undefined) {
     await listener.write([encodeErrorFrame(refused)]);
     return refused;

@@ -16,7 +16,7 @@ import {
   encodeAddMultipleToStore,
   encodeAddToStoreNar,
   encodePathCount,
-} from '../../protocol/uploads.js';
+} from '../../protocol/data-requests.js';
 import type { OperationContext } from './context.js';
 import { FramedInput } from '../framed-input.js';
 import { answer, capture, relayFrames, relayResponse, writeAll } from '../relay.js';

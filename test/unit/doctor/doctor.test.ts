@@ -11,7 +11,7 @@ import { HOST_CHECKS, mountOptionsOf } from '../../../src/doctor/checks/host.js'
 import { NIX_CHECKS } from '../../../src/doctor/checks/nix.js';
 import { STORE_CHECKS } from '../../../src/doctor/checks/store.js';
 import { CHECKS, diagnose, type Diagnosis } from '../../../src/doctor/doctor.js';
-import { isSocketDoor, readMachines } from '../../../src/doctor/machines.js';
+import { isSocketDoor, readMachines } from '../../../src/doctor/builders-setting.js';
 
 const DAY_MS = 24 * 3_600_000;
 

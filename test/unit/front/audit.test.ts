@@ -9,7 +9,7 @@ import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
 import { encodeQueryPathInfo, encodeSetOptions, Op } from '../../../src/protocol/operations.js';
 import { decodePathInfoResponse } from '../../../src/protocol/responses.js';
 import { isSigned, parseSecretKey, type PathSigner } from '../../../src/protocol/signature.js';
-import { decodeAddToStoreNar, encodeAddToStoreNar } from '../../../src/protocol/uploads.js';
+import { decodeAddToStoreNar, encodeAddToStoreNar } from '../../../src/protocol/data-requests.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
 import { BenchGuest, FrontBench, HOST_CLIENT, outcome, STRANGER } from '../../support/front-bench.js';
 import { NAR, narFacts } from '../../support/nar.js';

@@ -8,7 +8,7 @@ import {
 } from '../../../src/protocol/operations.js';
 import { decodeBuildDerivationResponse, decodeStorePathsResponse } from '../../../src/protocol/responses.js';
 import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
-import { encodeAddToStoreNar } from '../../../src/protocol/uploads.js';
+import { encodeAddToStoreNar } from '../../../src/protocol/data-requests.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';

@@ -13,7 +13,7 @@ import {
   encodeAddMultipleToStore,
   encodeAddToStoreNar,
   encodePathCount,
-} from '../../../src/protocol/uploads.js';
+} from '../../../src/protocol/data-requests.js';
 import { settled } from '../../support/fake-clock.js';
 import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
 import { NAR, narFacts, narOf } from '../../support/nar.js';

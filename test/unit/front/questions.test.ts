@@ -18,7 +18,7 @@ import {
   decodeStorePath,
   type StorePath,
 } from '../../../src/protocol/store-path.js';
-import { encodeAddToStoreNar } from '../../../src/protocol/uploads.js';
+import { encodeAddToStoreNar } from '../../../src/protocol/data-requests.js';
 import { string, strings, type Decoder } from '../../../src/protocol/wire.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { buildRequest, BUILT } from '../../support/build-request.js';

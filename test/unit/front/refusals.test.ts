@@ -8,7 +8,7 @@ import {
   encodeAddToStore,
   encodeAddToStoreNar,
   encodePathCount,
-} from '../../../src/protocol/uploads.js';
+} from '../../../src/protocol/data-requests.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { buildRequest } from '../../support/build-request.js';
 import { FrontBench, HOST_CLIENT, outcome, STRANGER } from '../../support/front-bench.js';

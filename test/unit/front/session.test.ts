@@ -10,7 +10,7 @@ import {
   decodeQueryMissingResponse,
   decodeStorePathsResponse,
 } from '../../../src/protocol/responses.js';
-import { encodeAddMultipleToStore, encodePathCount } from '../../../src/protocol/uploads.js';
+import { encodeAddMultipleToStore, encodePathCount } from '../../../src/protocol/data-requests.js';
 import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
 import { versionToWire } from '../../../src/protocol/version.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';

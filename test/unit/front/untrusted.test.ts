@@ -15,7 +15,7 @@ import {
   encodeAddMultipleToStore,
   encodeAddToStoreNar,
   encodePathCount,
-} from '../../../src/protocol/uploads.js';
+} from '../../../src/protocol/data-requests.js';
 import { LATEST_VERSION } from '../../../src/protocol/version.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';

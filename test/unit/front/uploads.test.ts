@@ -14,7 +14,7 @@ import {
   encodeAddMultipleToStore,
   encodeAddToStoreNar,
   encodePathCount,
-} from '../../../src/protocol/uploads.js';
+} from '../../../src/protocol/data-requests.js';
 import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
 import { deferred } from '../../support/deferred.js';
 import { settled } from '../../support/fake-clock.js';
