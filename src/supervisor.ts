@@ -144,13 +144,14 @@ export class Supervisor {
       throw error;
     }
     const { nixVersion, systems } = driver.manifest;
-    audit?.record({
+    const started = {
       type: 'start',
       version: parts.version,
       pid: process.pid,
       driver: driver.name,
       nixVersion,
-    });
+    };
+    audit?.record(started);
     supervisor.#tellWarnings();
     log.info(
       { driver: driver.name, nixVersion, systems, doors: supervisor.status().doors },
