@@ -1,11 +1,14 @@
 /*
  * drover-namespace NAME=VALUE...: boots a guest of the namespace driver, and ends when the guest has.
  *
- * image=DIR etc=DIR store=DIR   the guest's root, its /etc, and the host's store: all read-only dir=DIR
- * the guest's directory: `root` to mount on; sockets `nix` and `run` are made in it scratch=BYTES name=NAME
- * network=host|none ids=N locks=FILE              with a user namespace: of how many user ids, and the file whose locks
- * say which are taken gid=N                         group of the build users, in the guest probe=1
- * only try whether this host can do it
+ *   image=DIR etc=DIR store=DIR   the guest's root, its /etc, and the host's store: all read-only
+ *   dir=DIR                       the guest's directory: `root` to mount on; sockets `nix` and `run` are made in it
+ *   scratch=BYTES name=NAME
+ *   network=host|none
+ *   ids=N locks=FILE              with a user namespace: of how many user ids, and the file whose locks say which are taken
+ *   gid=N                         group of the build users, in the guest
+ *   cgroups=DIR[:DIR...]          cgroups to put the guest into
+ *   probe=1                       only try whether this host can do it
  *
  * This process stays outside of the guest, as the host's root. It makes the guest's whole tree of mounts, so that
  * nothing in it can be unmounted or made writable from within, and then starts process 1 (init.c) in namespaces of a
@@ -47,7 +50,7 @@ enum { FIRST_ID = 0x70000000, ID_SLOT = 65536, ID_SLOTS = 4096 };
 enum { RDONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
 
 static struct {
-  const char *image, *etc, *store, *dir, *scratch, *name, *network, *ids, *locks, *gid, *probe;
+  const char *image, *etc, *store, *dir, *scratch, *name, *network, *ids, *locks, *gid, *cgroups, *probe;
 } given;
 
 noreturn void die(const char *what) {
@@ -67,7 +70,7 @@ static void parse(char *const *arguments) {
   } names[] = {
       {"image", &given.image}, {"etc", &given.etc},         {"store", &given.store}, {"dir", &given.dir},
       {"scratch", &given.scratch}, {"name", &given.name}, {"network", &given.network}, {"ids", &given.ids},
-      {"locks", &given.locks}, {"gid", &given.gid},       {"probe", &given.probe},
+      {"locks", &given.locks}, {"gid", &given.gid},       {"cgroups", &given.cgroups}, {"probe", &given.probe},
   };
   for (; *arguments; arguments++) {
     size_t i = 0, count = sizeof names / sizeof *names, length = strcspn(*arguments, "=");
@@ -96,6 +99,32 @@ static void write_file(pid_t pid, const char *name, const char *text) {
   int file = (int)must(open(path, O_WRONLY | O_CLOEXEC), path);
   must(write(file, text, strlen(text)), path);
   close(file);
+}
+
+/* In cgroup v2 the guest's root may make cgroups below its own, as Nix does for builds. */
+static void delegate(const char *directory, unsigned root) {
+  static const char *const files[] = {"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"};
+  char path[4200];
+  snprintf(path, sizeof path, "%s/cgroup.subtree_control", directory);
+  for (size_t i = 0; i < sizeof files / sizeof *files && access(path, F_OK) == 0; i++) {
+    char file[4200];
+    snprintf(file, sizeof file, "%s/%s", directory, files[i]);
+    must(chown(file, root, root), file);
+  }
+}
+
+static void enter_cgroups(pid_t pid, unsigned root) {
+  char text[4096], process[16];
+  if (snprintf(text, sizeof text, "%s", given.cgroups) >= (int)sizeof text) errno = ENAMETOOLONG, die("cgroups");
+  snprintf(process, sizeof process, "%d", pid);
+  for (char *rest = text, *directory; (directory = strsep(&rest, ":"));) {
+    char path[4200];
+    snprintf(path, sizeof path, "%s/cgroup.procs", directory);
+    int file = (int)must(open(path, O_WRONLY | O_CLOEXEC), path);
+    must(write(file, process, strlen(process)), path);
+    close(file);
+    delegate(directory, root);
+  }
 }
 
 static void loopback_up(void) {
@@ -261,6 +290,7 @@ static noreturn void be_guest(int go, int image, int daemon_socket, int agent_so
   must(fchdir(root), "root");
   must(mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL), "proc");
   must(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"), "devpts");
+  if (given.cgroups) mount("cgroup2", "sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL); /* if it has v2 */
   /* The old root lands on top of the new one; detached, nothing of the host's root is left in here. */
   must(syscall(SYS_pivot_root, ".", "."), "pivot_root");
   must(umount2(".", MNT_DETACH), "umount");
@@ -353,6 +383,8 @@ int main(int count, char **arguments) {
     snprintf(path, sizeof path, "/proc/%d/ns/user", guest);
     user_namespace = (int)must(open(path, O_RDONLY | O_CLOEXEC), path);
   }
+  if (given.cgroups) enter_cgroups(guest, root);
+  write_file(guest, "oom_score_adj", "500"); /* what runs in a guest ends before anything of the host */
   int mounted = make_tree(image, etc, store, user_namespace, root);
   must(write(go[1], "", 1), "go");
   const int done[] = {LIFE, REPORT, go[0], go[1], daemon_socket, agent_socket, image, etc, store};

@@ -33,7 +33,6 @@
   ProtectKernelTunables = true;
   ProtectKernelModules = true;
   ProtectKernelLogs = true;
-  ProtectControlGroups = true;
   # Beyond /dev/null and the like.
   DevicePolicy = "closed";
   DeviceAllow = [ "/dev/kvm rw" ];

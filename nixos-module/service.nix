@@ -58,6 +58,8 @@ in
         # A build that takes too much memory must not end all others.
         OOMPolicy = "continue";
         TasksMax = "infinity";
+        # Each guest has a cgroup below the service's.
+        Delegate = "memory pids io";
         LimitNOFILE = 1048576;
       }
       // import ./hardening.nix {

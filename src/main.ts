@@ -15,6 +15,7 @@ import { EXIT } from './lib/error-codes.js';
 import { errorCode, errorMessage } from './lib/errors.js';
 import { openLog } from './lib/log.js';
 import { printableColours, printableLines } from './lib/printable.js';
+import { OOM_SCORE, setOomScore } from './lib/oom.js';
 import { StateDir } from './lib/state-dir.js';
 import { serveUntilSignal } from './serve.js';
 import { Supervisor } from './supervisor.js';
@@ -27,9 +28,18 @@ const { version } = JSON.parse(readFileSync(join(PACKAGE_DIR, 'package.json'), '
   version: string;
 };
 
+const GIB_BYTES = 1024 ** 3;
+
 /** Options common to all drivers. */
 function driverOptions({ stateDir, pool, features, guest }: Config) {
-  return { stateDir, env, storeDir: STORE_DIR, maxJobs: pool.jobsPerGuest, features, guest };
+  const { jobsPerGuest: maxJobs, maxGuests } = pool;
+  return { stateDir, env, storeDir: STORE_DIR, maxJobs, maxGuests, features, guest };
+}
+
+/** The same for drivers of VMs, which take only what they use of these sizes. */
+function vmOptions(config: Config) {
+  const { memoryBytes = 2 * GIB_BYTES, scratchSizeBytes = 20 * GIB_BYTES, ...guest } = config.guest;
+  return { ...driverOptions(config), guest: { ...guest, memoryBytes, scratchSizeBytes } };
 }
 
 /** Every driver there is, the best first. */
@@ -40,7 +50,7 @@ function drivers(config: Config): readonly DriverCandidate[] {
       name: 'vz',
       create: async () => {
         const { VzDriver } = await import('./drivers/vz/driver.js');
-        return await VzDriver.create({ ...common, helper: vzHelper() });
+        return await VzDriver.create({ ...vmOptions(config), helper: vzHelper() });
       },
     },
     {
@@ -56,7 +66,7 @@ function drivers(config: Config): readonly DriverCandidate[] {
       name: 'qemu',
       create: async () => {
         const { QemuDriver } = await import('./drivers/qemu/driver.js');
-        return await QemuDriver.create(common);
+        return await QemuDriver.create(vmOptions(config));
       },
     },
   ];
@@ -86,7 +96,7 @@ async function systems(config: Config): Promise<readonly string[]> {
   if (driver === 'vz' || (driver === 'auto' && process.platform === 'darwin')) {
     // x86_64-linux takes Rosetta.
     const { VzDriver } = await import('./drivers/vz/driver.js');
-    return await VzDriver.systems({ ...driverOptions(config), helper: vzHelper() });
+    return await VzDriver.systems({ ...vmOptions(config), helper: vzHelper() });
   }
   const inVms = driver === 'qemu' || (driver === 'auto' && process.getuid?.() !== 0);
   if (!inVms || guest.image === undefined) return await namespaceSystems();
@@ -95,6 +105,7 @@ async function systems(config: Config): Promise<readonly string[]> {
 }
 
 async function serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number> {
+  await setOomScore('self', OOM_SCORE.supervisor);
   const serviceLog = openLog(config.log);
   const start = async (): Promise<Supervisor> =>
     await Supervisor.start({

@@ -50,10 +50,10 @@ export interface PoolConfig {
 export interface GuestConfig {
   /** Cores of one guest: 0 (all of the host's) to 1024. */
   readonly cores: number;
-  /** Memory of one VM, in whole MiB: 256 MiB to 1 PiB. Namespace guests use the host's. */
-  readonly memoryBytes: number;
-  /** Size of the guest's upper layer: 1 MiB to 1 PiB. */
-  readonly scratchSizeBytes: number;
+  /** Memory of one guest, in whole MiB: 256 MiB to 1 PiB; undefined: 2 GiB for a VM, else what fits the host. */
+  readonly memoryBytes: number | undefined;
+  /** Size of the guest's upper layer: 1 MiB to 1 PiB; undefined: 20 GiB for a VM, else what fits the host. */
+  readonly scratchSizeBytes: number | undefined;
   /** `host`: the host's network. `none`: loopback only. */
   readonly network: 'host' | 'none';
   /** Namespace guests: their root is a user that the host has not; `auto`: where the host can do it. */
@@ -151,8 +151,8 @@ const guest = section({
   cores: wholeNumber({ min: 0, max: 1024 }).prefault(0),
   memory: size({ min: 256 * MIB_BYTES, max: PIB_BYTES })
     .transform((bytes) => Math.ceil(bytes / MIB_BYTES) * MIB_BYTES)
-    .prefault('2GiB'),
-  scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).prefault('20GiB'),
+    .optional(),
+  scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).optional(),
   network: choice(['host', 'none']).prefault('host'),
   userNamespace: choice(['required', 'auto', 'off']).prefault('auto'),
   nixConf: nixConf.prefault({}),

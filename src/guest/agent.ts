@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-import type { ExecResult, ImageManifest, RunningGuest } from './driver.js';
+import type { ExecResult, GuestMemory, ImageManifest, RunningGuest } from './driver.js';
 import { DroverError } from '../lib/errors.js';
 
 /** Exit status of `register` when paths are not there. */
@@ -49,10 +49,10 @@ interface PreparedRegister {
 
 /** The verbs of drover-guest, typed. Every failure is a DroverError `GUEST_AGENT_FAILED` with what the guest said. */
 export class GuestAgent {
-  readonly #guest: Pick<RunningGuest, 'exec'>;
+  readonly #guest: Pick<RunningGuest, 'exec' | 'memory'>;
   #prepared: PreparedRegister | undefined;
 
-  constructor(guest: Pick<RunningGuest, 'exec'>) {
+  constructor(guest: Pick<RunningGuest, 'exec' | 'memory'>) {
     this.#guest = guest;
   }
 
@@ -104,6 +104,11 @@ export class GuestAgent {
 
   async stats(): Promise<GuestStats> {
     return parseJson(statsSchema, 'stats', await this.#verb(['stats']));
+  }
+
+  /** Memory of the guest, as the host counts it. */
+  async memory(): Promise<GuestMemory | undefined> {
+    return await this.#guest.memory?.();
   }
 
   /** @param unixSeconds the host's time, in whole seconds since 1970 */

@@ -21,6 +21,15 @@ export interface ExecResult {
   readonly stderr: string;
 }
 
+/** Memory of everything in a guest, its scratch included where that is in memory. */
+export interface GuestMemory {
+  /** Number of processes that the kernel has killed because the guest was at its limit. */
+  readonly kills: number;
+  /** Undefined where the kernel does not say. */
+  readonly peakBytes: number | undefined;
+  readonly limitBytes: number;
+}
+
 /** An event that a guest's driver reports about it. */
 export type GuestNotice =
   /** The host goes to sleep, and the guest with it. */
@@ -47,6 +56,8 @@ export interface RunningGuest {
   kill(): Promise<void>;
   /** Settles, never rejects, when the guest is gone: how it ended, for people. */
   readonly exited: Promise<string>;
+  /** Undefined, or of undefined: the host does not limit the guest's memory, or the guest does that itself. */
+  memory?(): Promise<GuestMemory | undefined>;
   /**
    * Upper bound on the number of files, directories and links in shared paths before the guest's lookup cache
    * must be dropped. Undefined: no bound.

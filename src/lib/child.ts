@@ -1,5 +1,6 @@
 import type { ChildProcess, StdioOptions } from 'node:child_process';
 
+import { OOM_SCORE, setOomScore } from './oom.js';
 import { startProgram, type StartOptions } from './process.js';
 
 /** A program that runs beside this process and ends with it. */
@@ -24,11 +25,12 @@ export async function startChild(
   program: string,
   args: readonly string[],
   stdio: StdioOptions,
-  place: Pick<StartOptions, 'cwd' | 'env'> = {},
+  { oomScore = OOM_SCORE.guest, ...place }: Pick<StartOptions, 'cwd' | 'env'> & { oomScore?: number } = {},
 ): Promise<Child> {
   const [first, ...rest] =
     setpriv === undefined ? [program, ...args] : [...setpriv, '--pdeathsig', 'KILL', program, ...args];
   const child = await startProgram(first, rest, { ...place, detached: true, stdio });
+  if (child.pid !== undefined) void setOomScore(child.pid, oomScore);
   let ended = false;
   const exited = new Promise<string>((resolve) => {
     child.once('close', (code, signal) => {

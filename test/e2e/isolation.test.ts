@@ -67,7 +67,7 @@ describeE2e('in a guest', [], () => {
         const [, , , root = '', target = '', flags = ''] = line.split(' ');
         return { root, target, flags: flags.split(','), type: / - (\S+) /.exec(line)?.[1] ?? '' };
       })
-      .filter(({ type }) => !['tmpfs', 'proc', 'overlay', 'devpts'].includes(type));
+      .filter(({ type }) => !['tmpfs', 'proc', 'overlay', 'devpts', 'cgroup2'].includes(type));
     const places = new Map([
       ['/', `${drover.stateDir}/images/`],
       ['/etc', `${drover.stateDir}/etc/`],

@@ -26,6 +26,7 @@ type Requirement =
   | 'nixos-units'
   | 'emulation'
   | 'systemd'
+  | 'memory-cgroup'
   | 'ssh'
   | 'sshd'
   | 'e2fsprogs'
@@ -61,6 +62,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
       hasProgram('systemd-analyze') && kernelHas('cgroup2'),
       'systemd is not installed, or the kernel has no cgroup2',
     ),
+  'memory-cgroup': () => unless(kernelHas('cgroup') || kernelHas('cgroup2'), 'the kernel has no cgroups'),
   ssh: () => unless(hasProgram('ssh') && hasProgram('ssh-keygen'), 'openssh-client is not installed'),
   sshd: () => unless(existsSync('/usr/sbin/sshd'), 'openssh-server is not installed'),
   e2fsprogs: () => unless(hasProgram('mke2fs', '/usr/sbin', '/sbin'), 'e2fsprogs is not installed'),
@@ -77,7 +79,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
 };
 
 /** Requirements that some CI machines cannot meet: tests that name them are skipped there, too. */
-const OPTIONAL: ReadonlySet<Requirement> = new Set(['emulation']);
+const OPTIONAL: ReadonlySet<Requirement> = new Set(['emulation', 'memory-cgroup']);
 
 function unless(isMet: boolean, reason: string): string | undefined {
   return isMet ? undefined : reason;

@@ -40,7 +40,11 @@ export class DoorProcess {
     const { program, dir, user, listener, onMessage } = options;
     const args = [...NODE_FLAGS, program, String(user.uid), String(user.gid)];
     const stdio = ['ignore', 'ignore', 'pipe', 'pipe', listener] as const;
-    const child = await startChild(undefined, process.execPath, args, [...stdio], { cwd: dir, env: {} });
+    const child = await startChild(undefined, process.execPath, args, [...stdio], {
+      cwd: dir,
+      env: {},
+      oomScore: 0,
+    });
     return new DoorProcess(child, onMessage);
   }
 

@@ -12,6 +12,7 @@ import { guestNixConf } from '../guest-nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { emulatedSystems } from './binfmt.js';
+import { availableMemory, Cgroups, fittingSizes, type CgroupLimits } from './cgroups.js';
 import { accounts, CA_FILE, GuestEtc, HOST_FILES } from './etc.js';
 import { NamespaceGuest } from './guest.js';
 import type { GuestSetup, UserIds } from './helper.js';
@@ -34,10 +35,13 @@ export interface NamespaceDriverOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly storeDir: string;
   readonly maxJobs: number;
+  readonly maxGuests: number;
   readonly features: readonly string[];
   readonly guest: {
     readonly cores: number;
-    readonly scratchSizeBytes: number;
+    /** Undefined: what fits this host. */
+    readonly memoryBytes: number | undefined;
+    readonly scratchSizeBytes: number | undefined;
     readonly network: 'host' | 'none';
     readonly userNamespace: 'required' | 'auto' | 'off';
     readonly nixConf: Readonly<Record<string, string>>;
@@ -58,11 +62,20 @@ const HOST_BUILD_GID = 1_900_000_000;
 /** One for the whole host, since its supervisors share its user ids. */
 const ID_LOCKS = '/run/drover';
 
+const PROBE_SCRATCH_BYTES = 1024 ** 2;
+/** Processes and threads of one build, at most, on average: more than builds have, and less than hosts. */
+const PIDS_PER_JOB = 8192;
+
 /** Variables of the supervisor that Nix hands to fixed-output builds that ask for them. */
 const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'ftp_proxy', 'all_proxy', 'no_proxy'];
 
 /** Everything that all guests of a driver have in common. */
-type CommonSetup = Omit<GuestSetup, 'dir' | 'name'>;
+type CommonSetup = Omit<GuestSetup, 'dir' | 'name' | 'cgroups'>;
+
+interface Limited {
+  readonly cgroups: Cgroups;
+  readonly limits: CgroupLimits;
+}
 
 /** Guests that are namespaces on this Linux host, under the host's own kernel. */
 export class NamespaceDriver implements GuestDriver {
@@ -75,6 +88,7 @@ export class NamespaceDriver implements GuestDriver {
   readonly #options: NamespaceDriverOptions;
   readonly #setup: CommonSetup;
   readonly #etc: GuestEtc;
+  readonly #limited: Limited | undefined;
   readonly #logs: ConsoleLogs;
   readonly #stateDir: StateDir;
 
@@ -82,10 +96,12 @@ export class NamespaceDriver implements GuestDriver {
     options: NamespaceDriverOptions,
     setup: CommonSetup,
     etc: GuestEtc,
+    limited: Limited | undefined,
     manifest: ImageManifest,
     warnings: readonly string[],
   ) {
     this.#options = options;
+    this.#limited = limited;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
     this.#setup = setup;
@@ -116,7 +132,9 @@ export class NamespaceDriver implements GuestDriver {
       );
     const facts = await probeNix(nix, env);
     const image = await makeImage(stateDir.images, { programs, nix, scripts: options.scripts });
+    const sizes = fittingSizes(await availableMemory(), options.maxGuests, guest);
     const { ids, why } = await userIds(options, image);
+    const cgroups = await Cgroups.find();
     const systems = await namespaceSystems();
     const nixConf = guestNixConf({
       cores: guest.cores,
@@ -131,7 +149,7 @@ export class NamespaceDriver implements GuestDriver {
     const { major, minor, features } = facts.protocol;
     const manifest = {
       generation: createHash('sha256')
-        .update(JSON.stringify([image.hash, nixConf, guest, ids]))
+        .update(JSON.stringify([image.hash, nixConf, guest, sizes, ids]))
         .digest('hex')
         .slice(0, 16),
       nixVersion: facts.nixVersion,
@@ -151,8 +169,20 @@ export class NamespaceDriver implements GuestDriver {
         ...(env['NIX_SSL_CERT_FILE'] === undefined ? {} : { [CA_FILE]: env['NIX_SSL_CERT_FILE'] }),
       },
     );
-    const setup = commonSetup(options, image, etc.path, ids, buildGid);
-    return new NamespaceDriver(options, setup, etc, manifest, why === undefined ? [] : [why]);
+    const setup = commonSetup(options, image, etc.path, sizes.scratchSizeBytes, ids, buildGid);
+    const limits = {
+      memoryBytes: sizes.memoryBytes,
+      swapBytes: sizes.scratchSizeBytes,
+      pids: PIDS_PER_JOB * options.maxJobs,
+    };
+    const warnings = [
+      ...(why === undefined ? [] : [why]),
+      ...(typeof cgroups === 'string'
+        ? [`guests have no limits of memory and processes, since Drover cannot make cgroups: ${cgroups}`]
+        : []),
+    ];
+    const limited = typeof cgroups === 'string' ? undefined : { cgroups, limits };
+    return new NamespaceDriver(options, setup, etc, limited, manifest, warnings);
   }
 
   consoleLog(id: string): string {
@@ -167,9 +197,11 @@ export class NamespaceDriver implements GuestDriver {
       await makePrivateDir(dir.path);
       await mkdir(dir.root);
       const log = (consoleLog = await this.#logs.open(id));
+      const cgroup = await this.#limited?.cgroups.make(id, this.#limited.limits);
       const guest = await NamespaceGuest.start(
         {
-          setup: { ...this.#setup, dir: dir.path, name: id },
+          setup: { ...this.#setup, dir: dir.path, name: id, cgroups: cgroup?.directories ?? [] },
+          cgroup,
           helper: this.#options.helper,
           env: daemonEnv(this.#options.env),
           consoleLog: log,
@@ -212,6 +244,7 @@ export class NamespaceDriver implements GuestDriver {
       }
     }
     await this.#logs.prune();
+    await this.#limited?.cgroups.reap();
     return found;
   }
 }
@@ -220,10 +253,11 @@ function commonSetup(
   { storeDir, guest }: NamespaceDriverOptions,
   image: NamespaceImage,
   etc: string,
+  scratchSizeBytes: number,
   ids: UserIds | undefined,
   buildGid: number,
 ): CommonSetup {
-  const { scratchSizeBytes, network } = guest;
+  const { network } = guest;
   return { image: image.root, etc, store: storeDir, scratchSizeBytes, network, ids, buildGid };
 }
 
@@ -254,8 +288,8 @@ async function userIds(
     await makePrivateDir(dir.path);
     await mkdir(dir.root);
     try {
-      const setup = commonSetup(options, image, image.root, ids, BUILD_GID);
-      return await probeSetup(helper, { ...setup, dir: dir.path, name: 'probe' });
+      const setup = commonSetup(options, image, image.root, PROBE_SCRATCH_BYTES, ids, BUILD_GID);
+      return await probeSetup(helper, { ...setup, dir: dir.path, name: 'probe', cgroups: [] });
     } finally {
       await removeGuestDir(dir);
     }

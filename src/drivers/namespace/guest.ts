@@ -5,9 +5,11 @@ import type { Duplex, Readable } from 'node:stream';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
+import { humanBytes } from '../../lib/human.js';
 import { connectUnixSocket } from '../../lib/unix-socket.js';
-import { type ExecResult, guestGone, type RunningGuest } from '../../guest/driver.js';
+import { type ExecResult, type GuestMemory, guestGone, type RunningGuest } from '../../guest/driver.js';
 import { runInGuest } from './agent-client.js';
+import type { GuestCgroup } from './cgroups.js';
 import { startHelper, type GuestSetup } from './helper.js';
 
 /** Time that `stop` gives the guest to end by itself, in milliseconds. */
@@ -25,6 +27,7 @@ export interface NamespaceGuestSpec {
   readonly helper: string;
   /** Variables of the nix-daemon's environment. */
   readonly env: NodeJS.ProcessEnv;
+  readonly cgroup?: GuestCgroup | undefined;
   readonly consoleLog: Pick<ConsoleLog, 'follow' | 'close' | 'tail'>;
 }
 
@@ -51,7 +54,14 @@ export class NamespaceGuest implements RunningGuest {
       child.once('close', (code, signal) => {
         this.#gone = true;
         spec.consoleLog.close();
-        resolve(howEnded(code, signal));
+        void this.memory()
+          .then(async (memory) => {
+            await spec.cgroup?.remove();
+            return memory;
+          })
+          .then((memory) => {
+            resolve(howEnded(code, signal) + outOfMemory(memory));
+          });
       });
     });
   }
@@ -99,6 +109,10 @@ export class NamespaceGuest implements RunningGuest {
     }
   }
 
+  async memory(): Promise<GuestMemory | undefined> {
+    return await this.#spec.cgroup?.memory();
+  }
+
   async openDaemon(): Promise<Duplex> {
     return await connectUnixSocket(this.#socket('nix'));
   }
@@ -122,6 +136,11 @@ export class NamespaceGuest implements RunningGuest {
     if (this.#gone) throw guestGone(id);
     return join(dir, name);
   }
+}
+
+function outOfMemory(memory: GuestMemory | undefined): string {
+  if (memory === undefined || memory.kills === 0) return '';
+  return `, after the kernel killed processes in it for memory (limit ${humanBytes(memory.limitBytes)}; see guest.memory)`;
 }
 
 /** In words. Process 1 ends as its nix-daemon does, with 128 and the signal's number. */

@@ -19,6 +19,8 @@ export interface GuestSetup {
   readonly ids: UserIds | undefined;
   /** Group of the build users, in the guest. */
   readonly buildGid: number;
+  /** Directories of cgroups that the guest's processes are in. */
+  readonly cgroups: readonly string[];
 }
 
 export interface UserIds {
@@ -52,6 +54,7 @@ export async function startHelper(
     network: setup.network,
     gid: setup.buildGid,
     ...(ids === undefined ? {} : { ids: ids.count, locks: ids.locks }),
+    ...(setup.cgroups.length === 0 ? {} : { cgroups: setup.cgroups.join(':') }),
     ...(options.probe === true ? { probe: 1 } : {}),
   };
   return await startProgram(

@@ -22,7 +22,7 @@ const NIX_PROGRAMS = ['nix', 'nix-daemon', 'nix-store', 'build-remote'];
 const DIRECTORIES = [
   'proc',
   'dev',
-  'sys',
+  'sys/fs/cgroup',
   'run',
   'tmp',
   'build',

@@ -250,6 +250,7 @@ async function buildIn(
   const makes = request.mode !== 'check';
   if (makes) await seat.requireUnbuilt(outputs);
   listener.started(await seat.provision(await inputs));
+  const killsBefore = (await seat.guest.agent.memory())?.kills;
   const answer = await seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
     for (;;) {
@@ -260,7 +261,7 @@ async function buildIn(
         return { last: bytes, response };
       }
       if (frame.kind === 'error') {
-        const message = await explain(frame.error.message, seat);
+        const message = await explain(frame.error.message, seat, killsBefore);
         const error = { ...frame.error, message: message ?? frame.error.message };
         await listener.write(message === undefined ? bytes : [encodeStderrFrame({ ...frame, error })]);
         return error.message;
@@ -273,7 +274,7 @@ async function buildIn(
   if (typeof answer === 'string') return answer;
   const { value: result, raw: unchanged } = answer.response;
   if (makes && isSuccess(result.status)) seat.noteBuilt(outputs);
-  const text = isSuccess(result.status) ? undefined : await explain(result.errorMessage, seat);
+  const text = isSuccess(result.status) ? undefined : await explain(result.errorMessage, seat, killsBefore);
   const explained = text === undefined ? result : { ...result, errorMessage: text };
   await listener.write(answer.last);
   await listener.write(text === undefined ? unchanged : [encodeBuildDerivationResponse(explained, version)]);
@@ -281,12 +282,28 @@ async function buildIn(
 }
 
 /**
- * Explains the failure of a build that ran out of space, which it cannot know itself.
+ * Explains the failure of a build that ran out of memory or space, which it cannot know itself.
  * @param message that Nix has for it
- * @returns undefined if that was not the cause
+ * @param killsBefore processes of the guest that had been killed for memory before
+ * @returns undefined if neither was the cause
  * @throws DroverError `GUEST_FULL` if the build may find more space in another guest
  */
-async function explain(message: string, { bond, guest, lease }: Seat): Promise<string | undefined> {
+async function explain(
+  message: string,
+  seat: Seat,
+  killsBefore: number | undefined,
+): Promise<string | undefined> {
+  const memory = await seat.guest.agent.memory();
+  if (memory !== undefined && memory.kills > (killsBefore ?? memory.kills)) {
+    const { limitBytes, peakBytes } = memory;
+    const peak = peakBytes === undefined ? '' : `, peak ${humanBytes(peakBytes)}`;
+    return `${message}\ndrover: the kernel killed a process of the guest ${seat.guest.id}, whose builds reached its memory limit (${humanBytes(limitBytes)}${peak}); raise guest.memory in Drover's configuration`;
+  }
+  return await explainSpace(message, seat);
+}
+
+/** @throws DroverError `GUEST_FULL` if the build may find more space in another guest */
+async function explainSpace(message: string, { bond, guest, lease }: Seat): Promise<string | undefined> {
   const stats = await guest.agent.stats().catch(() => undefined);
   const full =
     stats !== undefined &&

@@ -32,8 +32,8 @@ describe('defaults', () => {
     },
     guest: {
       cores: 0,
-      memoryBytes: 2 * 1024 ** 3,
-      scratchSizeBytes: 20 * 1024 ** 3,
+      memoryBytes: undefined,
+      scratchSizeBytes: undefined,
       network: 'host',
       userNamespace: 'auto',
       nixConf: {},

@@ -1,0 +1,9 @@
+import { writeFile } from 'node:fs/promises';
+
+/** Scores for the kernel's choice of a process to kill when memory runs out: a guest before anything of the host. */
+export const OOM_SCORE = { supervisor: -900, guest: 500 } as const;
+
+/** Does nothing where there is no such choice, or this process may not influence it. */
+export async function setOomScore(pid: number | 'self', score: number): Promise<void> {
+  await writeFile(`/proc/${pid}/oom_score_adj`, String(score)).catch(() => undefined);
+}
