@@ -144,14 +144,13 @@ export class Supervisor {
       throw error;
     }
     const { nixVersion, systems } = driver.manifest;
-    const started = {
+    audit?.record({
       type: 'start',
       version: parts.version,
       pid: process.pid,
       driver: driver.name,
       nixVersion,
-    };
-    audit?.record(started);
+    });
     supervisor.#tellWarnings();
     log.info(
       { driver: driver.name, nixVersion, systems, doors: supervisor.status().doors },

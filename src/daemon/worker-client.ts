@@ -46,12 +46,19 @@ type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };
 export class WorkerClient implements AsyncDisposable {
   readonly channel: Channel;
   readonly handshake: ClientHandshake;
+  readonly #daemonEnded: Promise<void> | undefined;
   readonly #peer: string;
   readonly #mutex = new Mutex();
   #exchanges = 0;
   #settingsChanged = false;
 
-  private constructor(channel: Channel, peer: string, handshake: ClientHandshake) {
+  private constructor(
+    channel: Channel,
+    peer: string,
+    handshake: ClientHandshake,
+    daemonEnded: Promise<void> | undefined,
+  ) {
+    this.#daemonEnded = daemonEnded;
     this.channel = channel;
     this.#peer = peer;
     this.handshake = handshake;
@@ -60,12 +67,18 @@ export class WorkerClient implements AsyncDisposable {
   /**
    * @param version the highest version to agree on.
    * @param peer name of the daemon in errors: `The nix-daemon of …`.
+   * @param daemonEnded settles when the daemon, and what it holds, has ended after the connection: disposal waits for it.
    * @throws ProtocolError as `clientHandshake`; the stream is closed then.
    */
-  static async connect(stream: Duplex, version: ProtocolVersion, peer: string): Promise<WorkerClient> {
+  static async connect(
+    stream: Duplex,
+    version: ProtocolVersion,
+    peer: string,
+    daemonEnded?: Promise<void>,
+  ): Promise<WorkerClient> {
     const channel = new Channel(stream, { peer });
     try {
-      return new WorkerClient(channel, peer, await channel.run(clientHandshake({ version })));
+      return new WorkerClient(channel, peer, await channel.run(clientHandshake({ version })), daemonEnded);
     } catch (error) {
       channel.destroy();
       throw error;
@@ -206,7 +219,7 @@ export class WorkerClient implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.channel.destroy();
-    return Promise.resolve();
+    await this.#daemonEnded;
   }
 
   /**

@@ -1,13 +1,10 @@
 import { queryClosure } from '../guest/closure.js';
 import { lookUpInputs, type Inputs } from '../guest/provision.js';
-import type { Received } from '../daemon/channel.js';
-import type { HostConnection } from '../host-store/host-connection.js';
+import { SteadyConnection } from '../host-store/steady-connection.js';
 import { encodeQueryPathInfo } from '../protocol/operations.js';
 import type { PathInfo } from '../protocol/path-info.js';
 import { decodePathInfoResponse } from '../protocol/responses.js';
 import type { StorePath } from '../protocol/store-path.js';
-import type { ProtocolVersion } from '../protocol/version.js';
-import type { Decoder } from '../protocol/wire.js';
 import { unlessAborted } from './abortable.js';
 import type { SessionContext } from './context.js';
 import type { Mentions } from './requests.js';
@@ -18,53 +15,40 @@ import type { Mentions } from './requests.js';
  * INVARIANT: when the client has gone, the connection is closed and no new one is opened.
  */
 export class HostView implements AsyncDisposable {
+  readonly store: SteadyConnection;
   readonly #context: SessionContext;
-  #connection: Promise<HostConnection> | undefined;
 
   constructor(context: SessionContext) {
+    const { client, clock, hostStore } = context;
     this.#context = context;
-    context.client.gone.addEventListener('abort', this.#hangUp, { once: true });
-  }
-
-  /** Connects on first use, since a handshake needs no connection, and again if the daemon has ended. */
-  async connection(): Promise<HostConnection> {
-    const connecting = (this.#connection ??= this.#connect());
-    const connection = await connecting;
-    if (!connection.gone.aborted || this.#context.client.gone.aborted) return connection;
-    if (this.#connection === connecting) this.#connection = this.#connect();
-    return await this.connection();
+    this.store = new SteadyConnection({
+      over: client.gone,
+      clock,
+      connect: () =>
+        unlessAborted(client.gone, hostStore.connect(), (late) => {
+          void late[Symbol.asyncDispose]();
+        }),
+    });
   }
 
   /** Returns the paths and all that they refer to. Paths that are not valid on the host are left out. */
   async lookUp(paths: Iterable<StorePath>): Promise<Inputs> {
     const roots = [...paths];
     if (roots.length === 0) return { infos: new Map(), unshareable: new Set(), files: new Map() };
-    return await lookUpInputs(await this.connection(), roots, this.#context.caseHack);
-  }
-
-  /**
-   * Asks the host's daemon with the bytes of a client's request.
-   * @throws ProtocolError `PROTOCOL_REMOTE_ERROR`
-   */
-  async ask<T>(
-    request: readonly Uint8Array[],
-    response: (version: ProtocolVersion) => Decoder<T>,
-  ): Promise<Received<T>> {
-    return await (await this.connection()).ask(request, response);
+    return await lookUpInputs(this.store, roots, this.#context.caseHack);
   }
 
   /** Returns what the host knows about the path at this moment; undefined if it is not valid there. */
   async info(path: StorePath): Promise<PathInfo | undefined> {
     // Not queryPathInfos: on a shared connection, that remembers what a pinned path was like.
-    const { value } = await this.ask([encodeQueryPathInfo(path)], decodePathInfoResponse);
+    const { value } = await this.store.ask([encodeQueryPathInfo(path)], decodePathInfoResponse);
     return value;
   }
 
   /** Pins the path. @returns undefined if it is not valid on the host */
   async pathInfo(path: StorePath): Promise<PathInfo | undefined> {
-    const connection = await this.connection();
-    await connection.addTempRoots([path]);
-    const [info] = await connection.queryPathInfos([path]);
+    await this.store.addTempRoots([path]);
+    const [info] = await this.store.queryPathInfos([path]);
     return info;
   }
 
@@ -72,9 +56,8 @@ export class HostView implements AsyncDisposable {
   async suffices({ paths, derivations }: Mentions): Promise<boolean> {
     if (derivations.length > 0) return false;
     const wanted = [...new Set(paths)];
-    const connection = await this.connection();
-    await connection.addTempRoots(wanted);
-    return (await connection.queryValidPaths(wanted)).length === wanted.length;
+    await this.store.addTempRoots(wanted);
+    return (await this.store.queryValidPaths(wanted)).length === wanted.length;
   }
 
   /**
@@ -85,34 +68,17 @@ export class HostView implements AsyncDisposable {
     derivations: readonly StorePath[],
   ): Promise<{ roots: StorePath[]; missing: StorePath[] }> {
     if (derivations.length === 0) return { roots: [], missing: [] };
-    const connection = await this.connection();
-    const closure = [...(await queryClosure(connection, derivations)).keys()].filter((path) =>
+    const closure = [...(await queryClosure(this.store, derivations)).keys()].filter((path) =>
       path.endsWith('.drv'),
     );
-    const outputs = (await connection.queryDerivationOutputs(closure)).flatMap((map) =>
+    const outputs = (await this.store.queryDerivationOutputs(closure)).flatMap((map) =>
       [...map.values()].filter((path) => path !== undefined),
     );
-    const valid = new Set(await connection.queryValidPaths(outputs));
+    const valid = new Set(await this.store.queryValidPaths(outputs));
     return { roots: [...derivations, ...valid], missing: outputs.filter((path) => !valid.has(path)) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#context.client.gone.removeEventListener('abort', this.#hangUp);
-    this.#hangUp();
-    return Promise.resolve();
+    await this.store[Symbol.asyncDispose]();
   }
-
-  async #connect(): Promise<HostConnection> {
-    const { client, hostStore } = this.#context;
-    return await unlessAborted(client.gone, hostStore.connect(), (late) => {
-      void late[Symbol.asyncDispose]();
-    });
-  }
-
-  readonly #hangUp = (): void => {
-    void this.#connection?.then(
-      (connection) => connection[Symbol.asyncDispose](),
-      () => undefined,
-    );
-  };
 }

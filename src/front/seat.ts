@@ -144,7 +144,7 @@ export class Seat implements AsyncDisposable {
     const { context, host } = this.#options;
     const { store, id } = this.guest;
     const signal = this.#over.signal;
-    const provisioning = store.provision(inputs, await host.connection(), this.daemon, {
+    const provisioning = store.provision(inputs, host.store, this.daemon, {
       onConflict,
       signal,
     });

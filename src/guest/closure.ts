@@ -1,4 +1,4 @@
-import type { HostConnection } from '../host-store/host-connection.js';
+import type { HostQueries } from '../host-store/host-connection.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 
@@ -10,7 +10,7 @@ export type PathInfos = ReadonlyMap<StorePath, PathInfo>;
  * the host's garbage collector, for as long as `host` stays connected. Roots that are not valid there are
  * left out.
  */
-export async function queryClosure(host: HostConnection, roots: Iterable<StorePath>): Promise<PathInfos> {
+export async function queryClosure(host: HostQueries, roots: Iterable<StorePath>): Promise<PathInfos> {
   const infos = new Map<StorePath, PathInfo>();
   const seen = new Set<StorePath>(roots);
   for (let level = [...seen]; level.length > 0;) {

@@ -1,6 +1,6 @@
 import { lstat } from 'node:fs/promises';
 
-import type { HostConnection } from '../host-store/host-connection.js';
+import type { HostQueries } from '../host-store/host-connection.js';
 import type { WorkerClient } from '../daemon/worker-client.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -44,7 +44,7 @@ export class GuestConflictError extends DroverError {
 
 /** Looks up what a session needs. Needs no guest, so it can go on while one boots. */
 export async function lookUpInputs(
-  host: HostConnection,
+  host: HostQueries,
   roots: Iterable<StorePath>,
   caseHack: NameInspector,
 ): Promise<Inputs> {
@@ -123,7 +123,7 @@ export class GuestStore {
    */
   async provision(
     inputs: Inputs,
-    host: HostConnection,
+    host: HostQueries,
     guest: WorkerClient,
     { onConflict = 'throw', signal }: ProvisionOptions = {},
   ): Promise<Provisioned> {
@@ -192,7 +192,7 @@ export class GuestStore {
   async #share(
     missing: ReadonlyMap<StorePath, PathInfo>,
     copy: ReadonlySet<StorePath>,
-    host: HostConnection,
+    host: HostQueries,
     guest: WorkerClient,
   ): Promise<ReadonlySet<StorePath>> {
     let batch: ValidPathInfo[] = [];
@@ -222,7 +222,7 @@ export class GuestStore {
     return await registerBatch();
   }
 
-  async #copy(info: ValidPathInfo, host: HostConnection, guest: WorkerClient): Promise<void> {
+  async #copy(info: ValidPathInfo, host: HostQueries, guest: WorkerClient): Promise<void> {
     try {
       await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info));
     } catch (cause) {

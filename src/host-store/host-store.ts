@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import { systemClock, type Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
-import { spawnStream } from '../lib/process.js';
+import { spawnStream, type StreamProgram } from '../lib/process.js';
 import { connectUnixSocket } from '../lib/unix-socket.js';
 import { LATEST_VERSION } from '../protocol/version.js';
 import type { HostConnection } from './host-connection.js';
@@ -11,6 +11,9 @@ import { WorkerClient } from '../daemon/worker-client.js';
 
 /** Time limit for the daemon's handshake, in milliseconds. */
 const HANDSHAKE_TIMEOUT_MS = 30_000;
+
+/** Time for a daemon to end after its last session, in milliseconds: until then, its pins hold. */
+const END_TIMEOUT_MS = 2_000;
 
 const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 
@@ -33,20 +36,23 @@ export interface HostStore {
  */
 export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
-  const handshake = async (stream: Duplex): Promise<WorkerClient> => {
+  const handshake = async (stream: Duplex, ended?: Promise<void>): Promise<WorkerClient> => {
     const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
     try {
-      return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`);
+      return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`, ended);
     } catch (cause) {
       throw unavailable(`The host's nix-daemon does not answer`, cause);
     } finally {
       cancel();
     }
   };
-  const children = new SharedConnections(
-    async () => await handshake(await startDaemon(env, socketPath)),
-    clock,
-  );
+  const children = new SharedConnections(async () => {
+    const { stream, ended } = await startDaemon(env, socketPath);
+    const tooLong = new Promise<void>((resolve) => {
+      stream.once('close', () => clock.after(END_TIMEOUT_MS, resolve));
+    });
+    return await handshake(stream, Promise.race([ended, tooLong]));
+  }, clock);
   return {
     async connect() {
       const socket = await connectSocket(socketPath);
@@ -69,7 +75,7 @@ async function connectSocket(path: string): Promise<Duplex | undefined> {
   }
 }
 
-async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<Duplex> {
+async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<StreamProgram> {
   // With NIX_REMOTE=daemon, Nix would look for the socket again and forward to itself for ever.
   const childEnv = { ...env, NIX_REMOTE: env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE'] };
   try {

@@ -9,12 +9,7 @@ import type { WorkerClient } from '../daemon/worker-client.js';
  * theirs.
  */
 const SHARE_MS = 10_000;
-/**
- * Lifetime of a connection after its last session, in milliseconds: the builds of a graph follow each other
- * closely.
- */
-const LINGER_MS = 250;
-/** Lifetime of an unused connection kept for the next session, in milliseconds. */
+/** Lifetime of an unused connection after the last session, in milliseconds. */
 const SPARE_MS = 60_000;
 
 interface Shared {
@@ -26,25 +21,26 @@ interface Shared {
   readonly pinned: Set<StorePath>;
   readonly infos: Map<StorePath, PathInfo>;
   users: number;
-  cancelEnd: CancelTimer;
 }
 
 /** A connection that has never been used: it holds no pins and no cached answers. */
 interface Spare {
   readonly client: Promise<WorkerClient>;
-  readonly cancelExpiry: CancelTimer;
+  cancelExpiry: CancelTimer;
 }
 
 /**
- * Lets overlapping sessions share a connection, since each connection is a process that has to be started.
- * Long operations, such as a NAR or a substitution, get their own. When the last session has ended, a new
- * connection is prepared for the next one, since that takes as long as a small build.
+ * Lets overlapping sessions share a connection, since each connection is a process that has to be started. Long
+ * operations, such as a NAR or a substitution, get their own. A connection ends with its last session, and its pins with
+ * it: a garbage collection that follows a build finds nothing kept. A new connection is prepared for the next session
+ * while this one lasts, since that takes as long as a small build.
  */
 export class SharedConnections {
   readonly #connect: () => Promise<WorkerClient>;
   readonly #clock: Clock;
   #current: Shared | undefined;
   #spare: Spare | undefined;
+  #sessions = 0;
   #closed = false;
 
   constructor(connect: () => Promise<WorkerClient>, clock: Clock) {
@@ -55,14 +51,16 @@ export class SharedConnections {
   async use(): Promise<HostConnection> {
     const shared = this.#take();
     shared.users += 1;
-    shared.cancelEnd();
+    this.#sessions += 1;
+    this.#spare?.cancelExpiry();
     try {
       const client = await shared.client;
       if (client.gone.aborted) throw new Error('the connection has just ended');
+      this.#keepSpare();
       return this.#handle(client, shared);
     } catch {
       if (this.#current === shared) this.#current = undefined;
-      this.#release(shared);
+      await this.#release(shared);
       // A connection of its own reports the actual error.
       return await this.#connect();
     }
@@ -72,10 +70,7 @@ export class SharedConnections {
   close(): void {
     this.#closed = true;
     const spare = this.#takeSpare();
-    if (spare !== undefined) end(spare);
-    if (this.#current?.users !== 0) return;
-    this.#current.cancelEnd();
-    end(this.#current.client);
+    if (spare !== undefined) void end(spare);
   }
 
   #take(): Shared {
@@ -88,7 +83,6 @@ export class SharedConnections {
         pinned: new Set(),
         infos: new Map(),
         users: 0,
-        cancelEnd: () => undefined,
       };
     }
     return this.#current;
@@ -128,45 +122,46 @@ export class SharedConnections {
         await using own = await connect();
         yield* own.narFromPath(path, facts);
       },
-      [Symbol.asyncDispose]: () => {
-        if (!released) this.#release(shared);
+      [Symbol.asyncDispose]: async () => {
+        if (released) return;
         released = true;
-        return Promise.resolve();
+        await this.#release(shared);
       },
     };
   }
 
-  #release(shared: Shared): void {
+  /** Settles when the pins have ended, if this session was the last one. */
+  async #release(shared: Shared): Promise<void> {
     shared.users -= 1;
+    this.#sessions -= 1;
+    if (this.#sessions === 0) this.#expireSpare();
     if (shared.users > 0) return;
-    if (this.#current !== shared || this.#closed) {
-      end(shared.client);
-      return;
-    }
-    shared.cancelEnd = this.#clock.after(LINGER_MS, () => {
-      end(shared.client);
-      if (this.#current !== shared) return;
-      this.#current = undefined;
-      this.#keepSpare();
-    });
+    if (this.#current === shared) this.#current = undefined;
+    await end(shared.client);
   }
 
   #keepSpare(): void {
-    if (this.#spare !== undefined) return;
+    if (this.#spare !== undefined || this.#closed) return;
     const client = this.#connect();
-    const cancelExpiry = this.#clock.after(SPARE_MS, () => {
-      this.#spare = undefined;
-      end(client);
-    });
-    this.#spare = { client, cancelExpiry };
+    const spare: Spare = { client, cancelExpiry: () => undefined };
+    this.#spare = spare;
     const forget = (): void => {
-      if (this.#spare?.client !== client) return;
-      cancelExpiry();
+      if (this.#spare !== spare) return;
+      spare.cancelExpiry();
       this.#spare = undefined;
     };
     client.then(({ gone }) => {
       gone.addEventListener('abort', forget, { once: true });
     }, forget);
+  }
+
+  #expireSpare(): void {
+    const spare = this.#spare;
+    if (spare === undefined) return;
+    spare.cancelExpiry = this.#clock.after(SPARE_MS, () => {
+      if (this.#spare === spare) this.#spare = undefined;
+      void end(spare.client);
+    });
   }
 
   #takeSpare(): Promise<WorkerClient> | undefined {
@@ -177,8 +172,8 @@ export class SharedConnections {
   }
 }
 
-function end(client: Promise<WorkerClient>): void {
-  client.then(
+async function end(client: Promise<WorkerClient>): Promise<void> {
+  await client.then(
     (open) => open[Symbol.asyncDispose](),
     () => undefined,
   );

@@ -28,7 +28,7 @@ export async function serveNar(context: OperationContext): Promise<void> {
     if (sent === true) return;
     const info = await host.pathInfo(path);
     if (info === undefined) await client.write(encodeErrorFrame(`path '${path}' is not valid`));
-    else await sendNar((await host.connection()).narFromPath(path, info), client);
+    else await sendNar(host.store.narFromPath(path, info), client);
   } catch (error) {
     if (relay.begun) cut(client, error);
     throw error;

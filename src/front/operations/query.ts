@@ -64,7 +64,7 @@ function signed(path: StorePath, info: PathInfo, { identity, policy, signer }: O
 /** Pins the path on the host, for as long as the session lasts. A guest never collects garbage. */
 export async function serveAddTempRoot({ client, version, host }: OperationContext): Promise<void> {
   const path = await client.run(decodeAddTempRoot(version));
-  await (await host.connection()).addTempRoots([path]);
+  await host.store.addTempRoots([path]);
   await answer(client, encodeDoneResponse());
 }
 
@@ -80,7 +80,7 @@ async function validPaths(
   { host, placement }: OperationContext,
 ): Promise<StorePath[]> {
   if (paths.length === 0) return [];
-  const onHost = await (await host.connection()).queryValidPaths(paths, substitute);
+  const onHost = await host.store.queryValidPaths(paths, substitute);
   const inGuest = await placement.ask(async ({ daemon, guest }) =>
     daemon.queryValidPaths(paths.filter((path) => !guest.store.sharesAnyOf([path]))),
   );

@@ -60,7 +60,7 @@ function either<T>(
   return async (context, op) => {
     const { client, host, version } = context;
     const { raw } = await capture(client, op, request(version));
-    const comparable = canAsk((await host.connection()).version, version);
+    const comparable = canAsk(await host.store.version(), version);
     const ours = comparable ? await askHost(context, raw, response) : undefined;
     const known = ours !== undefined && 'value' in ours && knows(ours.value);
     const theirs = known ? undefined : await askGuest(context, raw, response);
@@ -88,7 +88,7 @@ async function askHost<T>(
   raw: readonly Uint8Array[],
   response: Response<T>,
 ): Promise<Answer<T>> {
-  return await orRefused(host.ask(raw, response));
+  return await orRefused(host.store.ask(raw, response));
 }
 
 /** @returns undefined if the session has no guest */

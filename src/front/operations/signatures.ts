@@ -26,6 +26,6 @@ export async function serveAddSignatures(context: OperationContext, op: number):
     });
     return;
   }
-  await host.ask(raw, decodeDoneResponse);
+  await host.store.ask(raw, decodeDoneResponse);
   await answer(client, encodeDoneResponse());
 }
