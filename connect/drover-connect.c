@@ -15,12 +15,15 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 1024 * 1024 };
+enum { BUFFER_BYTES = 1024 * 1024, TURNS_IN_SILENCE = 20 };
 
 static char up[BUFFER_BYTES], down[BUFFER_BYTES];
 static int fd;
@@ -70,13 +73,55 @@ static void *send_input(void *unused) {
   return NULL;
 }
 
+static long number_in(const char *file) {
+  char text[16] = "";
+  int from = open(file, O_RDONLY | O_CLOEXEC);
+  if (from < 0) return 0;
+  ssize_t got = read(from, text, sizeof text - 1);
+  close(from);
+  return got > 0 ? strtol(text, NULL, 10) : 0;
+}
+
+/* Milliseconds left of the time in which a supervisor that has ended may come back. */
+static long grace_left(const char *name) {
+  char down[NAME_MAX + 1], grace[NAME_MAX + 1];
+  if (snprintf(down, sizeof down, "%s.down", name) > NAME_MAX || snprintf(grace, sizeof grace, "%s.grace", name) > NAME_MAX)
+    return 0;
+  /* One that was killed left no such file: the first who notices makes it, so that not everyone waits anew. */
+  int made = open(down, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (made >= 0) close(made);
+  struct stat ended;
+  if (stat(down, &ended) != 0) return 0;
+  long age = (long)(time(NULL) - ended.st_mtime) * 1000, total = number_in(grace);
+  /* The clock was set back. */
+  if (age < 0) age = 0;
+  /* A second more, since times of files are rounded down to seconds here. */
+  return total > 0 ? total + 1000 - age : 0;
+}
+
+static int is_absent(int reason) { return reason == ENOENT || reason == ECONNREFUSED; }
+
 /* Opens PROGRAM.sock, from within its directory: the paths of sockets are short. */
 static int open_own_socket(const char *path) {
-  char directory[PATH_MAX];
+  char directory[PATH_MAX], name[PATH_MAX];
   strcpy(directory, path);
   char *slash = strrchr(directory, '/');
+  strcpy(name, slash + 1);
+  name[strlen(name) - strlen(".sock")] = '\0';
   slash[slash == directory] = '\0';
-  return chdir(directory) == 0 ? open_socket(strrchr(path, '/') + 1) : -1;
+  if (chdir(directory) != 0) return -1;
+  const char *file = strrchr(path, '/') + 1;
+  for (int turn = 0;; turn++) {
+    int s = open_socket(file);
+    if (s >= 0 || !is_absent(errno)) return s;
+    int reason = errno;
+    if (grace_left(name) <= 0) {
+      errno = reason;
+      return -1;
+    }
+    if (turn == TURNS_IN_SILENCE) fprintf(stderr, "drover-connect: Drover is restarting; waiting for it\n");
+    nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+  }
 }
 
 int main(int argc, char **argv) {
@@ -91,9 +136,9 @@ int main(int argc, char **argv) {
   fd = is_named ? open_socket(path) : open_own_socket(path);
   if (fd < 0) {
     fprintf(stderr, "drover-connect: cannot reach Drover at %s: %s%s\n", path, strerror(errno),
-            errno == ENOENT || errno == ECONNREFUSED ? " (is `drover serve` running?)"
-            : errno == EACCES                        ? " (only its owner may use it)"
-                                                     : "");
+            is_absent(errno)  ? " (Drover is not running: start its service, or `drover serve`; `drover doctor` says more)"
+            : errno == EACCES ? " (only its owner may use it)"
+                              : "");
     return 1;
   }
 #ifdef F_SETPIPE_SZ

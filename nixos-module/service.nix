@@ -54,7 +54,7 @@ in
         # Only the supervisor gets the signal: it lets builds end for a minute (pool.drainTimeout). Guests end
         # with it.
         KillMode = "mixed";
-        TimeoutStopSec = 120;
+        TimeoutStopSec = 3600;
         # A build that takes too much memory must not end all others.
         OOMPolicy = "continue";
         TasksMax = "infinity";

@@ -8,6 +8,7 @@ import { EXIT } from './lib/error-codes.js';
 import { DroverError, errorMessage } from './lib/errors.js';
 import type { ServiceLog } from './lib/log.js';
 import { Mutex } from './lib/mutex.js';
+import { whenStalled } from './lib/stall.js';
 import type { Supervisor } from './supervisor.js';
 
 export interface ServeOptions {
@@ -47,7 +48,7 @@ export async function serveUntilSignal(
   const signalledAgain = nextSignal();
   await stopReloading();
   const { drainTimeoutMs } = supervisor.config.pool;
-  log.info({ deadlineMs: drainTimeoutMs }, 'draining: running builds may end; signal again to end them now');
+  log.info({ drainTimeoutMs }, 'draining: running builds may end; signal again to end them now');
   let cutOff = 0;
   const kill = (reason: string): void => {
     const { leases } = supervisor.status();
@@ -55,9 +56,14 @@ export async function serveUntilSignal(
     log.warn({ reason, leases }, 'ending all guests');
     void supervisor.kill();
   };
-  const cancelDeadline = systemClock.after(drainTimeoutMs, () => {
-    kill('the deadline has passed');
-  });
+  const cancelDeadline = whenStalled(
+    systemClock,
+    () => supervisor.progress,
+    drainTimeoutMs,
+    () => {
+      kill('no build has made progress within pool.drainTimeout');
+    },
+  );
   void signalledAgain.then(() => {
     kill('signalled again');
   });

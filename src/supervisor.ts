@@ -7,7 +7,7 @@ import type { Config } from './config/schema.js';
 import type { DroverEvent, Status } from './control/api.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
-import { openSocketDoor } from './doors/socket-door.js';
+import { openSocketDoor, type SocketDoor } from './doors/socket-door.js';
 import type { SshDoor } from './doors/ssh/door.js';
 import type { GuestDriver } from './guest/driver.js';
 import type { ClientPolicy } from './front/identity.js';
@@ -66,6 +66,7 @@ export class Supervisor {
   readonly #closers: (() => Promise<void>)[] = [];
   #state: Status['state'] = 'running';
   readonly #metrics: ReturnType<typeof collectMetrics>;
+  #socketDoor: SocketDoor | undefined;
   #ssh: SshDoor | undefined;
   #metricsPort: number | undefined;
 
@@ -183,7 +184,9 @@ export class Supervisor {
       this.#metricsPort = metrics.port;
       this.#closers.push(() => metrics.close());
     }
-    const socket = await openSocketDoor(this.#front, config.doors.socket.path, { connect: connectProgram });
+    const { path, restartGraceMs } = config.doors.socket;
+    const socket = await openSocketDoor(this.#front, path, { connect: connectProgram, restartGraceMs });
+    this.#socketDoor = socket;
     this.#closers.push(() => socket.close());
     this.#closers.push(async () => this.#ssh?.close());
     await this.#configureSsh(config);
@@ -313,7 +316,15 @@ export class Supervisor {
   /** Grants no more leases; running builds may finish. Settles when no guest is left. */
   async drain(): Promise<void> {
     this.#state = 'draining';
+    // Clients of this host wait for the next supervisor.
+    await this.#socketDoor?.suspend();
     await this.#pool.drain();
+  }
+
+  /** Changes whenever a build, an upload or a download makes progress. */
+  get progress(): string {
+    const { receivedBytes, sentBytes } = this.#front.openBytes;
+    return [this.#front.sessions, this.#pool.snapshot().leases, receivedBytes, sentBytes].join(' ');
   }
 
   /** Kills all guests. Settles when none is left. */

@@ -1,4 +1,4 @@
-import { chmod, rename, rm, symlink, unlink } from 'node:fs/promises';
+import { chmod, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 
@@ -17,21 +17,31 @@ export interface Door {
   readonly close: () => Promise<void>;
 }
 
+export interface SocketDoor extends Door {
+  /** Accepts no more connections, and keeps the open ones: clients wait for the next supervisor. */
+  readonly suspend: () => Promise<void>;
+}
+
+/** While a suspended door's sessions end, clients are told this often that they may wait, in milliseconds. */
+const STILL_ENDING_MS = 500;
+
 /** The program that Nix runs, beside the socket: short, since its path becomes part of a lock file's name. */
 export function connectProgram(socketPath: string): string {
   return join(dirname(socketPath), 'connect');
 }
 
 /**
- * Opens the local door: a Unix socket that only this user can reach, and beside it the program that connects to it.
+ * Opens the local door: a Unix socket that only this user can reach, and beside it the program that connects to it. The
+ * program stays when the door closes: it waits for the next supervisor, or says that there is none.
  * @param drover.connect the compiled drover-connect
+ * @param drover.restartGraceMs time for which it waits
  * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `ADDRESS_IN_USE`
  */
 export async function openSocketDoor(
   front: Pick<Front, 'serve'>,
   path: string,
-  drover: { readonly connect: string },
-): Promise<Door> {
+  drover: { readonly connect: string; readonly restartGraceMs: number },
+): Promise<SocketDoor> {
   await requirePrivateDir(
     dirname(path),
     'Choose a directory of its own for doors.socket.path, or close this one: chmod 700.',
@@ -45,17 +55,36 @@ export async function openSocketDoor(
     if (identity === undefined) socket.destroy();
     else void front.serve(socket, identity);
   });
+  const program = connectProgram(path);
+  const down = `${program}.down`;
   await listen(server, path);
   await chmod(path, 0o600);
-  const program = connectProgram(path);
   await link(drover.connect, program);
   if (path !== `${program}.sock`) await link(basename(path), `${program}.sock`);
+  await writeFile(`${program}.grace`, `${drover.restartGraceMs}\n`, { mode: 0o600 });
+  await rm(down, { force: true });
+  let closed: Promise<void> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const touchDown = async (): Promise<void> => {
+    await writeFile(down, '', { mode: 0o600 }).catch(() => undefined);
+    const now = new Date();
+    await utimes(down, now, now).catch(() => undefined);
+  };
+  const suspend = async (): Promise<void> => {
+    if (closed !== undefined) return;
+    // First, so that no client finds the socket gone and no word about it.
+    await touchDown();
+    closed = closeServer(server);
+    timer = setInterval(() => void touchDown(), STILL_ENDING_MS).unref();
+  };
   return {
+    suspend,
     close: async () => {
-      const closed = closeServer(server);
+      await suspend();
       for (const socket of sockets) socket.destroy();
       await closed;
-      for (const made of [program, `${program}.sock`]) await unlink(made).catch(() => undefined);
+      clearInterval(timer);
+      await touchDown();
     },
   };
 }

@@ -13,7 +13,7 @@ import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
 
-const SOCKETS = ['control.sock', 'doors/nix.sock', 'doors/connect'];
+const SOCKETS = ['control.sock', 'doors/nix.sock'];
 const ENDLESS = 'echo "it has begun"; sleep 86399';
 
 describeE2e('the end of a supervisor', [], () => {
@@ -83,8 +83,9 @@ describeE2e('the end of a supervisor', [], () => {
     }
   });
 
-  test('SIGTERM in the middle of a build: it is finished, and new ones are refused', async () => {
-    await using drover = await startDrover();
+  test('SIGTERM in the middle of a build: it is finished, and new ones wait for another supervisor', async () => {
+    const restartGrace = '1s';
+    await using drover = await startDrover({ config: { doors: { socket: { restartGrace } } } });
     await using host = await nixHost({ drover });
     const client = host.startBuild(
       host.derivation('finishes', 'echo "it has begun"; sleep 3; echo done > $out'),
@@ -93,9 +94,8 @@ describeE2e('the end of a supervisor', [], () => {
     drover.signal('SIGTERM');
     await waitUntil('draining', async () => (await drover.status()).state === 'draining');
 
-    const refused = await host.build(host.derivation('refused', 'echo > $out'));
-    expect(refused.exitCode).not.toBe(0);
-    expect(refused.stderr).toContain('Drover is shutting down');
+    const waiting = host.startBuild(host.derivation('waits', 'echo > $out'));
+    await waiting.waitForOutput('Drover is restarting; waiting for it');
     expect(client.stderr).not.toContain('error');
 
     const { stdout } = succeeded(await client.ended);
@@ -103,6 +103,8 @@ describeE2e('the end of a supervisor', [], () => {
     expect(await drover.exited).toEqual({ exitCode: 0, signal: null });
     await expectNoRemains(drover.stateDir);
     for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
+    expect((await waiting.ended).exitCode).not.toBe(0);
+    expect(waiting.stderr).toContain('Drover is not running: start its service');
   });
 
   test.each([

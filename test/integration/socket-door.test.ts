@@ -39,13 +39,15 @@ async function listening(server: Server, path: string): Promise<Server> {
 describeWith('the socket door', ['dist'], () => {
   test('is for its owner alone', async () => {
     const path = join(dir, 'd/nix.sock');
-    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
+    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT, restartGraceMs: 0 });
     const mode = async (file: string): Promise<number> => (await stat(file)).mode & 0o777;
     expect(await mode(join(dir, 'd'))).toBe(0o700);
     expect(await mode(path)).toBe(0o600);
-    expect(await readdir(join(dir, 'd'))).toEqual(['connect', 'connect.sock', 'nix.sock']);
+    expect(await readdir(join(dir, 'd'))).toEqual(['connect', 'connect.grace', 'connect.sock', 'nix.sock']);
     await door.close();
-    expect(await readdir(join(dir, 'd'))).toEqual([]);
+    expect(await readdir(join(dir, 'd'))).toEqual([
+      ...['connect', 'connect.down', 'connect.grace', 'connect.sock'],
+    ]);
   });
 
   test('identifies a client by its uid, and trusts it', async () => {
@@ -58,7 +60,7 @@ describeWith('the socket door', ['dist'], () => {
         return Promise.resolve();
       },
     };
-    const door = await openSocketDoor(front, path, { connect: CONNECT });
+    const door = await openSocketDoor(front, path, { connect: CONNECT, restartGraceMs: 0 });
     await execa(CONNECT, [path], { input: '' });
     const uid = process.getuid?.() ?? -1;
     const identity = { door: 'socket', domain: `uid:${uid}`, name: `uid ${uid}`, trusted: true };
@@ -68,7 +70,10 @@ describeWith('the socket door', ['dist'], () => {
 
   test('refuses a directory that others can enter, and leaves it as it is', async () => {
     await chmod(dir, 0o755);
-    const opening = openSocketDoor(new FrontBench().front, join(dir, 'nix.sock'), { connect: CONNECT });
+    const opening = openSocketDoor(new FrontBench().front, join(dir, 'nix.sock'), {
+      connect: CONNECT,
+      restartGraceMs: 0,
+    });
     await expect(opening).rejects.toMatchObject({
       code: 'DIRECTORY_NOT_PRIVATE',
       hint: expect.stringContaining('chmod 700'),
@@ -78,7 +83,7 @@ describeWith('the socket door', ['dist'], () => {
 
   test('can have the very name that its program looks for', async () => {
     const path = join(dir, 'connect.sock');
-    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
+    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT, restartGraceMs: 0 });
     expect((await stat(path)).isSocket()).toBe(true);
     await door.close();
   });
@@ -89,7 +94,7 @@ describeWith('the socket door', ['dist'], () => {
     await execa(process.execPath, ['-e', script], { reject: false });
     expect(existsSync(path)).toBe(true);
     await writeFile(connectProgram(path), 'old', { mode: 0o600 });
-    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT });
+    const door = await openSocketDoor(new FrontBench().front, path, { connect: CONNECT, restartGraceMs: 0 });
     expect(await readlink(connectProgram(path))).toBe(CONNECT);
     await door.close();
   });
@@ -98,13 +103,13 @@ describeWith('the socket door', ['dist'], () => {
     const path = join(dir, 'nix.sock');
     const other = await listening(createServer(), path);
     const { front } = new FrontBench();
-    await expect(openSocketDoor(front, path, { connect: CONNECT })).rejects.toMatchObject({
+    await expect(openSocketDoor(front, path, { connect: CONNECT, restartGraceMs: 0 })).rejects.toMatchObject({
       code: 'ADDRESS_IN_USE',
     });
     other.close();
     const file = join(dir, 'file');
     await writeFile(file, 'precious');
-    await expect(openSocketDoor(front, file, { connect: CONNECT })).rejects.toMatchObject({
+    await expect(openSocketDoor(front, file, { connect: CONNECT, restartGraceMs: 0 })).rejects.toMatchObject({
       code: 'ADDRESS_IN_USE',
     });
     expect(await readFile(file, 'utf8')).toBe('precious');
@@ -115,7 +120,7 @@ describeWith('the socket door', ['dist'], () => {
     await mkdir(odd, { mode: 0o700 });
     const path = join(odd, 'nix.sock');
     const bench = new FrontBench();
-    const door = await openSocketDoor(bench.front, path, { connect: CONNECT });
+    const door = await openSocketDoor(bench.front, path, { connect: CONNECT, restartGraceMs: 0 });
     const child = spawn(connectProgram(path), ['--stdio'], { stdio: ['pipe', 'pipe', 'inherit'] });
     const ended = once(child, 'close');
     const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
@@ -124,6 +129,53 @@ describeWith('the socket door', ['dist'], () => {
     await within('the door to close', door.close());
     expect(await within('the end of the program', ended)).toEqual([0, null]);
   });
+});
+
+describeWith('drover-connect beside a door that is closed', ['dist'], () => {
+  test('waits for the next supervisor, and serves then', async () => {
+    const path = join(dir, 'd/nix.sock');
+    const bench = new FrontBench();
+    const options = { connect: CONNECT, restartGraceMs: 3_600_000 };
+    const first = await openSocketDoor(bench.front, path, options);
+    await first.suspend();
+    const client = spawn(join(dir, 'd/connect'), ['--stdio'], { stdio: ['pipe', 'pipe', 'pipe'] });
+    await within('its word', once(client.stderr, 'data'));
+    await first.close();
+    expect(client.exitCode).toBeNull();
+    const second = await openSocketDoor(bench.front, path, options);
+    const stream = Duplex.from({ readable: client.stdout, writable: client.stdin });
+    const worker = await within('the session', WorkerClient.connect(stream, VERSION, 'Drover'));
+    worker.channel.end();
+    await second.close();
+  });
+
+  test('keeps its connections while the door is suspended', async () => {
+    const path = join(dir, 'd/nix.sock');
+    const bench = new FrontBench();
+    const door = await openSocketDoor(bench.front, path, { connect: CONNECT, restartGraceMs: 0 });
+    const client = spawn(join(dir, 'd/connect'), ['--stdio'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const stream = Duplex.from({ readable: client.stdout, writable: client.stdin });
+    const worker = await within('the session', WorkerClient.connect(stream, VERSION, 'Drover'));
+    await door.suspend();
+    expect(await worker.queryValidPaths([])).toEqual([]);
+    worker.channel.end();
+    await door.close();
+  });
+
+  test.each(['is closed', 'was left by a supervisor that was killed'])(
+    'gives up when the time is over, and says what to do: the door %s',
+    async (how) => {
+      const path = join(dir, 'd/nix.sock');
+      const bench = new FrontBench();
+      const door = await openSocketDoor(bench.front, path, { connect: CONNECT, restartGraceMs: 0 });
+      await door.close();
+      if (how !== 'is closed') await rm(join(dir, 'd/connect.down'));
+      const { exitCode, stderr } = await execa(join(dir, 'd/connect'), { input: '', reject: false });
+      expect(exitCode).toBe(1);
+      expect(stderr).toContain('Drover is not running: start its service, or `drover serve`');
+      expect(await readdir(join(dir, 'd'))).toContain('connect.down');
+    },
+  );
 });
 
 describeWith('drover-connect', ['dist'], () => {
@@ -135,7 +187,7 @@ describeWith('drover-connect', ['dist'], () => {
     expect([usage.exitCode, usage.stderr]).toEqual([2, 'usage: drover-connect SOCKET']);
     const absent = await execa(CONNECT, [join(dir, 'absent')], { reject: false });
     expect(absent.exitCode).toBe(1);
-    expect(absent.stderr).toContain('(is `drover serve` running?)');
+    expect(absent.stderr).toContain('Drover is not running: start its service');
     const own = await execa(CONNECT, ['--stdio'], { reject: false });
     expect([own.exitCode, own.stderr.includes(`at ${CONNECT}.sock: No such file`)]).toEqual([1, true]);
     const long = await execa(CONNECT, [join(dir, 'x'.repeat(200))], { reject: false });

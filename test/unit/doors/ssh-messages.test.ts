@@ -68,7 +68,7 @@ describe("messages of the ssh door's process", () => {
 });
 
 describe('a rate limit', () => {
-  test('lets a burst through, then one per interval, and counts what it suppressed', () => {
+  test('lets a burst through, then one per interval, and counts what it suppressed', async () => {
     const clock = new FakeClock();
     const limit = new RateLimit(clock, { burst: 2, intervalMs: 1000 });
     expect([limit.take('a'), limit.take('a'), limit.take('a'), limit.take('a')]).toEqual([
@@ -78,7 +78,7 @@ describe('a rate limit', () => {
       undefined,
     ]);
     expect(limit.take('b')).toBe(0);
-    clock.advance(1000);
+    await clock.advance(1000);
     expect([limit.take('a'), limit.take('a')]).toEqual([2, undefined]);
   });
 });
