@@ -1,10 +1,12 @@
 #!/usr/bin/env node
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { runCli } from './cli/index.js';
+import { screenOf } from './cli/screen.js';
 import type { Config } from './config/schema.js';
 import { connectProgram } from './doors/socket-door.js';
 import type { GuestDriver } from './guest/driver.js';
@@ -140,6 +142,23 @@ process.exitCode = await runCli(process.argv.slice(2), {
   home: homedir(),
   defaultConfigFile: '/etc/drover/drover.yaml',
   print: (text) => process.stdout.write(safe(process.stdout, text)),
+  printAll: async (parts) => {
+    for await (const part of parts) {
+      const output = typeof part === 'string' ? safe(process.stdout, part) : part;
+      if (!process.stdout.write(output)) await once(process.stdout, 'drain');
+    }
+  },
+  steer: (sequence) => process.stdout.write(sequence),
+  screen: () => screenOf(process.stdout, env),
+  interrupted: () => {
+    const interrupted = new AbortController();
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(signal, () => {
+        interrupted.abort();
+      });
+    }
+    return interrupted.signal;
+  },
   printError: (text) => process.stderr.write(safe(process.stderr, text)),
   storeDir: STORE_DIR,
   createDriver,

@@ -5,6 +5,9 @@ import { maxAdvertisedJobs, SSH_ALIAS } from './cli/machine-formats.js';
 import { diffConfig, type ConfigChange } from './config/diff.js';
 import type { Config } from './config/schema.js';
 import type { DroverEvent, Status } from './control/api.js';
+import { openGroupSocket } from './control/group-socket.js';
+import { Operator } from './control/operator.js';
+import { RecentEvents } from './control/recent-events.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor, type SocketDoor } from './doors/socket-door.js';
@@ -12,9 +15,11 @@ import type { SshDoor } from './doors/ssh/door.js';
 import type { GuestDriver } from './guest/driver.js';
 import type { ClientPolicy } from './front/identity.js';
 import { Front } from './front/front.js';
-import { CountingJournal } from './front/journal.js';
+import { CountingJournal, type BuildJournal } from './front/journal.js';
 import { nixWarning, requireSafeNix } from './guest/vulnerable-nix.js';
 import { CaseHackDetector } from './guest/case-hack.js';
+import { BuildHistory } from './history/history.js';
+import { HistoryJournal } from './history/journal.js';
 import type { HostStore } from './host-store/host-store.js';
 import { readSigningKey } from './host-store/signing-key.js';
 import { systemClock } from './lib/clock.js';
@@ -47,6 +52,20 @@ export interface SupervisorParts {
 /** Sessions that an ssh client may have open besides one for each job: `nix copy`, and questions about paths. */
 const SPARE_SESSIONS = 64;
 
+/** What is kept of builds, and vouched for. */
+interface Records {
+  readonly audit: AuditLog | undefined;
+  readonly signer: PathSigner | undefined;
+  readonly history: BuildHistory | undefined;
+}
+
+/** Why Drover takes no builds, for probes. */
+const UNHEALTHY: Readonly<Record<Status['state'], string | undefined>> = {
+  running: undefined,
+  drained: 'drained: builds wait until drover resume',
+  draining: 'draining: no new builds are taken',
+};
+
 const HINT_STATE_DIR =
   'Run drover as the owner of that directory, or choose another stateDir in the configuration.';
 
@@ -58,29 +77,29 @@ export class Supervisor {
   readonly #pool: Pool;
   readonly #front: Front;
   readonly #audit: AuditLog | undefined;
+  readonly #history: BuildHistory | undefined;
+  readonly #operator: Operator;
+  readonly #recentEvents = new RecentEvents(systemClock);
   readonly #totals = new TotalsCounter();
   readonly #reloads = new Emitter<'ok' | 'failed'>();
   readonly #toldWarnings = new Set<string>();
   readonly #startedAt = new Date().toISOString();
   /** Close what was opened, the last first. */
   readonly #closers: (() => Promise<void>)[] = [];
-  #state: Status['state'] = 'running';
+  #state: 'running' | 'draining' = 'running';
   readonly #metrics: ReturnType<typeof collectMetrics>;
   #socketDoor: SocketDoor | undefined;
   #ssh: SshDoor | undefined;
   #metricsPort: number | undefined;
 
-  private constructor(
-    parts: SupervisorParts,
-    driver: GuestDriver,
-    { audit, signer }: { readonly audit: AuditLog | undefined; readonly signer: PathSigner | undefined },
-  ) {
+  private constructor(parts: SupervisorParts, driver: GuestDriver, { audit, signer, history }: Records) {
     const { config, log, host } = parts;
     this.#parts = parts;
     this.#audit = audit;
     this.#config = config;
     this.#driver = driver;
     const descriptors = new DescriptorBudget(descriptorLimit(), systemClock);
+    this.#history = history;
     this.#pool = new Pool(driver, config.pool, systemClock, log);
     this.#front = new Front({
       manifest: driver.manifest,
@@ -89,12 +108,18 @@ export class Supervisor {
       host,
       leaser: this.#pool,
       caseHack: new CaseHackDetector(),
-      journal: new CountingJournal(),
+      journal: journalOf(history),
       audit,
       signer,
       overload: () => descriptors.shortage(),
       clock: systemClock,
       log,
+    });
+    this.#operator = new Operator({
+      ...{ front: this.#front, pool: this.#pool, history },
+      consoleLogs: new StateDir(config.stateDir).logs,
+      status: () => this.status(),
+      events: this.#recentEvents,
     });
     this.#metrics = collectMetrics({
       pool: this.#pool,
@@ -105,10 +130,13 @@ export class Supervisor {
       systems: driver.manifest.systems,
       reloads: this.#reloads,
     });
-    this.onEvent((event) => {
+    const onEvent = (event: DroverEvent): void => {
       this.#totals.count(event);
+      this.#recentEvents.add(event);
       if (event.type === 'boot-finished') this.#tellWarnings();
-    });
+    };
+    this.#pool.events.on(onEvent);
+    this.#front.events.on(onEvent);
   }
 
   /**
@@ -135,7 +163,8 @@ export class Supervisor {
     const signer =
       config.signing.secretKeyFile === null ? undefined : await readSigningKey(config.signing.secretKeyFile);
     const audit = config.audit.file === null ? undefined : await AuditLog.open(config.audit.file, log);
-    const supervisor = new Supervisor(parts, driver, { audit, signer });
+    const history = await openHistory(config, log);
+    const supervisor = new Supervisor(parts, driver, { audit, signer, history });
     try {
       // On a host whose Nix was never used, this also makes the store's directory.
       await (await host.connect())[Symbol.asyncDispose]();
@@ -164,10 +193,7 @@ export class Supervisor {
     const config = this.#config;
     const { connectProgram, log } = this.#parts;
     const { controlSocket, pidFile } = new StateDir(config.stateDir);
-    const control = await serveControl(controlSocket, {
-      status: () => this.status(),
-      onEvent: (listener) => this.onEvent(listener),
-    });
+    const control = await serveControl(controlSocket, this.#operator);
     this.#closers.push(() => control.close());
     this.#closers.push(() => rm(pidFile, { force: true }));
     await writeFile(pidFile, `${process.pid}\n`, { mode: 0o600 });
@@ -179,10 +205,15 @@ export class Supervisor {
         ...config.metrics.listen,
         metrics: this.#metrics,
         log,
-        unhealthy: () => (this.#state === 'draining' ? 'draining: no new builds are taken' : undefined),
+        unhealthy: () => UNHEALTHY[this.#currentState],
       });
       this.#metricsPort = metrics.port;
       this.#closers.push(() => metrics.close());
+    }
+    const { group, path: lookSocket } = config.control;
+    if (group !== null) {
+      const look = await openGroupSocket(lookSocket, group, this.#operator);
+      this.#closers.push(() => look.close());
     }
     const { path, restartGraceMs } = config.doors.socket;
     const socket = await openSocketDoor(this.#front, path, { connect: connectProgram, restartGraceMs });
@@ -224,12 +255,8 @@ export class Supervisor {
     });
   }
 
-  /** Returns a function that removes the listener. */
-  onEvent(listener: (event: DroverEvent) => void): () => void {
-    const offs = [this.#pool.events.on(listener), this.#front.events.on(listener)];
-    return () => {
-      for (const off of offs) off();
-    };
+  get #currentState(): Status['state'] {
+    return this.#state === 'running' && this.#pool.paused ? 'drained' : this.#state;
   }
 
   /** The configuration in force; keys that take a restart still have their old values. */
@@ -245,7 +272,7 @@ export class Supervisor {
     return {
       version,
       pid: process.pid,
-      state: this.#state,
+      state: this.#currentState,
       startedAt: this.#startedAt,
       driver: name,
       warnings: warningsOf(this.#driver),
@@ -265,7 +292,7 @@ export class Supervisor {
           : `http://${address(config.metrics?.listen.host ?? '', this.#metricsPort)}/metrics`,
       ...this.#pool.snapshot(),
       sessions: this.#front.sessions,
-      builds: this.#front.builds,
+      builds: this.#operator.runningBuilds,
       totals: this.#totals.totals,
     };
   }
@@ -288,6 +315,7 @@ export class Supervisor {
     this.#driver = driver;
     this.#parts.log.level = next.log.level;
     this.#front.configure(driver.manifest);
+    if (next.history !== null) this.#history?.configure(next.history);
     this.#tellWarnings();
     this.#pool.configure(next.pool, driver);
     return changes;
@@ -342,10 +370,23 @@ export class Supervisor {
     await this.#front.farewell();
     this.#front.closeAll();
     for (const close of this.#closers.splice(0).reverse()) await close();
+    await this.#history?.close();
     this.#parts.host.close();
     this.#audit?.record({ type: 'stop' });
     this.#audit?.close();
   }
+}
+
+async function openHistory(
+  { history: limits, stateDir }: Config,
+  log: Log,
+): Promise<BuildHistory | undefined> {
+  if (limits === null) return undefined;
+  return await BuildHistory.open({ dir: new StateDir(stateDir).history, limits, clock: systemClock, log });
+}
+
+function journalOf(history: BuildHistory | undefined): BuildJournal {
+  return history === undefined ? new CountingJournal() : new HistoryJournal(history, systemClock);
 }
 
 function noSpace(stateDir: string, cause: unknown): DroverError {

@@ -5,6 +5,8 @@ import type { Command } from 'commander';
 import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
 import type { GuestDriver } from '../guest/driver.js';
+import { ControlClient } from '../control/client.js';
+import type { Screen } from './screen.js';
 
 /** Facts for `drover machines` that only the composition root can find out without a running supervisor. */
 export interface MachineSources {
@@ -30,6 +32,13 @@ export interface CliContext extends MachineSources {
   /** The machine's configuration file, read where it exists and the command line names no other. */
   readonly defaultConfigFile: string;
   readonly print: (text: string) => void;
+  /** Prints something long, as fast as its reader takes it: text as `print`, bytes as they are. */
+  readonly printAll: (parts: AsyncIterable<string | Uint8Array>) => Promise<void>;
+  /** Sends a control sequence of Drover's own to the terminal. */
+  readonly steer: (sequence: string) => void;
+  readonly screen: () => Screen;
+  /** Aborts when the user interrupts the command (Ctrl-C), which otherwise ends at once. */
+  readonly interrupted: () => AbortSignal;
   readonly printError: (text: string) => void;
   /**
    * Runs the supervisor until it is told to stop.
@@ -54,4 +63,14 @@ export async function readConfig(command: Command, context: CliContext): Promise
   const file = configFile(command, context);
   const { env, uid, home } = context;
   return await loadConfig({ ...(file === undefined ? {} : { file }), env, uid, home });
+}
+
+/** The supervisor that the configuration belongs to. @throws ConfigError */
+export async function controlClient(command: Command, context: CliContext): Promise<ControlClient> {
+  return new ControlClient(await readConfig(command, context));
+}
+
+/** Text of `--json`. */
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value, undefined, 2)}\n`;
 }

@@ -20,6 +20,7 @@ const KINDS: readonly (readonly [prefix: string, kind: ChangeKind])[] = [
   // The guest's nix.conf has it as max-jobs.
   ['pool.jobsPerGuest', 'new guests'],
   ['pool.', 'live'],
+  ['history.', 'live'],
   ['log.level', 'live'],
   ['systems', 'live'],
   ['doors.ssh.clients', 'live'],

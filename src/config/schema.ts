@@ -85,6 +85,26 @@ export interface DoorsConfig {
   readonly ssh: SshDoorConfig;
 }
 
+/** Who may look, besides the user who runs Drover. */
+export interface ControlConfig {
+  /** Name of a group that may look and change nothing; null: none. */
+  readonly group: string | null;
+  /** Absolute path of the socket for that group. */
+  readonly path: string;
+}
+
+/** What is kept of builds that have ended. */
+export interface HistoryConfig {
+  /** Builds that were asked for longer ago are forgotten: 1 min to 10 years. */
+  readonly keepMs: number;
+  /** 1 to 100,000. */
+  readonly maxBuilds: number;
+  /** Bytes of records and logs: 1 MiB to 1 TiB. */
+  readonly maxBytes: number;
+  /** Whose logs are kept. */
+  readonly logs: 'all' | 'failed' | 'none';
+}
+
 export interface LogConfig {
   readonly level: LogLevel;
   /** Absolute path of the file that is appended to; undefined: standard error. */
@@ -109,6 +129,9 @@ export interface Config {
   readonly audit: { readonly file: string | null };
   /** Absolute path of the secret key that signs what guests build; null: nothing is signed. */
   readonly signing: { readonly secretKeyFile: string | null };
+  readonly control: ControlConfig;
+  /** null: builds are numbered, and nothing is kept. */
+  readonly history: HistoryConfig | null;
   readonly log: LogConfig;
 }
 
@@ -118,6 +141,7 @@ const DAY_MS = 24 * HOUR_MS;
 /** Node's timers fire at once if a delay exceeds 2^31 ms, a little less than 25 days. */
 const LONGEST_MS = 24 * DAY_MS;
 const MIB_BYTES = 1024 ** 2;
+const TIB_BYTES = 1024 ** 4;
 const PIB_BYTES = 1024 ** 5;
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
@@ -172,6 +196,20 @@ const doors = section({
   ssh: sshDoor.prefault({}),
 });
 
+const control = section({
+  group: text(/^[A-Za-z_][\w.-]{0,63}$/, 'the name of a group')
+    .nullable()
+    .prefault(null),
+  path: socketPath.prefault('/var/run/drover/look.sock'),
+});
+
+const history = section({
+  keep: duration({ min: 60 * SECOND_MS, max: 3650 * DAY_MS }).prefault('30d'),
+  maxBuilds: wholeNumber({ min: 1, max: 100_000 }).prefault(20_000),
+  maxBytes: size({ min: MIB_BYTES, max: TIB_BYTES }).prefault('2GiB'),
+  logs: choice(['all', 'failed', 'none']).prefault('all'),
+});
+
 /** Everything that a file may contain, before its sections are combined. */
 const rawSchema = (defaultStateDir: string) =>
   section({
@@ -194,6 +232,8 @@ const rawSchema = (defaultStateDir: string) =>
       .prefault({}),
     audit: section({ file: absolutePath.nullable().prefault(null) }).prefault({}),
     signing: section({ secretKeyFile: absolutePath.nullable().prefault(null) }).prefault({}),
+    control: control.prefault({}),
+    history: history.nullable().prefault({}),
     log: section({
       level: choice(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).prefault('info'),
       file: absolutePath.optional(),
@@ -241,6 +281,11 @@ function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
       },
       ssh: raw.doors.ssh,
     },
+    history: raw.history === null ? null : historyOf(raw.history),
     log: { level: raw.log.level, file: raw.log.file },
   };
+}
+
+function historyOf({ keep, ...rest }: z.output<typeof history>): HistoryConfig {
+  return { keepMs: keep, ...rest };
 }

@@ -1,5 +1,7 @@
 import type { BuildSnapshot, FrontEvent } from '../front/events.js';
+import type { BuildRecord } from '../history/record.js';
 import type { PoolEvent, PoolSnapshot } from '../pool/events.js';
+import type { WaitPlace } from '../pool/lease.js';
 
 /** Sums since the supervisor started. Bytes are those of NARs. */
 export interface Totals {
@@ -13,11 +15,37 @@ export interface Totals {
   readonly copiedBytes: number;
 }
 
+/** A build that goes on, as `status` and `top` show it. */
+export interface RunningBuildReport extends BuildSnapshot {
+  /** Since its builder was started; null before. */
+  readonly runningSeconds: number | null;
+  /** How long the last builds of this name took; null if there was none. */
+  readonly expectedSeconds: number | null;
+  readonly usage: BuildRecord['usage'];
+}
+
+/** A build of the history. */
+export interface BuildReport extends Omit<BuildRecord, 'id'> {
+  /** `b1842` */
+  readonly id: string;
+  readonly phase: string | null;
+  /** While it waits: the number of sessions that are served before it, and why it waits. */
+  readonly waiting: WaitPlace | null;
+  /** Median of the durations of the last builds of this name that succeeded; null if there was none. */
+  readonly expectedMs: number | null;
+}
+
+/** An error, as every path answers it with a status of 400 or more. */
+export interface ControlError {
+  readonly error: { readonly code: string; readonly message: string; readonly hint: string | null };
+}
+
 /** Output of `drover status --json`. */
 export interface Status extends PoolSnapshot {
   readonly version: string;
   readonly pid: number;
-  readonly state: 'running' | 'draining';
+  /** `drained`: builds wait until `drover resume`. `draining`: the supervisor is ending. */
+  readonly state: 'running' | 'drained' | 'draining';
   readonly startedAt: string;
   readonly driver: string;
   /** Degraded features on this host. */
@@ -33,13 +61,48 @@ export interface Status extends PoolSnapshot {
   /** Where metrics are served; null where they are not. */
   readonly metrics: string | null;
   readonly sessions: number;
-  readonly builds: readonly BuildSnapshot[];
+  readonly builds: readonly RunningBuildReport[];
   readonly totals: Totals;
 }
 
 export type DroverEvent = PoolEvent | FrontEvent;
 
-/** Paths of the control socket's HTTP interface. */
+/** An event as `drover events` prints it; docs/events.md has the fields. */
+export type StampedEvent = { readonly at: string } & Exclude<DroverEvent, { readonly type: 'log-line' }>;
+
+/*
+ * Paths of the control socket's HTTP interface. Ids are those that people see.
+ *
+ *   GET  /status                        Status
+ *   GET  /events                        StampedEvents from now on, as lines of JSON, until the client goes
+ *   GET  /events?recent                 StampedEvent[], the oldest first
+ *   GET  /builds?failed&since&name&limit  BuildReport[], the newest first
+ *   GET  /builds/ID                     BuildReport
+ *   GET  /builds/ID/log?follow          text
+ *   GET  /guests/ID/log?follow          text of the guest's console
+ *   POST /builds/ID/cancel              Request: CancelRequest
+ *   POST /drain  /guests/ID/drain  /resume
+ *   POST /boot                          BootReport
+ */
 export const STATUS_PATH = '/status';
-/** Every event from now on, as lines of JSON, until the client goes. */
 export const EVENTS_PATH = '/events';
+export const BUILDS_PATH = '/builds';
+
+export interface BuildsQuery {
+  readonly failed?: boolean;
+  /** Milliseconds since 1970. */
+  readonly since?: number;
+  /** Parts of names, of which one must occur. */
+  readonly names?: readonly string[];
+  readonly limit?: number;
+}
+
+export interface CancelRequest {
+  /** Who cancels, for the client. */
+  readonly by: string;
+  readonly reason: string | null;
+}
+
+export interface BootReport {
+  readonly guest: string;
+}

@@ -1,30 +1,43 @@
 import { chmod } from 'node:fs/promises';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 
+import { codeFacts } from '../lib/error-codes.js';
+import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
-import { EVENTS_PATH, STATUS_PATH, type DroverEvent, type Status } from './api.js';
+import { BUILDS_PATH, EVENTS_PATH, STATUS_PATH, type ControlError } from './api.js';
+import type { Operator } from './operator.js';
+import { EventStreams } from './event-streams.js';
+import { readOrder } from './requests.js';
 
-/** Maximum number of bytes queued for a slow reader of events, who is then disconnected. */
-const MAX_EVENT_BACKLOG_BYTES = 1024 * 1024;
+/** Logs and events that are read at the same time. */
+const MAX_STREAMS = 256;
+const MAX_HEADER_BYTES = 16 * 1024;
 
-export interface ControlSource {
-  status(): Status;
-  /** Returns a function that removes the listener. */
-  onEvent(listener: (event: DroverEvent) => void): () => void;
+/** Whom a socket serves. */
+export interface ControlAccess {
+  /** Group that may look and change nothing; undefined: the owner, who may do everything. */
+  readonly group: string | undefined;
 }
 
 /**
- * Serves HTTP on a Unix socket that only this user can reach.
+ * Serves HTTP on a Unix socket that only this user can reach. Whoever calls gives others access to it.
  * @throws DroverError `ADDRESS_IN_USE`; it keeps two supervisors from sharing a state directory
  */
-export async function serveControl(path: string, source: ControlSource): Promise<{ close(): Promise<void> }> {
+export async function serveControl(
+  path: string,
+  operator: Operator,
+  access: ControlAccess = { group: undefined },
+): Promise<{ close(): Promise<void> }> {
   await clearStaleSocket(path);
-  const server = createServer((request, response) => {
-    if (request.method !== 'GET') response.writeHead(405).end();
-    else if (request.url === STATUS_PATH) sendJson(response, source.status());
-    else if (request.url === EVENTS_PATH) sendEvents(response, source);
-    else response.writeHead(404).end();
+  const streams = new EventStreams(operator, MAX_STREAMS);
+  const server = createServer({ maxHeaderSize: MAX_HEADER_BYTES }, (request, response) => {
+    answer(request, response, operator, streams, access).catch((error: unknown) => {
+      sendError(response, error);
+    });
   });
+  server.maxConnections = 2 * MAX_STREAMS;
   await listen(server, path);
   await chmod(path, 0o600);
   return {
@@ -35,16 +48,92 @@ export async function serveControl(path: string, source: ControlSource): Promise
   };
 }
 
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  operator: Operator,
+  streams: EventStreams,
+  { group }: ControlAccess,
+): Promise<void> {
+  const url = new URL(request.url ?? '/', 'http://drover');
+  const parts = url.pathname.split('/').slice(1).map(decodeURIComponent);
+  if (request.method === 'POST') {
+    if (group !== undefined) throw onlyLooks(group);
+    sendJson(response, await readOrder(request, parts, operator));
+    return;
+  }
+  if (request.method !== 'GET') throw notFound(`${request.method ?? ''} is not a method`);
+  const [, id = '', log] = parts;
+  const follow = url.searchParams.has('follow');
+  if (url.pathname === STATUS_PATH) sendJson(response, operator.status());
+  else if (url.pathname === EVENTS_PATH && url.searchParams.has('recent'))
+    sendJson(response, operator.events.all);
+  else if (url.pathname === EVENTS_PATH) streams.open(response);
+  else if (url.pathname === BUILDS_PATH) sendJson(response, await operator.builds(queryOf(url.searchParams)));
+  else if (parts[0] === 'builds' && parts.length === 2) sendJson(response, await operator.build(id));
+  else if (parts.length === 3 && log === 'log' && (parts[0] === 'builds' || parts[0] === 'guests')) {
+    const open = (signal: AbortSignal): Promise<AsyncIterable<Uint8Array>> =>
+      parts[0] === 'builds'
+        ? operator.buildLog(id, { follow, signal })
+        : operator.guestLog(id, { follow, signal });
+    await streams.run(response, (signal) => sendText(response, open(signal)));
+  } else throw notFound(`There is no ${url.pathname.slice(0, 80)}`);
+}
+
+function queryOf(params: URLSearchParams) {
+  const number = (name: string): number | undefined => {
+    const value = Number(params.get(name) ?? NaN);
+    return Number.isSafeInteger(value) && value >= 0 ? value : undefined;
+  };
+  const since = number('since');
+  const limit = number('limit');
+  return {
+    failed: params.has('failed'),
+    names: params.getAll('name'),
+    ...(since === undefined ? {} : { since }),
+    ...(limit === undefined ? {} : { limit }),
+  };
+}
+
 function sendJson(response: ServerResponse, value: unknown): void {
   response.writeHead(200, { 'content-type': 'application/json' }).end(`${JSON.stringify(value)}\n`);
 }
 
-function sendEvents(response: ServerResponse, source: ControlSource): void {
-  response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+async function sendText(
+  response: ServerResponse,
+  opening: Promise<AsyncIterable<Uint8Array>>,
+): Promise<void> {
+  const text = await opening;
+  response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' });
   response.flushHeaders();
-  const off = source.onEvent((event) => {
-    response.write(`${JSON.stringify(event)}\n`);
-    if (response.writableLength > MAX_EVENT_BACKLOG_BYTES) response.destroy();
+  await pipeline(Readable.from(text, { objectMode: false }), response);
+}
+
+function sendError(response: ServerResponse, error: unknown): void {
+  if (response.headersSent || response.destroyed) {
+    response.destroy();
+    return;
+  }
+  const code = errorCode(error);
+  const known = codeFacts(code) === undefined ? undefined : code;
+  const hint = error instanceof DroverError ? (error.hint ?? null) : null;
+  const body: ControlError = {
+    error: { code: known ?? 'CONTROL_FAILED', message: errorMessage(error), hint },
+  };
+  const status = known === 'NOT_PERMITTED' ? 403 : known?.startsWith('UNKNOWN_') === true ? 404 : 400;
+  response
+    .writeHead(status, { 'content-type': 'application/json', connection: 'close' })
+    .end(`${JSON.stringify(body)}\n`);
+}
+
+function onlyLooks(group: string): DroverError {
+  return new DroverError('NOT_PERMITTED', `Members of the group ${group} may look, and change nothing`, {
+    hint: 'Run this as the user who runs drover serve, for example with sudo.',
   });
-  response.once('close', off);
+}
+
+function notFound(message: string): DroverError {
+  return new DroverError('CONTROL_FAILED', message, {
+    hint: 'Client and supervisor may be of different versions.',
+  });
 }

@@ -5,7 +5,7 @@ import type { NameInspector } from '../guest/case-hack.js';
 import type { HostStore } from '../host-store/host-store.js';
 import type { Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
-import { errorCode, errorMessage, type DroverError } from '../lib/errors.js';
+import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import type { Leaser } from '../pool/lease.js';
 import type { PathSigner } from '../protocol/signature.js';
@@ -18,6 +18,8 @@ import { Session } from './session.js';
 
 /** Time that `farewell` waits for clients to be told, in milliseconds. */
 const FAREWELL_MS = 1_000;
+/** Time for the client of a cancelled build to read why, in milliseconds. */
+const CANCEL_GRACE_MS = 5_000;
 /** A client that has begun a message must go on sending it within this time, in milliseconds. */
 const STALL_TIMEOUT_MS = 60_000;
 
@@ -115,6 +117,24 @@ export class Front {
     if (failure === undefined) log.debug({ receivedBytes, sentBytes }, 'session closed');
     else if (failure.clientLeft) log.info({ reason: errorMessage(failure.error) }, 'client left');
     else log.warn({ err: failure.error }, 'session failed');
+  }
+
+  /**
+   * Ends a build, whose client is told by whom and why.
+   * @param build as people see it: `b1842`
+   * @returns whether there was one
+   */
+  cancel(build: string, { by, reason }: { readonly by: string; readonly reason: string | null }): boolean {
+    const found = [...this.#sessions].find(([session]) => session.build?.id === build);
+    if (found === undefined) return false;
+    const [session, channel] = found;
+    const why = reason === null ? '' : `: ${reason}`;
+    channel.interrupt(new DroverError('BUILD_CANCELLED', `Build ${build} was cancelled by ${by}${why}`));
+    // A client that reads nothing keeps a session waiting.
+    this.#options.clock.after(CANCEL_GRACE_MS, () => {
+      if (this.#sessions.has(session)) channel.destroy();
+    });
+    return true;
   }
 
   /** Settles when the clients of builds whose guests have been ended have been told so, or do not listen. */

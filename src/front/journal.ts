@@ -31,8 +31,10 @@ export interface BuildEntry {
   readonly id: string;
   /** @param generation of the guest's image */
   leased(guest: string, generation: string): void;
-  /** The inputs are valid in the guest, and the request is sent to its daemon. */
-  started(inputs: Provisioned): void;
+  /** The inputs are valid in the guest, and the request goes to its daemon. */
+  provisioned(inputs: Provisioned): void;
+  /** The guest's Nix has started the builder. */
+  started(): void;
   /** @returns a promise to wait for before more is added, if the disk is behind */
   addLog(line: string): Promise<void> | undefined;
   /** The guest was lost, and the build is started again in another one. */
@@ -50,6 +52,7 @@ export class CountingJournal implements BuildJournal {
     return {
       id: formatBuildId(++this.#count),
       leased: () => undefined,
+      provisioned: () => undefined,
       started: () => undefined,
       addLog: () => undefined,
       replayed: () => undefined,

@@ -13,6 +13,8 @@ const MAX_PHASE_LENGTH = 60;
 
 /** Receives a tap's view of the frames. */
 export interface TapListener {
+  /** A builder was started. */
+  onBuild(): void;
   /** @returns a promise to wait for before more frames are observed */
   onLogLine(line: string): Promise<void> | undefined;
   /** @param phase printable, and at most 60 characters before unprintable ones were escaped */
@@ -34,7 +36,9 @@ export class Tap {
     if (frame.kind === 'start-activity') {
       if (this.#open.size >= MAX_OPEN_ACTIVITIES) return undefined;
       this.#open.add(frame.activity.id);
-      if (frame.activity.type === ACTIVITY_BUILD) this.#builds.add(frame.activity.id);
+      if (frame.activity.type !== ACTIVITY_BUILD) return undefined;
+      this.#builds.add(frame.activity.id);
+      this.#listener.onBuild();
     } else if (frame.kind === 'stop-activity') {
       this.#open.delete(frame.id);
       this.#builds.delete(frame.id);

@@ -1,9 +1,9 @@
 import { createReadStream } from 'node:fs';
-import { appendFile } from 'node:fs/promises';
+import { appendFile, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { constants, createGunzip, gzip } from 'node:zlib';
 
-import type { Clock } from '../lib/clock.js';
+import type { CancelTimer, Clock } from '../lib/clock.js';
 
 /** Text that is compressed in one piece, in bytes. */
 const CHUNK_BYTES = 64 * 1024;
@@ -11,37 +11,73 @@ const CHUNK_BYTES = 64 * 1024;
 const HIGH_WATER_BYTES = 1024 * 1024;
 /** Text waits no longer than this to be written, in milliseconds: what a crash can take. */
 const FLUSH_MS = 1_000;
+/** The same while someone follows the log. */
+const FOLLOWED_FLUSH_MS = 100;
 
 const compress = promisify<Uint8Array, { level: number }, Buffer>(gzip);
+
+export interface BuildLogOptions {
+  readonly path: string;
+  readonly clock: Clock;
+  /** Size at which the file is closed; the rest of the log is dropped. */
+  readonly maxFileBytes: number;
+  /** More is in the file. */
+  readonly onWritten: () => void;
+}
 
 /**
  * Writes one build's log to a file of concatenated gzip members (RFC 1952, section 2.2), each complete in itself, so a
  * crash costs at most the text that was still waiting. No descriptor is held open between writes.
  */
 export class BuildLogWriter {
-  readonly #path: string;
-  readonly #clock: Clock;
+  readonly #options: BuildLogOptions;
   #pending: Buffer[] = [];
   #pendingBytes = 0;
   #writing: Promise<void> | undefined;
-  #cancelFlush: (() => void) | undefined;
-  /** A write has failed; what comes from then on is dropped. */
-  #failed = false;
+  #cancelFlush: CancelTimer | undefined;
+  #flushMs = FLUSH_MS;
+  #fileBytes = 0;
+  /** Nothing more is written: the file is full, or a write has failed. */
+  #closed = false;
 
-  constructor(path: string, clock: Clock) {
-    this.#path = path;
-    this.#clock = clock;
+  constructor(options: BuildLogOptions) {
+    this.#options = options;
+  }
+
+  /** Size of the file, up to the end of its last complete member. */
+  get fileBytes(): number {
+    return this.#fileBytes;
   }
 
   /** @returns a promise to wait for where the disk is slower than the log, so that memory stays bounded */
   write(text: string): Promise<void> | undefined {
-    if (this.#failed) return undefined;
+    return text.length > CHUNK_BYTES ? this.#writePieces(text) : this.#write(text);
+  }
+
+  /** A long line never exists twice in memory. */
+  async #writePieces(text: string): Promise<void> {
+    let end = 0;
+    for (let start = 0; start < text.length && !this.#closed; start = end) {
+      end = Math.min(start + CHUNK_BYTES, text.length);
+      // Not in the middle of a character of two code units.
+      if (end < text.length && isHighSurrogate(text.charCodeAt(end - 1))) end -= 1;
+      await this.#write(text.slice(start, end));
+    }
+  }
+
+  #write(text: string): Promise<void> | undefined {
+    if (this.#closed) return undefined;
     const bytes = Buffer.from(text);
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.length;
     if (this.#pendingBytes >= CHUNK_BYTES) void this.#startWriting();
-    else this.#cancelFlush ??= this.#clock.after(FLUSH_MS, () => void this.#startWriting());
+    else this.#cancelFlush ??= this.#options.clock.after(this.#flushMs, () => void this.#startWriting());
     return this.#pendingBytes >= HIGH_WATER_BYTES ? this.#startWriting() : undefined;
+  }
+
+  /** Writes text sooner from now on. */
+  hurry(): void {
+    this.#flushMs = FOLLOWED_FLUSH_MS;
   }
 
   /** Settles when everything so far is in the file, or has failed. */
@@ -64,26 +100,44 @@ export class BuildLogWriter {
       this.#pending = [];
       this.#pendingBytes = 0;
       try {
-        for (let at = 0; at < text.length; at += CHUNK_BYTES) {
-          const member = await compress(text.subarray(at, at + CHUNK_BYTES), { level: 1 });
-          await appendFile(this.#path, member, { mode: 0o600 });
+        for (let at = 0; at < text.length && !this.#closed; at += CHUNK_BYTES) {
+          await this.#writeMember(text.subarray(at, at + CHUNK_BYTES));
         }
       } catch {
         // A full disk costs the log, never the build.
-        this.#failed = true;
-        this.#pending = [];
-        this.#pendingBytes = 0;
+        this.#closed = true;
       }
     }
+    if (!this.#closed) return;
+    this.#pending = [];
+    this.#pendingBytes = 0;
   }
+
+  async #writeMember(text: Uint8Array): Promise<void> {
+    const { path, maxFileBytes, onWritten } = this.#options;
+    const full = this.#fileBytes >= maxFileBytes;
+    if (full) this.#closed = true;
+    const note = '\ndrover: the rest of this log was not kept; see history.maxBytes\n';
+    const member = await compress(full ? Buffer.from(note) : text, { level: 1 });
+    await appendFile(path, member, { mode: 0o600 });
+    this.#fileBytes += member.length;
+    onWritten();
+  }
+}
+
+function isHighSurrogate(unit: number): boolean {
+  return unit >= 0xd800 && unit <= 0xdbff;
 }
 
 /**
  * Reads a log back, piece by piece; what a crash has cut off at the end is left out. Nothing for a file that is gone.
+ * @param start where a member begins
+ * @param end where a member ends; default: the end of the file
  */
-export async function* readBuildLog(path: string): AsyncGenerator<Buffer> {
+export async function* readBuildLog(path: string, start = 0, end?: number): AsyncGenerator<Buffer> {
+  if (start >= (end ?? Infinity)) return;
   const gunzip = createGunzip({ finishFlush: constants.Z_SYNC_FLUSH });
-  const source = createReadStream(path);
+  const source = createReadStream(path, { start, ...(end === undefined ? {} : { end: end - 1 }) });
   source.on('error', () => gunzip.end());
   source.pipe(gunzip);
   try {
@@ -92,5 +146,14 @@ export async function* readBuildLog(path: string): AsyncGenerator<Buffer> {
     // Bytes that are no gzip: the part before them has been given.
   } finally {
     source.destroy();
+    gunzip.destroy();
   }
+}
+
+/** Size of a file in bytes; 0 if it does not exist. */
+export async function sizeOf(path: string): Promise<number> {
+  return await stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  );
 }

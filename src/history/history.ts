@@ -1,16 +1,19 @@
-import { mkdir, readdir, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { Clock } from '../lib/clock.js';
 import { errorMessage } from '../lib/errors.js';
-import { formatBuildId, parseBuildId } from '../lib/human.js';
+import { formatBuildId } from '../lib/human.js';
 import type { Log } from '../lib/log.js';
-import { BuildLogWriter, readBuildLog } from './build-log.js';
+import { BuildLogs, type ReadLogOptions } from './build-logs.js';
 import { decodeRecord, encodeRecord, type BuildRecord } from './record.js';
 import { Segments, type LinePosition } from './segments.js';
 
 /** Builds of one name whose durations make its expected duration. */
 const EXPECTATION_BUILDS = 9;
+/** Names whose durations are remembered. */
+const MAX_NAMES = 4_096;
+/** Part of `maxBytes` that one log may take. */
+const LOG_SHARE = 1 / 4;
 /** Length of an error text that is kept. */
 const MAX_ERROR_CHARACTERS = 16 * 1024;
 
@@ -29,6 +32,15 @@ export interface HistoryOptions {
   readonly limits: HistoryLimits;
   readonly clock: Clock;
   readonly log: Log;
+}
+
+/** A build that goes on. */
+interface OpenBuild {
+  record: BuildRecord;
+  lines: number;
+  bytes: number;
+  /** Settles when the record of its end is on disk. */
+  finished?: Promise<void>;
 }
 
 /** A finished build in memory; the rest of it is on disk. */
@@ -56,6 +68,7 @@ export interface HistoryQuery {
  */
 export class BuildHistory {
   readonly #options: HistoryOptions;
+  #limits: HistoryLimits;
   readonly #segments: Segments;
   readonly #entries = new Map<number, Entry>();
   /** Entries by the segment that they lie in. */
@@ -63,22 +76,24 @@ export class BuildHistory {
   /** Durations of the last successful builds by name, newest last. */
   readonly #durations = new Map<string, number[]>();
   #logBytes = 0;
-  /** Builds that go on. */
-  readonly #open = new Map<number, BuildRecord>();
-  readonly #writers = new Map<number, BuildLogWriter>();
+  readonly #open = new Map<number, OpenBuild>();
+  readonly #logs: BuildLogs;
   #nextId = 1;
   #writable = true;
   #pruning: Promise<void> = Promise.resolve();
+  #amending: Promise<void> = Promise.resolve();
 
   private constructor(options: HistoryOptions) {
     this.#options = options;
+    this.#limits = options.limits;
     this.#segments = new Segments(options.dir, 'builds');
+    this.#logs = new BuildLogs(join(options.dir, 'logs'), options.clock);
   }
 
   /** Reads back what an earlier supervisor has kept. Lines that cannot be read are left out, and counted in the log. */
   static async open(options: HistoryOptions): Promise<BuildHistory> {
-    await mkdir(join(options.dir, 'logs'), { recursive: true, mode: 0o700 });
     const history = new BuildHistory(options);
+    await history.#logs.makeDir();
     await history.#load();
     return history;
   }
@@ -102,7 +117,7 @@ export class BuildHistory {
     }
     if (unreadable > 0) log.warn({ lines: unreadable, dir }, 'unreadable lines in the build history skipped');
     for (const record of begun.values()) {
-      this.#open.set(record.id, record);
+      this.#open.set(record.id, { record, lines: record.log.lines, bytes: record.log.bytes });
       // The supervisor that wrote the line ended before the build did.
       await this.finish(record.id, {
         result: 'Interrupted',
@@ -110,16 +125,13 @@ export class BuildHistory {
         error: 'Drover ended before the build did',
       });
     }
-    await this.#removeStrayLogs();
+    await this.#logs.removeStray((id) => this.#entries.has(id));
     await this.#prune();
   }
 
-  async #removeStrayLogs(): Promise<void> {
-    const dir = join(this.#options.dir, 'logs');
-    for (const name of await readdir(dir)) {
-      const id = parseBuildId(name.replace(/\.gz$/, ''));
-      if (id === undefined || !this.#entries.has(id)) await unlink(join(dir, name)).catch(() => undefined);
-    }
+  /** Changes the limits. They are applied when the next build ends. */
+  configure(limits: HistoryLimits): void {
+    this.#limits = limits;
   }
 
   #index(record: BuildRecord, position: LinePosition): void {
@@ -129,8 +141,7 @@ export class BuildHistory {
         ? times.ended - times.started
         : null;
     if (durationMs !== null && !this.#entries.has(id)) {
-      const durations = this.#durations.get(name) ?? [];
-      this.#durations.set(name, [...durations, durationMs].slice(-EXPECTATION_BUILDS));
+      this.#noteDuration(name, durationMs);
     }
     this.#forget(id);
     this.#entries.set(id, {
@@ -139,6 +150,14 @@ export class BuildHistory {
     });
     this.#logBytes += log.storedBytes;
     this.#entriesIn.set(position.segment, (this.#entriesIn.get(position.segment) ?? 0) + 1);
+  }
+
+  #noteDuration(name: string, durationMs: number): void {
+    const durations = this.#durations.get(name) ?? [];
+    this.#durations.delete(name);
+    this.#durations.set(name, [...durations, durationMs].slice(-EXPECTATION_BUILDS));
+    const [oldest] = this.#durations.keys();
+    if (this.#durations.size > MAX_NAMES && oldest !== undefined) this.#durations.delete(oldest);
   }
 
   #forget(id: number): void {
@@ -160,35 +179,32 @@ export class BuildHistory {
         ...{ started: null, ended: null, fetched: null },
       },
       ...{ result: null, succeeded: null, error: null, replays: [] },
-      inputs: { shared: 0, copied: 0, copiedBytes: 0 },
+      inputs: { shared: 0, sharedBytes: 0, copied: 0, copiedBytes: 0 },
       ...{ relayedBytes: 0, usage: null, log: { lines: 0, bytes: 0, storedBytes: 0 } },
     };
-    this.#open.set(id, record);
+    this.#open.set(id, { record, lines: 0, bytes: 0 });
+    this.#logs.begin(id);
     void this.#write(record);
     return id;
   }
 
   /** Changes the record of a build that goes on; nothing for one that does not. */
   update(id: number, change: (record: BuildRecord) => Partial<BuildRecord>): void {
-    const record = this.#open.get(id);
-    if (record !== undefined) this.#open.set(id, { ...record, ...change(record) });
+    const open = this.#open.get(id);
+    if (open !== undefined) open.record = { ...open.record, ...change(open.record) };
   }
 
   /**
-   * Adds text to the log of a build that goes on.
+   * Adds a line to the log of a build that goes on.
    * @returns a promise to wait for before more is added, if the disk is behind
    */
-  addLog(id: number, text: string): Promise<void> | undefined {
-    this.update(id, ({ log }) => ({
-      log: { ...log, lines: log.lines + countLines(text), bytes: log.bytes + Buffer.byteLength(text) },
-    }));
-    if (this.#options.limits.logs === 'none' || !this.#open.has(id)) return undefined;
-    let writer = this.#writers.get(id);
-    if (writer === undefined) {
-      writer = new BuildLogWriter(this.#logPath(id), this.#options.clock);
-      this.#writers.set(id, writer);
-    }
-    return writer.write(text);
+  addLine(id: number, line: string): Promise<void> | undefined {
+    const open = this.#open.get(id);
+    if (open === undefined) return undefined;
+    open.lines += 1;
+    open.bytes += Buffer.byteLength(line) + 1;
+    const { logs, maxBytes } = this.#limits;
+    return logs === 'none' ? undefined : this.#logs.add(id, `${line}\n`, maxBytes * LOG_SHARE);
   }
 
   /** Ends a build's record. Settles when it is on disk, or cannot be. */
@@ -197,33 +213,39 @@ export class BuildHistory {
     outcome: Pick<BuildRecord, 'succeeded' | 'error'> & { readonly result: string },
   ): Promise<void> {
     const open = this.#open.get(id);
-    if (open === undefined || open.result !== null) return;
+    if (open === undefined || open.finished !== undefined) return;
     const ended = this.#options.clock.wallNow();
     const error = outcome.error?.slice(0, MAX_ERROR_CHARACTERS) ?? null;
     this.update(id, ({ times }) => ({ ...outcome, error, times: { ...times, ended } }));
-    const writer = this.#writers.get(id);
-    await writer?.flush();
-    this.#writers.delete(id);
-    const keepsLog = this.#options.limits.logs === 'all' || outcome.succeeded !== true;
-    if (!keepsLog) await unlink(this.#logPath(id)).catch(() => undefined);
-    const storedBytes = keepsLog ? await sizeOf(this.#logPath(id)) : 0;
-    this.update(id, ({ log }) => ({ log: { ...log, storedBytes } }));
-    const record = this.#open.get(id);
-    if (record === undefined) return;
-    const position = await this.#write(record);
-    this.#open.delete(id);
-    if (position !== undefined) this.#index(record, position);
+    open.finished = this.#finish(id, open);
+    await open.finished;
     this.#pruning = this.#pruning.then(() => this.#prune());
     await this.#pruning;
   }
 
+  async #finish(id: number, open: OpenBuild): Promise<void> {
+    const keep = this.#limits.logs === 'all' || open.record.succeeded !== true;
+    const storedBytes = await this.#logs.end(id, keep);
+    const record = withLog(open, storedBytes);
+    const position = await this.#write(record);
+    this.#open.delete(id);
+    if (position !== undefined) this.#index(record, position);
+  }
+
   /** Adds what is known only after the end: that the client has fetched the outputs. */
   async amend(id: number, change: (record: BuildRecord) => Partial<BuildRecord>): Promise<void> {
-    const record = await this.get(id);
-    if (record === undefined || record.result === null) {
+    this.#amending = this.#amending.then(() => this.#amend(id, change));
+    await this.#amending;
+  }
+
+  async #amend(id: number, change: (record: BuildRecord) => Partial<BuildRecord>): Promise<void> {
+    await this.#open.get(id)?.finished;
+    if (this.#open.has(id)) {
       this.update(id, change);
       return;
     }
+    const record = await this.get(id);
+    if (record === undefined) return;
     const amended = { ...record, ...change(record) };
     const position = await this.#write(amended);
     if (position !== undefined && this.#entries.has(id)) this.#index(amended, position);
@@ -232,15 +254,15 @@ export class BuildHistory {
   /** @returns undefined for a build that is not known, or not any more */
   async get(id: number): Promise<BuildRecord | undefined> {
     const open = this.#open.get(id);
-    if (open !== undefined) return open;
+    if (open !== undefined) return withLog(open, 0);
     const entry = this.#entries.get(id);
     if (entry === undefined) return undefined;
     return decodeRecord(await this.#segments.read(entry.position).catch(() => ''));
   }
 
-  /** Builds that go on, oldest first. */
-  get running(): readonly BuildRecord[] {
-    return [...this.#open.values()];
+  /** @returns undefined for a build that does not go on */
+  running(id: number): BuildRecord | undefined {
+    return this.#open.get(id)?.record;
   }
 
   /** The newest builds first, those that go on included. */
@@ -248,9 +270,12 @@ export class BuildHistory {
     const fits = (name: string, asked: number): boolean =>
       (since === undefined || asked >= since) &&
       (names === undefined || names.length === 0 || names.some((part) => name.includes(part)));
-    const open = failed === true ? [] : this.running.filter(({ name, times }) => fits(name, times.asked));
+    const open =
+      failed === true
+        ? []
+        : [...this.#open.values()].filter(({ record: { name, times } }) => fits(name, times.asked));
     const ids = [
-      ...open.map(({ id }) => id),
+      ...open.map(({ record }) => record.id),
       ...[...this.#entries.values()]
         .filter((entry) => fits(entry.name, entry.asked) && (failed !== true || !entry.succeeded))
         .map(({ id }) => id),
@@ -273,15 +298,16 @@ export class BuildHistory {
     return durations[Math.floor(durations.length / 2)];
   }
 
-  /** The log of a build, as far as there is one. */
-  async *readLog(id: number): AsyncGenerator<Buffer> {
-    await this.#writers.get(id)?.flush();
-    yield* readBuildLog(this.#logPath(id));
+  /** Yields the log of a build, as far as there is one. */
+  readLog(id: number, options?: ReadLogOptions): AsyncGenerator<Buffer> {
+    return this.#logs.read(id, options);
   }
 
   /** Settles when everything so far is on disk. */
   async close(): Promise<void> {
-    await Promise.all([...this.#writers.values()].map((writer) => writer.flush()));
+    await this.#logs.flush();
+    await Promise.all([...this.#open.values()].map(({ finished }) => finished));
+    await this.#amending;
     await this.#pruning;
     await this.#segments.flush();
   }
@@ -305,14 +331,14 @@ export class BuildHistory {
   }
 
   async #prune(): Promise<void> {
-    const { limits, clock } = this.#options;
-    const oldest = clock.wallNow() - limits.keepMs;
+    const limits = this.#limits;
+    const oldest = this.#options.clock.wallNow() - limits.keepMs;
     for (const { id, asked, storedBytes } of this.#entries.values()) {
       const tooMany = this.#entries.size > limits.maxBuilds;
       const tooLarge = this.#logBytes + this.#segments.bytes > limits.maxBytes;
       if (asked >= oldest && !tooMany && !tooLarge) break;
       this.#forget(id);
-      if (storedBytes > 0) await unlink(this.#logPath(id)).catch(() => undefined);
+      if (storedBytes > 0) await this.#logs.remove(id);
       await this.#removeEmptySegments();
     }
   }
@@ -324,21 +350,9 @@ export class BuildHistory {
       await this.#segments.remove(segment);
     }
   }
-
-  #logPath(id: number): string {
-    return join(this.#options.dir, 'logs', `${formatBuildId(id)}.gz`);
-  }
 }
 
-async function sizeOf(path: string): Promise<number> {
-  return await stat(path).then(
-    ({ size }) => size,
-    () => 0,
-  );
-}
-
-function countLines(text: string): number {
-  let lines = 0;
-  for (let at = text.indexOf('\n'); at >= 0; at = text.indexOf('\n', at + 1)) lines += 1;
-  return lines;
+/** The record with what is known of the log. */
+function withLog({ record, lines, bytes }: OpenBuild, storedBytes: number): BuildRecord {
+  return { ...record, log: { lines, bytes, storedBytes } };
 }

@@ -37,8 +37,14 @@ export interface BuildRecord {
   readonly succeeded: boolean | null;
   readonly error: string | null;
   readonly replays: readonly { readonly guest: string; readonly reason: string; readonly at: number }[];
-  readonly inputs: { readonly shared: number; readonly copied: number; readonly copiedBytes: number };
-  /** Bytes of outputs that were sent to the client. */
+  /** Paths of all guests that the build was given, and their bytes as NARs. */
+  readonly inputs: {
+    readonly shared: number;
+    readonly sharedBytes: number;
+    readonly copied: number;
+    readonly copiedBytes: number;
+  };
+  /** Bytes that were sent to the client after the result: mostly outputs. */
   readonly relayedBytes: number;
   readonly usage: BuildUsage | null;
   /** Lines and bytes of the build's log, and the bytes that it takes on disk; `bytes` counts what was not kept, too. */

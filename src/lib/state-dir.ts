@@ -30,6 +30,8 @@ export class StateDir {
   readonly guests: string;
   /** Consoles of guests. */
   readonly logs: string;
+  /** Builds that there have been, and their logs. */
+  readonly history: string;
 
   constructor(path: string) {
     this.path = path;
@@ -45,6 +47,7 @@ export class StateDir {
     this.idLocks = join(path, 'ids');
     this.guests = join(path, 'guests');
     this.logs = join(path, 'logs');
+    this.history = join(path, 'history');
   }
 
   guest(id: string): GuestDir {

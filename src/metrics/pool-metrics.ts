@@ -30,6 +30,7 @@ const RETIRE_REASONS = namesOf<RetireReason>({
   untrusted: true,
   stale: true,
   unfit: true,
+  operator: true,
   shutdown: true,
 });
 

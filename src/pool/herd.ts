@@ -59,10 +59,15 @@ export class Herd {
     this.#retireWhere(({ builds }) => builds > 0);
   }
 
-  #retireWhere(which: (guest: GuestRecord) => boolean): void {
+  /** Gives guests no more leases. */
+  retireAll(reason: RetireReason): void {
+    this.#retireWhere(() => true, reason);
+  }
+
+  #retireWhere(which: (guest: GuestRecord) => boolean, reason: RetireReason = 'stale'): void {
     for (const guest of this.#guests.values()) {
       if (!which(guest)) continue;
-      guest.retire ??= 'stale';
+      guest.retire ??= reason;
       this.#options.note(guest);
     }
   }
@@ -78,7 +83,8 @@ export class Herd {
     if (this.#guests.size > 0) await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
   }
 
-  boot(): void {
+  /** @returns the guest's id */
+  boot(): string {
     const { driver, bootTimeoutMs, clock, emit, log, note } = this.#options;
     const id = `g${++this.#count}`;
     const guest = new GuestRecord(id, driver, clock.now(), clock.wallNow(), this.failures.isRetry);
@@ -95,6 +101,7 @@ export class Herd {
         this.#onBootFailed(guest, error as DroverError);
       },
     );
+    return id;
   }
 
   drain(guest: GuestRecord, reason: RetireReason): void {

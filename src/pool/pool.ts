@@ -39,6 +39,7 @@ export class Pool implements Leaser {
   /** Leases that each domain holds. */
   readonly #held = new Map<string, number>();
   #shuttingDown = false;
+  #paused = false;
   #settling = false;
   #untold: PoolEvent[] = [];
   #telling = false;
@@ -137,9 +138,41 @@ export class Pool implements Leaser {
     };
   }
 
-  /**
-   * No more leases; settles when the last guest is gone. Leases that are held run to their end, unless `kill` comes.
-   */
+  /** Whether all guests were drained by the operator, and builds wait until `resume`. */
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Drains all guests, and boots none until `resume`: builds that run may end, others wait. */
+  pause(): void {
+    this.#paused = true;
+    this.#herd.retireAll('operator');
+    this.#settle();
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#settle();
+  }
+
+  /** Gives one guest no more leases; it ends when its last one is returned. @throws DroverError `UNKNOWN_GUEST` */
+  drainGuest(id: string): void {
+    this.#retire(this.#herd.get(id), 'operator');
+  }
+
+  /** Boots a guest that no build has asked for. @returns its id @throws DroverError `NO_ROOM` */
+  bootGuest(): string {
+    const { maxGuests } = this.#options;
+    if (this.#paused) throw noRoom('All guests were drained', 'Run drover resume first.');
+    if (this.#shuttingDown) throw shuttingDown();
+    if (this.#index.alive >= maxGuests)
+      throw noRoom(`${this.#index.alive} of ${maxGuests} guests run`, 'Raise pool.maxGuests.');
+    const id = this.#herd.boot();
+    this.#settle();
+    return id;
+  }
+
+  /** No more leases; settles when the last guest is gone. Leases that are held run to their end, unless `kill` comes. */
   async drain(): Promise<void> {
     this.#shuttingDown = true;
     this.#waiters.refuse(shuttingDown());
@@ -156,7 +189,8 @@ export class Pool implements Leaser {
 
   get #conditions(): Conditions {
     const { notBefore, retryAt } = this.#herd.failures;
-    return { bootNotBefore: notBefore, retryBootAt: retryAt, shuttingDown: this.#shuttingDown };
+    const retryBootAt = this.#paused ? Infinity : retryAt;
+    return { bootNotBefore: notBefore, retryBootAt, shuttingDown: this.#shuttingDown };
   }
 
   #hasProspect({ id }: WaiterView): boolean {
@@ -206,7 +240,7 @@ export class Pool implements Leaser {
   #wakeAt(time: number | undefined): void {
     this.#cancelWake?.();
     this.#cancelWake =
-      time === undefined
+      time === undefined || time === Infinity
         ? undefined
         : this.#clock.after(time - this.#clock.now(), () => {
             this.#settle();
@@ -312,6 +346,10 @@ function shuttingDown(): DroverError {
   return new DroverError('SHUTTING_DOWN', 'Drover is shutting down', {
     hint: 'Try again when it runs again.',
   });
+}
+
+function noRoom(message: string, hint: string): DroverError {
+  return new DroverError('NO_ROOM', message, { hint });
 }
 
 function tooManyBuilds(limit: number): DroverError {

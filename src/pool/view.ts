@@ -1,6 +1,6 @@
 import type { GuestState } from './state.js';
 
-/** Why a guest gets no more leases. `turn`: its place goes to another client. */
+/** Why a guest gets no more leases. `turn`: its place goes to another client. `operator`: `drover drain`. */
 export type RetireReason =
   | 'idle'
   | 'age'
@@ -12,6 +12,7 @@ export type RetireReason =
   | 'untrusted'
   | 'stale'
   | 'unfit'
+  | 'operator'
   | 'shutdown';
 
 /** A guest as the planner sees it. Times are the pool's clock, in milliseconds. */
@@ -73,7 +74,7 @@ export interface PoolPolicy {
 export interface Conditions {
   /** Boots have just failed: until this time guests boot only for waiters that no other guest can serve. */
   readonly bootNotBefore: number;
-  /** Boots have just failed: until this time none begins. */
+  /** Boots have just failed: until this time none begins. Infinity: until the operator resumes. */
   readonly retryBootAt: number;
   /** No more boots, and idle guests go. */
   readonly shuttingDown: boolean;

@@ -29,6 +29,7 @@ export function whyWaiting(
   { retryBootAt, bootNotBefore }: Conditions,
   now: number,
 ): string {
+  if (retryBootAt === Infinity) return 'all guests were drained; drover resume ends this';
   const { unclaimed, draining, policy } = index;
   const shared = policy.isolation === 'shared';
   const unready = shared ? unclaimed.unreadyRoom : domain.unreadyRoom + unclaimed.unready;

@@ -42,8 +42,8 @@ in
         pool.maxAge = "12h";
         log.level = "debug";
       };
-      # The one null that Drover knows: no metrics.
-      apply = lib.filterAttrsRecursive (name: value: value != null || name == "metrics");
+      # The nulls that Drover knows: no metrics, no history.
+      apply = lib.filterAttrsRecursive (name: value: value != null || name == "metrics" || name == "history");
       description = ''
         Configuration file, in which every key can be set that Drover knows. What is set here has precedence over
         what follows from all other options; null leaves a key out, so that Drover's own default counts.

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 
-import { fetchStatus } from '../../control/client.js';
-import { readConfig, type AddCommand } from '../context.js';
+import { controlClient, jsonText, type AddCommand } from '../context.js';
 import { renderStatus } from '../render.js';
 
 export const addStatus: AddCommand = (program, context) => {
@@ -10,7 +9,7 @@ export const addStatus: AddCommand = (program, context) => {
     .description('show guests, builds, and how much was shared')
     .option('--json', 'print JSON')
     .action(async ({ json }: { json?: true }, command: Command) => {
-      const status = await fetchStatus((await readConfig(command, context)).stateDir);
-      context.print(json === true ? `${JSON.stringify(status, undefined, 2)}\n` : renderStatus(status));
+      const status = await (await controlClient(command, context)).status();
+      context.print(json === true ? jsonText(status) : renderStatus(status));
     });
 };

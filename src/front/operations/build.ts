@@ -39,14 +39,14 @@ interface Listener {
   /** @returns a promise to wait for before the next frame, if the listener is behind */
   readonly observe: (frame: StderrFrame) => Promise<void> | undefined;
   readonly leased: (guest: LeasedGuest) => Promise<void>;
-  readonly started: (inputs: Provisioned) => void;
+  readonly provisioned: (inputs: Provisioned) => void;
 }
 
 /** For a build that is repeated for its outputs: the client has seen all of it before. */
 const UNHEARD: Omit<Listener, 'leased'> = {
   write: () => Promise.resolve(),
   observe: () => undefined,
-  started: () => undefined,
+  provisioned: () => undefined,
 };
 
 /**
@@ -143,6 +143,9 @@ async function build(
   const { entry } = running;
   let stopTelling = (): void => undefined;
   const tap = new Tap({
+    onBuild: () => {
+      entry.started();
+    },
     onLogLine: (line) => {
       events.emit({ type: 'log-line' });
       return entry.addLog(line);
@@ -170,8 +173,8 @@ async function build(
       leased(id, generation);
       await tell(`drover: build ${entry.id} in guest ${id}`);
     },
-    started: (provisioned) => {
-      entry.started(provisioned);
+    provisioned: (provisioned) => {
+      entry.provisioned(provisioned);
     },
   };
   const repeated: Listener = {
@@ -249,7 +252,7 @@ async function buildIn(
   // A check compares with what is valid.
   const makes = request.mode !== 'check';
   if (makes) await seat.requireUnbuilt(outputs);
-  listener.started(await seat.provision(await inputs));
+  listener.provisioned(await seat.provision(await inputs));
   const killsBefore = (await seat.guest.agent.memory())?.kills;
   const answer = await seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);

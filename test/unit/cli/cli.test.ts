@@ -29,6 +29,12 @@ async function drover(...argv: string[]) {
     home: '/root',
     defaultConfigFile: join(directory, 'default.yaml'),
     print: (text) => (stdout += text),
+    printAll: async (parts) => {
+      for await (const part of parts) stdout += String(part);
+    },
+    steer: () => undefined,
+    screen: () => ({ columns: 80, rows: 24, terminal: false, colours: false }),
+    interrupted: () => new AbortController().signal,
     printError: (text) => (stderr += text),
     storeDir: '/nix/store',
     createDriver: () => Promise.reject(new Error('no driver in this test')),

@@ -15,7 +15,8 @@ function errorOf(text: string): ConfigError {
 }
 
 const key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEaKvjLndRKpfZtYZ7Zb+nUULxaRE54cdxfBspGKKkrN me@example';
-const topKeys = 'stateDir, driver, systems, features, pool, guest, doors, metrics, audit, signing, log';
+const topKeys =
+  'stateDir, driver, systems, features, pool, guest, doors, metrics, audit, signing, control, history, log';
 const poolKeys =
   'maxGuests, warmGuests, jobsPerGuest, isolation, idleTimeout, bootTimeout, drainTimeout, maxBuilds, maxAge';
 const keyTypes = 'ssh-ed25519, ssh-rsa, ecdsa-sha2-nistp256, ecdsa-sha2-nistp384, ecdsa-sha2-nistp521';

@@ -56,6 +56,8 @@ describe('defaults', () => {
     metrics: { listen: { host: '127.0.0.1', port: 9619 } },
     audit: { file: null },
     signing: { secretKeyFile: null },
+    control: { group: null, path: '/var/run/drover/look.sock' },
+    history: { keepMs: 30 * 86_400_000, maxBuilds: 20_000, maxBytes: 2 * 1024 ** 3, logs: 'all' },
     log: { level: 'info', file: undefined },
   };
 
@@ -123,6 +125,8 @@ doors:
 metrics: null
 audit: { file: /var/log/drover-audit.jsonl }
 signing: { secretKeyFile: /etc/drover/signing.key }
+control: { group: admin, path: /run/look.sock }
+history: { keep: 7d, maxBuilds: 10, maxBytes: 1MiB, logs: failed }
 log: { level: trace, file: /var/log/drover.log }
 `;
     expect(parseConfig(text, 'drover.yaml', root)).toStrictEqual({
@@ -167,6 +171,8 @@ log: { level: trace, file: /var/log/drover.log }
       metrics: null,
       audit: { file: '/var/log/drover-audit.jsonl' },
       signing: { secretKeyFile: '/etc/drover/signing.key' },
+      control: { group: 'admin', path: '/run/look.sock' },
+      history: { keepMs: 7 * 86_400_000, maxBuilds: 10, maxBytes: 1024 ** 2, logs: 'failed' },
       log: { level: 'trace', file: '/var/log/drover.log' },
     });
   });

@@ -28,6 +28,9 @@ class Notebook implements BuildJournal {
       leased: (guest, generation) => {
         note(`leased ${guest} ${generation}`);
       },
+      provisioned: () => {
+        note('provisioned');
+      },
       started: () => {
         note('started');
       },
@@ -80,7 +83,7 @@ test('records the steps and the log of a build, under an id that events carry to
   await served;
   expect(journal.begun).toMatchObject([{ system: 'x86_64-linux', client: HOST_CLIENT }]);
   expect(journal.steps).toEqual([
-    ...['leased g1 test', 'started', 'log one', 'log two', 'ended Built', 'left 0'],
+    ...['leased g1 test', 'provisioned', 'started', 'log one', 'log two', 'ended Built', 'left 0'],
   ]);
   expect(bench.events.filter(({ type }) => type.startsWith('build-'))).toMatchObject([
     { type: 'build-started', build: 'b42', guest: 'g1' },
@@ -113,9 +116,9 @@ test('records a guest that was lost, and keeps the id in the next one', async ()
   expect(await outcome(channel)).toBeUndefined();
   expect(journal.begun).toHaveLength(1);
   expect(journal.steps.slice(0, 6)).toEqual([
-    ...['leased g1 test', 'started', 'replayed g1'],
+    ...['leased g1 test', 'provisioned', 'replayed g1'],
     expect.stringContaining('log drover: The guest g1 was lost'),
-    ...['leased g2 test', 'started'],
+    ...['leased g2 test', 'provisioned'],
   ]);
 });
 

@@ -255,3 +255,37 @@ describe('an operation of unknown length', () => {
     await waitUntil('the end of the session', () => bench.leaser.held === 0 && guest.daemon.open.size === 0);
   });
 });
+
+describe('a build that is cancelled', () => {
+  test('ends, and its client is told by whom and why', async () => {
+    const bench = new FrontBench();
+    const guest = new BenchGuest('g1');
+    guest.daemon.handlers.set(operations.Op.BuildDerivation, async (daemon, version) => {
+      await daemon.run(operations.decodeBuildDerivation(version));
+      await daemon.run(operations.decodeOp());
+    });
+    bench.leaser.next = () => guest;
+    const { channel, served } = await bench.client();
+    await channel.write(buildRequest());
+    await waitUntil('the build', () => bench.front.builds[0]?.guest === 'g1');
+    expect(bench.front.cancel('b2', { by: 'alice', reason: null })).toBe(false);
+    expect(bench.front.cancel('b1', { by: 'alice', reason: 'too slow' })).toBe(true);
+    expect(await outcome(channel)).toBe('drover: Build b1 was cancelled by alice: too slow');
+    await served;
+    expect(bench.leaser.held).toBe(0);
+    expect(bench.events).toContainEqual(
+      expect.objectContaining({ type: 'build-finished', result: 'Cancelled' }),
+    );
+  });
+
+  test('while it waits for a guest', async () => {
+    const bench = new FrontBench();
+    bench.leaser.paused = true;
+    const { channel, served } = await bench.client();
+    await channel.write(buildRequest());
+    await waitUntil('a waiting build', () => bench.leaser.waiting.length === 1);
+    bench.front.cancel('b1', { by: 'alice', reason: null });
+    expect(await outcome(channel)).toBe('drover: Build b1 was cancelled by alice');
+    await served;
+  });
+});

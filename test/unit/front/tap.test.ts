@@ -23,6 +23,7 @@ describe('the tap', () => {
         lines++;
         return undefined;
       },
+      onBuild: () => undefined,
       onPhase: () => undefined,
     });
     tap.observe(start(1n, ACTIVITY_BUILD));
@@ -35,15 +36,19 @@ describe('the tap', () => {
 
   test('makes the name of a phase printable and short', () => {
     const phases: string[] = [];
-    const tap = new Tap({ onLogLine: () => undefined, onPhase: (phase) => phases.push(phase) });
-    tap.observe(start(1n, ACTIVITY_BUILD));
+    const tap = new Tap({
+      onLogLine: () => undefined,
+      onBuild: () => undefined,
+      onPhase: (phase) => phases.push(phase),
+    });
+    void tap.observe(start(1n, ACTIVITY_BUILD));
     const fields = [`\u001b]0;owned\u0007\n${'x'.repeat(1000)}`];
     tap.observe({ kind: 'result', id: 1n, type: RESULT_SET_PHASE, fields });
     expect(phases).toEqual([`\\u001b]0;owned\\u0007\\u000a${'x'.repeat(49)}`]);
   });
 
   test('forgets what was stopped', () => {
-    const tap = new Tap({ onLogLine: () => undefined, onPhase: () => undefined });
+    const tap = new Tap({ onLogLine: () => undefined, onBuild: () => undefined, onPhase: () => undefined });
     for (let id = 1n; id <= 20_000n; id++) {
       tap.observe(start(id, 0));
       tap.observe({ kind: 'stop-activity', id });

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { appendFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +8,7 @@ import { pino } from 'pino';
 
 import { BuildHistory, type HistoryLimits } from '../../../src/history/history.js';
 import { FakeClock } from '../../support/fake-clock.js';
+import { waitUntil } from '../../support/wait.js';
 
 const LIMITS: HistoryLimits = { keepMs: 3_600_000, maxBuilds: 100, maxBytes: 1024 ** 3, logs: 'all' };
 const DRV = '/nix/store/00000000000000000000000000000000-hello-2.12.drv';
@@ -49,7 +51,8 @@ describe('BuildHistory', () => {
     const history = await open();
     const id = begin(history);
     history.update(id, ({ times }) => ({ guest: 'g7', times: { ...times, started: 5 } }));
-    await history.addLog(id, 'one\ntwo\n');
+    history.addLine(id, 'one');
+    history.addLine(id, 'two');
     await history.finish(id, { result: 'PermanentFailure', succeeded: false, error: 'builder failed' });
     const before = await history.get(id);
     await history.close();
@@ -66,7 +69,7 @@ describe('BuildHistory', () => {
   test('reports a build that the supervisor did not outlive as interrupted, with its log so far', async () => {
     const history = await open();
     const id = begin(history);
-    await history.addLog(id, 'half a log\n');
+    await history.addLine(id, 'half a log');
     await history.close();
     const again = await open();
     expect(await again.get(id)).toMatchObject({ result: 'Interrupted', succeeded: false });
@@ -112,7 +115,7 @@ describe('BuildHistory', () => {
     const history = await open({ maxBuilds: 3 });
     for (const name of ['a', 'b', 'c', 'd', 'e']) {
       const id = begin(history, name);
-      await history.addLog(id, `log of ${name}\n`);
+      await history.addLine(id, `log of ${name}`);
       await history.finish(id, { result: 'Built', succeeded: true, error: null });
     }
     expect((await history.list()).map(({ name }) => name)).toEqual(['e', 'd', 'c']);
@@ -136,7 +139,7 @@ describe('BuildHistory', () => {
     for (let i = 0; i < 40; i++) {
       const id = begin(history);
       const noise = Array.from({ length: 4_000 }, (_, j) => ((i * 31 + j * 17) ** 2 % 997).toString(36));
-      await history.addLog(id, noise.join(''));
+      await history.addLine(id, noise.join(''));
       await history.finish(id, { result: 'Built', succeeded: true, error: null });
     }
     const files = await readdir(join(dir, 'logs'));
@@ -150,7 +153,7 @@ describe('BuildHistory', () => {
     const history = await open({ logs: 'failed' });
     for (const succeeded of [true, false]) {
       const id = begin(history);
-      await history.addLog(id, 'text\n');
+      await history.addLine(id, 'text');
       await history.finish(id, { result: succeeded ? 'Built' : 'PermanentFailure', succeeded, error: null });
     }
     expect(await readdir(join(dir, 'logs'))).toEqual(['b2.gz']);
@@ -161,7 +164,7 @@ describe('BuildHistory', () => {
   test('gives a log back without what a crash has cut off', async () => {
     const history = await open();
     const id = begin(history);
-    await history.addLog(id, 'kept\n');
+    await history.addLine(id, 'kept');
     await history.close();
     await appendFile(join(dir, 'logs', `b${id}.gz`), Buffer.from([0x1f, 0x8b, 0x08, 0, 0]));
     expect(await textOf(history, id)).toBe('kept\n');
@@ -170,10 +173,10 @@ describe('BuildHistory', () => {
   test('asks the source of a large log to wait until the disk has caught up', async () => {
     const history = await open();
     const id = begin(history);
-    const line = `${'x'.repeat(1023)}\n`;
+    const line = 'x'.repeat(1023);
     let waits = 0;
     for (let i = 0; i < 4_096; i++) {
-      const wait = history.addLog(id, line);
+      const wait = history.addLine(id, line);
       if (wait !== undefined) waits += 1;
       await wait;
     }
@@ -236,5 +239,111 @@ describe('BuildHistory', () => {
     expect(await again.get(id)).toMatchObject({ relayedBytes: 5, times: { fetched: 7 } });
     expect(await again.list()).toHaveLength(1);
     await again.close();
+  });
+
+  test('counts an amendment that comes while the end is being written', async () => {
+    const history = await open();
+    const id = begin(history);
+    const finished = history.finish(id, { result: 'Built', succeeded: true, error: null });
+    await history.amend(id, () => ({ relayedBytes: 7 }));
+    await finished;
+    expect(await history.get(id)).toMatchObject({ result: 'Built', relayedBytes: 7 });
+    await history.close();
+  });
+
+  test('remembers durations of a bounded number of names', async () => {
+    const history = await open({ maxBuilds: 10 });
+    for (let i = 0; i < 4_200; i++) {
+      const id = begin(history, `name-${i}`);
+      history.update(id, ({ times }) => ({ times: { ...times, started: clock.wallNow() } }));
+      void history.finish(id, { result: 'Built', succeeded: true, error: null });
+    }
+    await history.close();
+    expect(history.expectedMs('name-0')).toBeUndefined();
+    expect(history.expectedMs('name-4199')).toBe(0);
+  });
+});
+
+describe('the log of a build', () => {
+  test('is followed from its beginning to the end of the build', async () => {
+    const history = await open();
+    const id = begin(history);
+    history.addLine(id, 'before');
+    const parts: string[] = [];
+    const following = (async () => {
+      for await (const part of history.readLog(id, { follow: true })) parts.push(part.toString());
+    })();
+    await waitUntil('the first line', () => parts.join('').includes('before'));
+    history.addLine(id, 'after');
+    await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    await following;
+    expect(parts.join('')).toBe('before\nafter\n');
+    await history.close();
+  });
+
+  test('reaches a follower before the build ends', async () => {
+    const history = await open();
+    const id = begin(history);
+    const follower = history.readLog(id, { follow: true });
+    const first = follower.next();
+    history.addLine(id, 'alive');
+    await waitUntil('the timer of the writer', () => clock.pendingTimers > 0);
+    await clock.advance(100);
+    expect((await first).value?.toString()).toBe('alive\n');
+    await follower.return(undefined);
+    await history.close();
+  });
+
+  test('is read to its end by a follower, though it is not kept', async () => {
+    const history = await open({ logs: 'failed' });
+    const id = begin(history);
+    const follower = history.readLog(id, { follow: true });
+    history.addLine(id, 'one');
+    const first = follower.next();
+    history.addLine(id, 'two');
+    await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    let text = (await first).value?.toString() ?? '';
+    for await (const part of follower) text += part.toString();
+    expect(text).toBe('one\ntwo\n');
+    await waitUntil('the removal', async () => (await readdir(join(dir, 'logs'))).length === 0);
+    await history.close();
+  });
+
+  test('ends for a follower that goes', async () => {
+    const history = await open();
+    const id = begin(history);
+    const gone = new AbortController();
+    const rest = history.readLog(id, { follow: true, signal: gone.signal }).next();
+    gone.abort();
+    expect((await rest).done).toBe(true);
+    await history.close();
+  });
+
+  test('takes a line of 50 MB in pieces, and gives it back whole', async () => {
+    const history = await open();
+    const id = begin(history);
+    await history.addLine(id, '\u{1f600}'.repeat(12_500_000));
+    let bytes = 0;
+    let replaced = false;
+    for await (const part of history.readLog(id)) {
+      bytes += part.length;
+      replaced ||= part.includes('\ufffd');
+    }
+    expect({ bytes, replaced }).toEqual({ bytes: 50_000_001, replaced: false });
+    await history.close();
+  });
+
+  test('ends with a note where it takes more than a quarter of maxBytes', async () => {
+    const history = await open({ maxBytes: 256 * 1024 });
+    const id = begin(history);
+    for (let i = 0; i < 400; i++) await history.addLine(id, randomBytes(1024).toString('base64'));
+    await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    expect(await textOf(history, id)).toMatch(
+      /\ndrover: the rest of this log was not kept; see history.maxBytes\n$/,
+    );
+    const storedBytes = (await history.get(id))?.log.storedBytes ?? 0;
+    expect(storedBytes).toBeGreaterThan(64 * 1024);
+    expect(storedBytes).toBeLessThan(192 * 1024);
+    await history.close();
   });
 });

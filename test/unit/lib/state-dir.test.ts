@@ -11,6 +11,7 @@ describe('StateDir', () => {
       'drover.pid',
       'etc',
       'guests',
+      'history',
       'ids',
       'images',
       'logs',

@@ -81,7 +81,7 @@ describe('metrics of the pool', () => {
       'drover_guests_retired_total{reason="scratch"}': 1,
       'drover_guests_retired_total{reason="stale"}': 0,
     });
-    expect(Object.keys(series)).toHaveLength(10);
+    expect(Object.keys(series)).toHaveLength(12);
     expect(bench.failures).toEqual([]);
   });
 });

@@ -147,3 +147,46 @@ test('a thousand waiters come, are served and go in reasonable time', async () =
   await settled();
   expect(sessions.every(({ state }) => state !== 'waiting')).toBe(true);
 });
+
+describe('the operator', () => {
+  test('drains one guest: it keeps its leases, gets no more, and ends', async () => {
+    const harness = new Harness({ maxGuests: 1, jobsPerGuest: 2 });
+    const first = harness.lease('first');
+    await harness.boot('g1');
+    harness.pool.drainGuest('g1');
+    harness.lease('second');
+    expect(harness.guests()).toEqual({ g1: 'draining 1' });
+    await first.return();
+    await settled();
+    expect(harness.events).toContainEqual({ type: 'guest-retired', guest: 'g1', reason: 'operator' });
+    expect(() => {
+      harness.pool.drainGuest('g99');
+    }).toThrow('There is no guest g99');
+  });
+
+  test('drains all guests: builds wait, told why, until the operator resumes', async () => {
+    const harness = new Harness({ maxGuests: 2, warmGuests: 1 });
+    harness.pool.start();
+    await harness.boot('g1');
+    harness.pool.pause();
+    await settled();
+    const waiting = harness.lease('waits');
+    await harness.clock.advance(3_600_000);
+    expect(waiting.state).toBe('waiting');
+    expect(waiting.place?.().reason).toBe('all guests were drained; drover resume ends this');
+    expect([...harness.driver.boots.keys()]).toEqual([]);
+    harness.pool.resume();
+    await harness.boot('g2');
+    expect(waiting.state).toBe('g2');
+  });
+
+  test('boots a guest, unless there is no room or all were drained', async () => {
+    const harness = new Harness({ maxGuests: 1 });
+    expect(harness.pool.bootGuest()).toBe('g1');
+    await harness.boot('g1');
+    expect(harness.guests()).toEqual({ g1: 'ready' });
+    expect(() => harness.pool.bootGuest()).toThrow('1 of 1 guests run');
+    harness.pool.pause();
+    expect(() => harness.pool.bootGuest()).toThrow('All guests were drained');
+  });
+});

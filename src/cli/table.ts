@@ -1,0 +1,82 @@
+/** One column of a table. */
+export interface Column {
+  readonly title: string;
+  /** Numbers stand to the right. */
+  readonly right?: boolean;
+  /** Where there is no room for all columns, those with the highest number are left out first. 0: never. */
+  readonly spare: number;
+  /** It may be cut down to this number of characters. */
+  readonly min?: number;
+}
+
+const GAP = '  ';
+
+/**
+ * Lines of a table that fit a width. Columns that may be are cut first, then spare columns are left out, and at last
+ * lines are cut.
+ */
+export function table(
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  width: number,
+): string[] {
+  const all = columns.map((column, index) => ({
+    ...column,
+    index,
+    width: Math.max(lengthOf(column.title), ...rows.map((row) => lengthOf(row[index] ?? ''))),
+  }));
+  let shown = all;
+  const total = (): number =>
+    shown.reduce((sum, column) => sum + column.width, 0) + GAP.length * (shown.length - 1);
+  const least = (): number =>
+    shown.reduce((sum, column) => sum + Math.min(column.width, column.min ?? column.width), 0) +
+    GAP.length * (shown.length - 1);
+  while (least() > width && shown.some(({ spare }) => spare > 0)) {
+    const most = Math.max(...shown.map(({ spare }) => spare));
+    shown = shown.filter(({ spare }) => spare !== most);
+  }
+  for (const column of shown) {
+    const over = total() - width;
+    if (over > 0 && column.min !== undefined) column.width = Math.max(column.min, column.width - over);
+  }
+  const line = (cells: readonly string[]): string =>
+    fit(
+      shown
+        .map((column) => pad(fit(cells[column.index] ?? '', column.width), column.width, column.right))
+        .join(GAP)
+        .trimEnd(),
+      width,
+    );
+  return [line(columns.map(({ title }) => title)), ...rows.map(line)];
+}
+
+/** The text, cut to a number of characters, with an ellipsis in place of the rest. */
+export function fit(text: string, width: number): string {
+  if (lengthOf(text) <= width) return text;
+  return width < 1 ? '' : `${[...text].slice(0, width - 1).join('')}…`;
+}
+
+/** Lines of at most `width` characters, broken between words where there are any. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const paragraph of text.split('\n')) {
+    let rest = [...paragraph];
+    while (rest.length > width) {
+      const space = rest.slice(0, width + 1).lastIndexOf(' ');
+      const end = space > 0 ? space : width;
+      lines.push(rest.slice(0, end).join(''));
+      rest = rest.slice(space > 0 ? end + 1 : end);
+    }
+    lines.push(rest.join(''));
+  }
+  return lines;
+}
+
+function pad(text: string, width: number, right = false): string {
+  const space = ' '.repeat(Math.max(0, width - lengthOf(text)));
+  return right ? space + text : text + space;
+}
+
+function lengthOf(text: string): number {
+  return [...text].length;
+}

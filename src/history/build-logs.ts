@@ -1,0 +1,134 @@
+import { mkdir, readdir, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { Clock } from '../lib/clock.js';
+import { Emitter } from '../lib/emitter.js';
+import { formatBuildId, parseBuildId } from '../lib/human.js';
+import { BuildLogWriter, readBuildLog, sizeOf } from './build-log.js';
+
+export interface ReadLogOptions {
+  /** Wait for what the build goes on to log, until it has ended. */
+  readonly follow?: boolean;
+  /** Ends a follower. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The logs of builds, a file for each. Followers read the file as it grows, at their own pace: one that stops reading
+ * costs neither memory nor the build's time.
+ */
+export class BuildLogs {
+  readonly #dir: string;
+  readonly #clock: Clock;
+  /** Logs that are written, and those that are about to be. */
+  readonly #open = new Map<number, BuildLogWriter | undefined>();
+  readonly #changes = new Emitter<number>();
+  readonly #followers = new Map<number, number>();
+  /** Logs to remove when their last follower has read them. */
+  readonly #unwanted = new Set<number>();
+
+  constructor(dir: string, clock: Clock) {
+    this.#dir = dir;
+    this.#clock = clock;
+  }
+
+  async makeDir(): Promise<void> {
+    await mkdir(this.#dir, { recursive: true, mode: 0o700 });
+  }
+
+  begin(id: number): void {
+    this.#open.set(id, undefined);
+  }
+
+  /** @returns a promise to wait for before more is added, if the disk is behind */
+  add(id: number, text: string, maxFileBytes: number): Promise<void> | undefined {
+    if (!this.#open.has(id)) return undefined;
+    let writer = this.#open.get(id);
+    if (writer === undefined) {
+      writer = new BuildLogWriter({
+        ...{ path: this.#path(id), clock: this.#clock, maxFileBytes },
+        onWritten: () => {
+          this.#changes.emit(id);
+        },
+      });
+      this.#open.set(id, writer);
+    }
+    if (this.#followers.has(id)) writer.hurry();
+    return writer.write(text);
+  }
+
+  /** @returns the size of the file in bytes; 0 if it is not kept */
+  async end(id: number, keep: boolean): Promise<number> {
+    await this.#open.get(id)?.flush();
+    this.#open.delete(id);
+    this.#changes.emit(id);
+    if (keep) return await sizeOf(this.#path(id));
+    await this.remove(id);
+    return 0;
+  }
+
+  async remove(id: number): Promise<void> {
+    if (this.#followers.has(id)) this.#unwanted.add(id);
+    else await unlink(this.#path(id)).catch(() => undefined);
+  }
+
+  async removeStray(known: (id: number) => boolean): Promise<void> {
+    for (const name of await readdir(this.#dir)) {
+      const id = parseBuildId(name.replace(/\.gz$/, ''));
+      if (id === undefined || !known(id)) await unlink(join(this.#dir, name)).catch(() => undefined);
+    }
+  }
+
+  /** Yields the log, as far as there is one. */
+  async *read(id: number, { follow = false, signal }: ReadLogOptions = {}): AsyncGenerator<Buffer> {
+    let changed = true;
+    let wake = (): void => undefined;
+    const off = this.#changes.on((other) => {
+      if (other !== id) return;
+      changed = true;
+      wake();
+    });
+    const onAbort = (): void => {
+      wake();
+    };
+    signal?.addEventListener('abort', onAbort);
+    this.#followers.set(id, (this.#followers.get(id) ?? 0) + 1);
+    try {
+      await this.#open.get(id)?.flush();
+      for (let at = 0; signal?.aborted !== true;) {
+        changed = false;
+        const open = this.#open.has(id);
+        const end = open ? (this.#open.get(id)?.fileBytes ?? 0) : await sizeOf(this.#path(id));
+        yield* readBuildLog(this.#path(id), at, end);
+        at = end;
+        if (!open || !follow) return;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          if (changed || signal?.aborted === true) resolve();
+        });
+      }
+    } finally {
+      off();
+      signal?.removeEventListener('abort', onAbort);
+      await this.#stopFollowing(id);
+    }
+  }
+
+  async #stopFollowing(id: number): Promise<void> {
+    const left = (this.#followers.get(id) ?? 0) - 1;
+    if (left > 0) {
+      this.#followers.set(id, left);
+      return;
+    }
+    this.#followers.delete(id);
+    if (this.#unwanted.delete(id)) await this.remove(id);
+  }
+
+  async flush(): Promise<void> {
+    await Promise.all([...this.#open.values()].map((writer) => writer?.flush()));
+  }
+
+  #path(id: number): string {
+    return join(this.#dir, `${formatBuildId(id)}.gz`);
+  }
+}
