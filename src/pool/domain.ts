@@ -1,4 +1,5 @@
-import { byClaim, byPacking, type GuestEntry } from './guest-entry.js';
+import { byClaim, byPacking, isUnready, isUp, type GuestEntry } from './guest-entry.js';
+import type { Membership } from './membership.js';
 import { SortedList } from './sorted-list.js';
 import { WaiterList, type WaiterNode } from './waiter-list.js';
 
@@ -26,8 +27,19 @@ export class Domain {
   /** Whose turn is first: increases each time that a domain begins to wait, is granted a guest, or gives one up. */
   turn = 0;
 
+  readonly memberships: readonly Membership[] = [
+    { list: this.guests, has: isUp, order: byClaim },
+    { list: this.open, has: (entry) => entry.free > 0 && isUp(entry), order: byPacking },
+  ];
+
   constructor(name: string) {
     this.name = name;
+  }
+
+  tally(entry: GuestEntry, by: 1 | -1): void {
+    if (!isUp(entry)) return;
+    if (isUnready(entry)) this.unreadyRoom += by * entry.free;
+    if (entry.probing) this.askedRoom += by * entry.free;
   }
 
   get waiting(): number {

@@ -12,6 +12,7 @@ import {
   roomOfFresh,
   type GuestEntry,
 } from './guest-entry.js';
+import { moveEntry, type Membership } from './membership.js';
 import { SortedList } from './sorted-list.js';
 import type { GuestView, PoolPolicy, WaiterView } from './view.js';
 import type { WaiterNode } from './waiter-list.js';
@@ -55,6 +56,32 @@ export class PoolIndex {
     askedRoom: 0,
     open: new SortedList<GuestEntry>(byPacking),
   };
+
+  readonly #memberships: readonly Membership[] = [
+    { list: this.up, has: isUp, order: byAge },
+    { list: this.idle, has: (entry) => isUp(entry) && entry.leases === 0, order: byBirth },
+    { list: this.idleByTime, has: (entry) => isUp(entry) && entry.leases === 0, order: byIdleTime },
+    {
+      list: this.watched,
+      has: (entry) => isUp(entry) && entry.leases > 0 && !isUnready(entry),
+      order: bySilence,
+    },
+    {
+      list: this.unclaimed.open,
+      has: (entry) => entry.free > 0 && entry.domain === undefined && isUp(entry),
+      order: byPacking,
+    },
+    { list: this.draining, has: ({ state }) => state === 'draining', order: byDraining },
+    {
+      list: this.destroyable,
+      has: ({ state, leases, stopping }) => state === 'draining' && leases === 0 && !stopping,
+    },
+    {
+      list: this.retiring,
+      has: (entry) =>
+        entry.state !== 'draining' && (entry.retire !== undefined || (isUp(entry) && this.#isSpent(entry))),
+    },
+  ];
 
   /** Domains that wait, by their share of guests, and those that have guests. */
   readonly hungry = new SortedList<Domain>(byShare);
@@ -151,68 +178,50 @@ export class PoolIndex {
   /** Adds a guest, or takes note of what has changed about it. */
   putGuest(view: GuestView): void {
     const before = this.#guests.get(view.id);
-    const entry = entryOf(view, before?.order ?? this.#orders++, this.policy);
-    this.#guests.set(view.id, entry);
-    this.#replace(before, entry);
-    if (entry.state === 'draining' && before?.state !== 'draining') this.#forgetAvoided(view.id);
+    const after = entryOf(view, before?.order ?? this.#orders++, this.policy);
+    const drains = after.state === 'draining' && before?.state !== 'draining';
+    if (before?.domain === after.domain) this.#update(before, after);
+    else {
+      this.#update(before, undefined);
+      this.#update(undefined, after);
+    }
+    if (before?.domain !== after.domain || before === undefined) this.#guests.set(view.id, after);
+    if (drains) this.#forgetAvoided(view.id);
   }
 
   removeGuest(id: string): void {
     const entry = this.#guests.get(id);
     if (entry === undefined) return;
     this.#guests.delete(id);
-    this.#replace(entry, undefined);
+    this.#update(entry, undefined);
     this.#forgetAvoided(id);
   }
 
-  #replace(before: GuestEntry | undefined, after: GuestEntry | undefined): void {
-    const names = new Set([before?.domain, after?.domain]);
-    if (before !== undefined) this.#count(before, 'delete', -1);
-    if (after !== undefined) this.#count(after, 'add', 1);
-    for (const name of names) {
-      if (name === undefined) continue;
+  /** Brings every index up to date. @param after what has become of the guest, in the same domain */
+  #update(entry: GuestEntry | undefined, after: GuestEntry | undefined): void {
+    if (entry !== undefined) this.#tally(entry, -1);
+    if (after !== undefined) this.#tally(after, 1);
+    const name = (entry ?? after)?.domain;
+    if (name === undefined) moveEntry(this.#memberships, entry, after);
+    else
       this.#change(name, (domain) => {
-        if (before?.domain === name) this.#countIn(domain, before, 'delete', -1);
-        if (after?.domain === name) this.#countIn(domain, after, 'add', 1);
+        if (entry !== undefined) domain.tally(entry, -1);
+        if (after !== undefined) domain.tally(after, 1);
+        moveEntry([...this.#memberships, ...domain.memberships], entry, after);
       });
-    }
   }
 
-  #count(entry: GuestEntry, how: 'add' | 'delete', by: 1 | -1): void {
-    const { state, leases } = entry;
-    if (state === 'booting') this.booting += by;
-    if (state === 'draining') {
-      this.draining[how](entry);
-      if (leases === 0) this.ending += by;
-      if (leases === 0 && !entry.stopping) this.destroyable[how](entry);
-      return;
-    }
-    if (entry.retire !== undefined || (isUp(entry) && this.#isSpent(entry))) this.retiring[how](entry);
-    if (!isUp(entry)) return;
-    this.up[how](entry);
-    if (leases === 0) {
-      this.idle[how](entry);
-      this.idleByTime[how](entry);
-    } else if (!isUnready(entry)) this.watched[how](entry);
-    if (entry.domain !== undefined) return;
+  #tally(entry: GuestEntry, by: 1 | -1): void {
+    if (entry.state === 'booting') this.booting += by;
+    if (entry.state === 'draining' && entry.leases === 0) this.ending += by;
+    if (entry.domain !== undefined || !isUp(entry)) return;
     this.unclaimed.up += by;
-    if (entry.free === 0) return;
-    this.unclaimed.open[how](entry);
-    if (!isUnready(entry)) return;
+    if (entry.free === 0 || !isUnready(entry)) return;
     this.unclaimed.unready += by;
     this.unclaimed.unreadyRoom += by * entry.free;
     if (!entry.probing) return;
     this.unclaimed.asked += by;
     this.unclaimed.askedRoom += by * entry.free;
-  }
-
-  #countIn(domain: Domain, entry: GuestEntry, how: 'add' | 'delete', by: 1 | -1): void {
-    if (!isUp(entry)) return;
-    domain.guests[how](entry);
-    if (entry.free === 0) return;
-    domain.open[how](entry);
-    if (isUnready(entry)) domain.unreadyRoom += by * entry.free;
-    if (entry.probing) domain.askedRoom += by * entry.free;
   }
 
   #isSpent({ builds }: GuestEntry): boolean {
