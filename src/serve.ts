@@ -87,14 +87,17 @@ async function reloadOnChange(
         if (file !== undefined && !(await canBeReadAgain(file)))
           throw new DroverError('CONFIG_UNREADABLE', `The configuration ${file} is no longer a file`);
         const changes = await supervisor.reload(await load());
-        if (changes.length === 0) return;
-        supervisor.countReload('ok');
+        if (changes.length === 0) {
+          if (supervisor.status().reloadError !== null) supervisor.noteReload();
+          return;
+        }
+        supervisor.noteReload();
         const restart = changes.filter(({ kind }) => kind === 'restart').map(({ key }) => key);
         log.info({ changes }, 'configuration reloaded');
         if (restart.length > 0)
           log.warn({ keys: restart }, 'these keys take effect when drover is restarted');
       } catch (error) {
-        supervisor.countReload('failed');
+        supervisor.noteReload(errorMessage(error));
         const hint = error instanceof DroverError ? error.hint : undefined;
         log.error(
           { reason: errorMessage(error), hint },

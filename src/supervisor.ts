@@ -35,6 +35,7 @@ import { collectMetrics } from './metrics/collect.js';
 import { serveMetrics } from './metrics/http.js';
 import { Pool } from './pool/pool.js';
 import type { PathSigner } from './protocol/signature.js';
+import { Rollout } from './pool/rollout.js';
 import { formatVersion } from './protocol/version.js';
 
 export interface SupervisorParts {
@@ -80,6 +81,9 @@ export class Supervisor {
   readonly #history: BuildHistory | undefined;
   readonly #operator: Operator;
   readonly #recentEvents = new RecentEvents(systemClock);
+  readonly #rollout: Rollout;
+  #restartKeys: readonly string[] = [];
+  #reloadError: Status['reloadError'] = null;
   readonly #totals = new TotalsCounter();
   readonly #reloads = new Emitter<'ok' | 'failed'>();
   readonly #toldWarnings = new Set<string>();
@@ -101,6 +105,17 @@ export class Supervisor {
     const descriptors = new DescriptorBudget(descriptorLimit(), systemClock);
     this.#history = history;
     this.#pool = new Pool(driver, config.pool, systemClock, log);
+    this.#rollout = new Rollout({
+      tryOut: (other, signal) => this.#pool.tryOut(other, signal),
+      adopt: (other) => {
+        this.#adopt(other);
+      },
+      emit: (event) => {
+        this.#pool.events.emit(event);
+      },
+      clock: systemClock,
+      log,
+    });
     this.#front = new Front({
       manifest: driver.manifest,
       systems: () => servedSystems(this.#config, this.#driver),
@@ -290,6 +305,9 @@ export class Supervisor {
         this.#metricsPort === undefined
           ? null
           : `http://${address(config.metrics?.listen.host ?? '', this.#metricsPort)}/metrics`,
+      rollout: this.#rollout.snapshot,
+      restartKeys: this.#restartKeys,
+      reloadError: this.#reloadError,
       ...this.#pool.snapshot(),
       sessions: this.#front.sessions,
       builds: this.#operator.runningBuilds,
@@ -298,27 +316,38 @@ export class Supervisor {
   }
 
   /**
-   * Applies another configuration as far as that goes without a restart: pool limits at once, guest settings to guests
-   * that boot from now on. If it rejects, nothing has changed.
+   * Applies another configuration as far as that goes without a restart: pool limits at once, guest settings as soon as
+   * one guest has shown that it works with them. If it rejects, nothing has changed.
    * @returns the changed keys, and when each takes effect
    * @throws DroverError of the driver about the new guests, or `SYSTEM_NOT_SERVED`
    */
   async reload(config: Config): Promise<readonly ConfigChange[]> {
     const { changes, next } = diffConfig(this.#config, config);
-    const driver = changes.some(({ kind }) => kind === 'new guests')
-      ? await this.#parts.createDriver(next)
-      : this.#driver;
+    const isNew = changes.some(({ kind }) => kind === 'new guests') || this.#rollout.snapshot !== null;
+    const driver = isNew ? await this.#parts.createDriver(next) : this.#driver;
     requireSystems(next, driver);
     requireNix(next, driver);
     await this.#configureSsh(next);
     this.#config = next;
-    this.#driver = driver;
     this.#parts.log.level = next.log.level;
-    this.#front.configure(driver.manifest);
     if (next.history !== null) this.#history?.configure(next.history);
-    this.#tellWarnings();
-    this.#pool.configure(next.pool, driver);
+    this.#restartKeys = changes.filter(({ kind }) => kind === 'restart').map(({ key }) => key);
+    if (driver.manifest.generation === this.#driver.manifest.generation) {
+      this.#rollout.cancel();
+      this.#adopt(driver);
+    } else {
+      this.#pool.configure(next.pool, this.#driver);
+      if (this.#state === 'running') this.#rollout.begin(driver);
+    }
     return changes;
+  }
+
+  /** Boots guests with this driver from now on. */
+  #adopt(driver: GuestDriver): void {
+    this.#driver = driver;
+    this.#front.configure(driver.manifest);
+    this.#tellWarnings();
+    this.#pool.configure(this.#config.pool, driver);
   }
 
   /** Logs each warning once. Guests can add more while they run. */
@@ -336,9 +365,10 @@ export class Supervisor {
     this.#audit?.reopen();
   }
 
-  /** Counts a reload, for metrics. */
-  countReload(result: 'ok' | 'failed'): void {
-    this.#reloads.emit(result);
+  /** Takes note of how a reload went. @param error why it failed */
+  noteReload(error?: string): void {
+    this.#reloadError = error === undefined ? null : { at: new Date().toISOString(), reason: error };
+    this.#reloads.emit(error === undefined ? 'ok' : 'failed');
   }
 
   /** Grants no more leases; running builds may finish. Settles when no guest is left. */
@@ -346,7 +376,7 @@ export class Supervisor {
     this.#state = 'draining';
     // Clients of this host wait for the next supervisor.
     await this.#socketDoor?.suspend();
-    await this.#pool.drain();
+    await Promise.all([this.#rollout.end(), this.#pool.drain()]);
   }
 
   /** Changes whenever a build, an upload or a download makes progress. */

@@ -2,6 +2,7 @@ import type { BuildSnapshot, FrontEvent } from '../front/events.js';
 import type { BuildRecord } from '../history/record.js';
 import type { PoolEvent, PoolSnapshot } from '../pool/events.js';
 import type { WaitPlace } from '../pool/lease.js';
+import type { RolloutSnapshot } from '../pool/rollout.js';
 
 /** Sums since the supervisor started. Bytes are those of NARs. */
 export interface Totals {
@@ -57,6 +58,12 @@ export interface Status extends PoolSnapshot {
   readonly features: readonly string[];
   readonly maxGuests: number;
   readonly maxJobs: number;
+  /** Guests of another generation that are not used yet. */
+  readonly rollout: RolloutSnapshot | null;
+  /** Changed keys that take effect when Drover is restarted. */
+  readonly restartKeys: readonly string[];
+  /** Why the last reload of the configuration failed; null if it did not. */
+  readonly reloadError: { readonly at: string; readonly reason: string } | null;
   readonly doors: { readonly socket: string; readonly ssh: string | null };
   /** Where metrics are served; null where they are not. */
   readonly metrics: string | null;

@@ -87,6 +87,7 @@ export const ERROR_CODES = {
   SYSTEM_NOT_SERVED: facts('configuration'),
   TOO_MANY_BUILDS: facts('failure', 'session'),
   TOO_MANY_STREAMS: facts('failure'),
+  TRIAL_FAILED: facts('failure'),
   UNIT_INVALID: facts('failure'),
   UNKNOWN_BUILD: facts('failure'),
   UNKNOWN_GUEST: facts('failure'),

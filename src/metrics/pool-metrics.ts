@@ -81,6 +81,12 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
     ['result'],
     WAIT_RESULTS.map((result) => ({ result })),
   );
+  const rollouts = make.counter(
+    'drover_rollouts_total',
+    'Trials of guests of another image or configuration, before they replace the old ones.',
+    ['result'],
+    BOOT_RESULTS.map((result) => ({ result })),
+  );
   return (event) => {
     switch (event.type) {
       case 'boot-finished':
@@ -88,6 +94,9 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
         return;
       case 'guest-state':
         if (event.to === 'failed' && event.from !== 'booting') lost.inc();
+        return;
+      case 'rollout-finished':
+        rollouts.inc({ result: event.result });
         return;
       case 'guest-retired':
         retired.inc({ reason: event.reason });

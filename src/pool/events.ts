@@ -18,6 +18,13 @@ export type PoolEvent =
       readonly durationMs: number;
     }
   | { readonly type: 'guest-retired'; readonly guest: string; readonly reason: RetireReason }
+  /** Guests that are made in another way have proved themselves and are used from now on, or have not. */
+  | {
+      readonly type: 'rollout-finished';
+      readonly generation: string;
+      readonly result: 'ok' | 'failed';
+      readonly durationMs: number;
+    }
   | { readonly type: 'lease-waiting' }
   | { readonly type: 'lease-granted'; readonly guest: string; readonly waitedMs: number }
   | { readonly type: 'lease-refused'; readonly waitedMs: number }

@@ -83,10 +83,15 @@ export class Herd {
     if (this.#guests.size > 0) await new Promise<void>((resolve) => this.#onEmpty.push(resolve));
   }
 
+  /** Returns an id that no guest has had. */
+  nextId(): string {
+    return `g${++this.#count}`;
+  }
+
   /** @returns the guest's id */
   boot(): string {
     const { driver, bootTimeoutMs, clock, emit, log, note } = this.#options;
-    const id = `g${++this.#count}`;
+    const id = this.nextId();
     const guest = new GuestRecord(id, driver, clock.now(), clock.wallNow(), this.failures.isRetry);
     this.#guests.set(id, guest);
     note(guest);

@@ -12,6 +12,7 @@ import type { Lease, Leaser, LeaseRequest, WaitPlace } from './lease.js';
 import { nextStep } from './plan.js';
 import { PoolIndex } from './pool-index.js';
 import { probeDaemon, type Probe } from './probe.js';
+import { buildOneLine, tryOut } from './trial.js';
 import { isScratchFull } from './scratch.js';
 import { isAlive } from './state.js';
 import type { Conditions, PoolPolicy, RetireReason, Step, WaiterView } from './view.js';
@@ -33,6 +34,7 @@ export class Pool implements Leaser {
   readonly events: Emitter<PoolEvent>;
   #options: PoolOptions;
   readonly #clock: Clock;
+  readonly #log: Log;
   readonly #herd: Herd;
   readonly #waiters: WaitQueue;
   #index: PoolIndex;
@@ -48,6 +50,7 @@ export class Pool implements Leaser {
   constructor(driver: GuestDriver, options: PoolOptions, clock: Clock, log: Log, probe: Probe = probeDaemon) {
     this.#options = options;
     this.#clock = clock;
+    this.#log = log;
     this.#index = new PoolIndex(options);
     this.events = new Emitter((error) => {
       log.error({ err: error }, 'an observer of the pool failed');
@@ -101,6 +104,17 @@ export class Pool implements Leaser {
     // A guest that one client had to itself holds what others must not build on, and the other way round.
     if (wasShared !== (options.isolation === 'shared')) this.#herd.retireUsed();
     this.#settle();
+  }
+
+  /**
+   * Boots a guest of another kind beside the others, where it serves nobody, has it build a line, and ends it.
+   * @throws DroverError `BOOT_FAILED`, `TRIAL_FAILED`
+   */
+  async tryOut(driver: GuestDriver, signal: AbortSignal): Promise<void> {
+    const id = this.#herd.nextId();
+    const log = this.#log.child({ guest: id });
+    const { bootTimeoutMs } = this.#options;
+    await tryOut(driver, id, { work: buildOneLine, bootTimeoutMs, clock: this.#clock, log, signal });
   }
 
   async lease(request: LeaseRequest): Promise<Lease> {

@@ -1,8 +1,8 @@
-import { WorkerClient } from '../daemon/worker-client.js';
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 import { isExhaustion } from '../lib/exhaustion.js';
+import { withDaemon, type Work } from './guest-daemon.js';
 
 /** A guest whose nix-daemon does not answer a handshake in this time hangs, in milliseconds. */
 const PROBE_TIMEOUT_MS = 20_000;
@@ -10,23 +10,11 @@ const PROBE_TIMEOUT_MS = 20_000;
 const PAUSE_MS = 2_000;
 
 /** Asks a guest for a sign of life. Rejects when the guest cannot give one; need not settle when the guest hangs. */
-export type Probe = (running: RunningGuest, driver: GuestDriver, signal: AbortSignal) => Promise<void>;
+export type Probe = Work;
 
 /** A handshake with the guest's nix-daemon: what every build begins with. */
-export const probeDaemon: Probe = async (running, { manifest: { protocol } }, signal) => {
-  const stream = await running.openDaemon();
-  const close = (): void => void stream.destroy();
-  signal.addEventListener('abort', close, { once: true });
-  if (signal.aborted) close();
-  try {
-    const version = { ...protocol, features: new Set(protocol.features) };
-    const client = await WorkerClient.connect(stream, version, 'The nix-daemon of a guest');
-    client.channel.destroy();
-  } finally {
-    close();
-    signal.removeEventListener('abort', close);
-  }
-};
+export const probeDaemon: Probe = (running, driver, signal) =>
+  withDaemon(running, driver, signal, () => Promise.resolve());
 
 /**
  * Asks until the guest answers or its time is up. A supervisor that was stopped itself, as by the host's sleep, asks

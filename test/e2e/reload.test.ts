@@ -35,6 +35,31 @@ describeE2e('a configuration that changes', [], () => {
     expect(stderr).toContain('cores: 1\n');
   });
 
+  test('replaces guests only once a new one has booted and built a line', async () => {
+    await using drover = await startDrover({ config: { pool: { maxGuests: 1 } } });
+    await using host = await nixHost({ drover });
+    succeeded(await host.build(host.derivation('before', 'echo > $out')));
+
+    await change(drover, { guest: { nixConf: { 'build-users-group': 'absent' } } });
+    const { err } = await drover.waitForLog('new guests failed their trial; the old ones continue');
+    expect(err).toMatchObject({ code: 'TRIAL_FAILED', message: expect.stringContaining('absent') });
+    expect((await drover.status()).rollout).toMatchObject({ state: 'failed' });
+    succeeded(await host.build(host.derivation('meanwhile', 'echo > $out')));
+    expect((await drover.status()).guests.map(({ id }) => id)).toEqual(['g1']);
+
+    const { position } = drover.events;
+    drover.signal('SIGHUP');
+    await drover.events.waitFor('rollout-finished', ({ result }) => result === 'failed', { since: position });
+
+    await change(drover, { guest: { cores: 1 } });
+    await drover.waitForLog('new guests adopted');
+    expect((await drover.status()).rollout).toBeNull();
+    const { stderr } = succeeded(
+      await host.build(host.derivation('after', 'echo "cores: $NIX_BUILD_CORES"; echo > $out')),
+    );
+    expect(stderr).toContain('cores: 1\n');
+  });
+
   test('but is not usable leaves the old one in force, and says why', async () => {
     await using drover = await startDrover();
     await writeFile(drover.configFile, 'pool: { maxGusts: 3 }\n');
@@ -93,8 +118,8 @@ describeE2e('a configuration that changes', [], () => {
     await rm(drover.configFile);
     await execa('mkfifo', [drover.configFile]);
     drover.signal('SIGHUP');
-    const line = await drover.waitForLog('the new configuration is not usable; the old one stays');
-    expect(line['reason']).toBe(`The configuration ${drover.configFile} is no longer a file`);
+    const reason = `The configuration ${drover.configFile} is no longer a file`;
+    await waitUntil('the pipe to be refused', () => drover.log.some((line) => line['reason'] === reason));
     expect(await drover.stop()).toEqual({ exitCode: 0, signal: null });
   });
 

@@ -134,6 +134,8 @@ export function eventText(event: PoolEvent): string {
       return `${event.guest} granted after ${event.waitedMs} ms`;
     case 'lease-returned':
       return `${event.guest} returned`;
+    case 'rollout-finished':
+      return `${event.generation} ${event.result}`;
     case 'lease-waiting':
       return 'waiting';
     case 'lease-refused':
