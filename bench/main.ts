@@ -14,6 +14,7 @@ import { Host } from './host.js';
 import { InputTree } from './inputs.js';
 import { runInNamespace } from './namespace.js';
 import { readOptions, USAGE, type Options } from './options.js';
+import { measurePlanner, plannerVerdicts, renderPlanner } from './planner.js';
 import { renderBoots, renderMedians, renderVerdicts } from './report.js';
 import { measureIdle, runRound, type Bench } from './round.js';
 import { Samples, type Measure } from './samples.js';
@@ -67,7 +68,7 @@ async function bench(options: Options, dir: string): Promise<boolean> {
   const boots = only.includes('boots') ? await measureBoots(host, cold, options.boots) : undefined;
   const samples = new Samples();
   await mkdir(RESULTS_DIR, { recursive: true });
-  if (only.some((name) => name !== 'boots')) {
+  if (only.some((name) => name !== 'boots' && name !== 'planner')) {
     const run = await prepareRounds(host, options, samples);
     const local = await localBuild(host);
     for (let round = 0; round < options.rounds; round++) {
@@ -148,6 +149,12 @@ async function main(argv: readonly string[]): Promise<number> {
     return 2;
   }
   const dir = process.env['DROVER_BENCH_DIR'];
+  if (dir === undefined && options.only.includes('planner')) {
+    const samples = measurePlanner(PACKAGE_DIR);
+    const bars = plannerVerdicts(samples);
+    process.stdout.write(`${renderPlanner(samples)}\n\n${renderVerdicts(bars)}\n`);
+    if (options.only.length === 1) return bars.every(({ met }) => met !== false) ? 0 : 1;
+  }
   if (dir === undefined) return await runInNamespace(fileURLToPath(import.meta.url), argv, options.nix);
   return (await bench(await fit(options), dir)) ? 0 : 1;
 }

@@ -7,7 +7,7 @@ import type { Architecture } from '../src/drivers/vm/image.js';
 const MB = 1_000_000;
 const ARCHITECTURES: readonly Architecture[] = ['x86_64', 'aarch64'];
 
-export const SCENARIOS = ['input', 'growth', 'graph', 'output', 'cold', 'idle', 'boots'] as const;
+export const SCENARIOS = ['input', 'growth', 'graph', 'output', 'cold', 'idle', 'boots', 'planner'] as const;
 export type ScenarioName = (typeof SCENARIOS)[number];
 
 export const DRIVERS = ['namespace', 'qemu'] as const;
@@ -97,7 +97,8 @@ export function readOptions(argv: readonly string[], usualNix: string): Options 
     architecture,
     rounds: atLeastOne('--rounds', values.rounds, quick ? 2 : 5),
     boots: atLeastOne('--boots', values.boots, quick ? 2 : 10),
-    nix: nixPrograms(values.nix ?? usualNix),
+    // The planner needs no Nix, nor root.
+    nix: only.every((name) => name === 'planner') ? '' : nixPrograms(values.nix ?? usualNix),
     only: SCENARIOS.filter((name) => only.includes(name)),
     inputBytes: megabytes('input-mb', sizes.input),
     growthBytes: [(sizes.growth[0] * MB) / divisor, (sizes.growth[1] * MB) / divisor],

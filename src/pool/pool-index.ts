@@ -104,6 +104,11 @@ export class PoolIndex {
     return this.#waiters.size;
   }
 
+  /** In the order of arrival. */
+  get waiters(): Iterable<WaiterView> {
+    return [...this.#waiters.values()].map(({ waiter }) => waiter);
+  }
+
   get picky(): Iterable<WaiterNode> {
     return this.#picky;
   }

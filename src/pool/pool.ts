@@ -78,6 +78,8 @@ export class Pool implements Leaser {
     this.#waiters = new WaitQueue({
       now: () => clock.now(),
       emit,
+      find: (id) => this.#index.waiter(id)?.waiter,
+      all: () => this.#index.waiters,
       onAdded: (waiter) => {
         this.#index.addWaiter(waiter);
       },
@@ -97,9 +99,10 @@ export class Pool implements Leaser {
   configure(options: PoolOptions, driver: GuestDriver): void {
     const wasShared = this.#options.isolation === 'shared';
     this.#options = options;
+    const { waiters } = this.#index;
     this.#index = new PoolIndex(options);
     for (const guest of this.#herd.guests) this.#index.putGuest(guest);
-    for (const waiter of this.#waiters) this.#index.addWaiter(waiter);
+    for (const waiter of waiters) this.#index.addWaiter(waiter);
     this.#herd.configure(driver, options.bootTimeoutMs);
     // A guest that one client had to itself holds what others must not build on, and the other way round.
     if (wasShared !== (options.isolation === 'shared')) this.#herd.retireUsed();
@@ -117,23 +120,28 @@ export class Pool implements Leaser {
     await tryOut(driver, id, { work: buildOneLine, bootTimeoutMs, clock: this.#clock, log, signal });
   }
 
-  async lease(request: LeaseRequest): Promise<Lease> {
-    const { signal, domain, maxBuilds = Infinity, onWait } = request;
-    signal.throwIfAborted();
-    if (this.#shuttingDown) throw shuttingDown();
-    const builds = (this.#held.get(domain) ?? 0) + (this.#index.domain(domain)?.waiting ?? 0);
-    if (builds >= maxBuilds) throw tooManyBuilds(maxBuilds);
+  /** Not an `async` function: what one keeps while it waits takes as much memory as the waiter itself. */
+  lease(request: LeaseRequest): Promise<Lease> {
+    const refusal = this.#refusalOf(request);
+    if (refusal !== undefined) return Promise.reject(refusal);
     const { id, lease } = this.#waiters.add(request);
     this.#settle();
-    if (this.#index.waiter(id) !== undefined) onWait?.(() => this.#placeOf(id));
-    return await lease;
+    if (this.#index.waiter(id) !== undefined) request.onWait?.(() => this.#placeOf(id));
+    return lease;
+  }
+
+  #refusalOf({ signal, domain, maxBuilds = Infinity }: LeaseRequest): Error | undefined {
+    if (signal.aborted) return signal.reason as Error;
+    if (this.#shuttingDown) return shuttingDown();
+    const builds = (this.#held.get(domain) ?? 0) + (this.#index.domain(domain)?.waiting ?? 0);
+    return builds >= maxBuilds ? tooManyBuilds(maxBuilds) : undefined;
   }
 
   snapshot(): PoolSnapshot {
     const guests = [...this.#herd.guests].map((guest) => guest.snapshot(this.#clock.now()));
     return {
       guests,
-      waiting: this.#waiters.size,
+      waiting: this.#index.waiting,
       queues: [...this.#index.hungry].map((domain): QueueSnapshot => {
         const first = Math.min(
           domain.plain.first?.waiter.id ?? Infinity,
@@ -143,7 +151,7 @@ export class Pool implements Leaser {
         return {
           domain: domain.name,
           waiting: domain.waiting,
-          oldestSeconds: Math.round((now - (this.#waiters.sinceOf(first) ?? now)) / 1000),
+          oldestSeconds: Math.round((now - this.#waiters.sinceOf(first)) / 1000),
           reason: whyWaiting(domain, this.#index, this.#conditions, now),
         };
       }),
@@ -292,6 +300,7 @@ export class Pool implements Leaser {
     if (leased === undefined)
       throw new DroverError('ILLEGAL_TRANSITION', `The guest ${guest.id} does not run yet`);
     const waiters = this.#waiters;
+    const wanted = (): boolean => this.#index.waiting > 0;
     const { domain, alone } = waiters.get(waiterId);
     const shared = this.#options.isolation === 'shared';
     if (shared || guest.domain === undefined) this.#index.endTurn(domain);
@@ -309,7 +318,7 @@ export class Pool implements Leaser {
         return guest.builds > 1;
       },
       get wanted() {
-        return waiters.size > 0;
+        return wanted();
       },
       retire: (reason) => {
         this.#retire(guest, reason);

@@ -3,15 +3,12 @@ import type { PoolEvent } from './events.js';
 import type { Lease, LeaseRequest } from './lease.js';
 import type { WaiterView } from './view.js';
 
-interface Waiter extends WaiterView {
-  readonly since: number;
-  readonly grant: (lease: Lease) => void;
-  readonly refuse: (error: Error) => void;
-}
-
 export interface WaitQueueOptions {
   readonly now: () => number;
   readonly emit: (event: PoolEvent) => void;
+  /** Keeps the waiters, so that there is one list of them. */
+  readonly find: (id: number) => WaiterView | undefined;
+  readonly all: () => Iterable<WaiterView>;
   readonly onAdded: (waiter: WaiterView) => void;
   /** A waiter has been granted a lease, was refused one, or has left. */
   readonly onRemoved: (id: number) => void;
@@ -21,61 +18,73 @@ export interface WaitQueueOptions {
 
 const NONE: ReadonlySet<string> = new Set();
 
+/** One session that waits. There can be tens of thousands, so each keeps as little as it can. */
+class Waiter implements WaiterView {
+  readonly id: number;
+  readonly domain: string;
+  readonly avoid: ReadonlySet<string>;
+  readonly alone: boolean;
+  readonly since: number;
+  readonly #signal: AbortSignal;
+  readonly #onAbort: () => void;
+  /** A promise that is rejected serves as well as a second function that rejects. */
+  readonly #settle: (lease: Lease | Promise<Lease>) => void;
+
+  constructor(
+    queue: WaitQueue,
+    { id, since }: { readonly id: number; readonly since: number },
+    { domain, avoid = NONE, alone = false, signal }: LeaseRequest,
+    settle: (lease: Lease | Promise<Lease>) => void,
+  ) {
+    this.id = id;
+    this.domain = domain;
+    this.avoid = avoid;
+    this.alone = alone;
+    this.since = since;
+    this.#signal = signal;
+    this.#settle = settle;
+    // A listener that is an object would take twice the memory.
+    this.#onAbort = () => {
+      queue.onAbort(this, signal.reason as Error);
+    };
+    signal.addEventListener('abort', this.#onAbort, { once: true });
+  }
+
+  grant(lease: Lease): void {
+    this.#signal.removeEventListener('abort', this.#onAbort);
+    this.#settle(lease);
+  }
+
+  refuse(error: Error): void {
+    this.#signal.removeEventListener('abort', this.#onAbort);
+    this.#settle(Promise.reject(error));
+  }
+}
+
 /** Sessions that wait for a lease. A granted lease belongs to its session at once. */
 export class WaitQueue {
   readonly #options: WaitQueueOptions;
-  readonly #waiters = new Map<number, Waiter>();
   #count = 0;
 
   constructor(options: WaitQueueOptions) {
     this.#options = options;
   }
 
-  get size(): number {
-    return this.#waiters.size;
-  }
-
   /** When the waiter began to wait, on the pool's clock. */
-  sinceOf(id: number): number | undefined {
-    return this.#waiters.get(id)?.since;
+  sinceOf(id: number): number {
+    return this.#get(id).since;
   }
 
   /** @returns the number of the waiter, and its lease */
-  add({ domain, avoid = NONE, alone = false, signal }: LeaseRequest): { id: number; lease: Promise<Lease> } {
-    const { now, emit, onAdded, onRemoved, onLeft } = this.#options;
+  add(request: LeaseRequest): { id: number; lease: Promise<Lease> } {
+    const { now, emit, onAdded } = this.#options;
     const id = this.#count++;
-    const since = now();
-    const lease = new Promise<Lease>((resolve, reject) => {
-      const leave = (): void => {
-        this.#waiters.delete(id);
-        onRemoved(id);
-        signal.removeEventListener('abort', onAbort);
-      };
-      const refuse = (error: Error): void => {
-        leave();
-        emit({ type: 'lease-refused', waitedMs: now() - since });
-        reject(error);
-      };
-      const onAbort = (): void => {
-        refuse(signal.reason as Error);
-        onLeft();
-      };
-      const grant = (granted: Lease): void => {
-        leave();
-        emit({ type: 'lease-granted', guest: granted.guest.id, waitedMs: now() - since });
-        resolve(granted);
-      };
-      signal.addEventListener('abort', onAbort, { once: true });
-      const waiter = { id, domain, avoid, alone, since, grant, refuse };
-      this.#waiters.set(id, waiter);
+    const lease = new Promise<Lease>((settle) => {
+      const waiter = new Waiter(this, { id, since: now() }, request, settle);
       onAdded(waiter);
-      emit({ type: 'lease-waiting' });
     });
+    emit({ type: 'lease-waiting' });
     return { id, lease };
-  }
-
-  [Symbol.iterator](): Iterator<WaiterView> {
-    return this.#waiters.values();
   }
 
   get(id: number): WaiterView {
@@ -83,16 +92,38 @@ export class WaitQueue {
   }
 
   grant(id: number, lease: Lease): void {
-    this.#get(id).grant(lease);
+    const waiter = this.#get(id);
+    this.#remove(waiter);
+    const { now, emit } = this.#options;
+    emit({ type: 'lease-granted', guest: lease.guest.id, waitedMs: now() - waiter.since });
+    waiter.grant(lease);
   }
 
   refuse(error: Error, which: (waiter: WaiterView) => boolean = () => true): void {
-    for (const waiter of [...this.#waiters.values()]) if (which(waiter)) waiter.refuse(error);
+    for (const waiter of [...this.#options.all()])
+      if (which(waiter)) this.#refuse(this.#get(waiter.id), error);
+  }
+
+  /** The waiter's session has gone. */
+  onAbort(waiter: WaiterView, reason: Error): void {
+    this.#refuse(this.#get(waiter.id), reason);
+    this.#options.onLeft();
+  }
+
+  #refuse(waiter: Waiter, error: Error): void {
+    this.#remove(waiter);
+    const { now, emit } = this.#options;
+    emit({ type: 'lease-refused', waitedMs: now() - waiter.since });
+    waiter.refuse(error);
+  }
+
+  #remove({ id }: Waiter): void {
+    this.#options.onRemoved(id);
   }
 
   #get(id: number): Waiter {
-    const waiter = this.#waiters.get(id);
-    if (waiter === undefined) throw new DroverError('UNKNOWN_WAITER', `There is no waiter ${id}`);
+    const waiter = this.#options.find(id);
+    if (!(waiter instanceof Waiter)) throw new DroverError('UNKNOWN_WAITER', `There is no waiter ${id}`);
     return waiter;
   }
 }

@@ -184,7 +184,7 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     const answer = at(['exit', 'exit', 'fail', 'hang'] as const, pick) ?? 'exit';
     guest.setClockBehaviour(answer);
     if (answer === 'hang') sleepy.add(guest.id);
-    else sleepy.delete(guest.id);
+    else if (guest.daemon === 'answers') sleepy.delete(guest.id);
     guest.notices.emit({ kind: 'wake' });
   },
   hang: ({ harness, sleepy }, pick) => {
