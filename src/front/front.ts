@@ -7,6 +7,7 @@ import type { Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
+import { RateLimit } from '../lib/rate-limit.js';
 import type { Leaser } from '../pool/lease.js';
 import type { PathSigner } from '../protocol/signature.js';
 import { Channel } from '../daemon/channel.js';
@@ -14,7 +15,7 @@ import { auditedClient, type AuditTrail } from './audit.js';
 import type { ClientIdentity, ClientPolicy } from './identity.js';
 import type { BuildSnapshot, FrontEvent } from './events.js';
 import type { BuildJournal } from './journal.js';
-import { Session } from './session.js';
+import { Session, type SessionFailure } from './session.js';
 
 /** Time that `farewell` waits for clients to be told, in milliseconds. */
 const FAREWELL_MS = 1_000;
@@ -22,6 +23,9 @@ const FAREWELL_MS = 1_000;
 const CANCEL_GRACE_MS = 5_000;
 /** A client that has begun a message must go on sending it within this time, in milliseconds. */
 const STALL_TIMEOUT_MS = 60_000;
+
+/** How many sessions that end in the same way are logged: so many at once, and one more in each interval. */
+const FAILURES_LOGGED = { burst: 20, intervalMs: 6_000 };
 
 export interface FrontOptions {
   readonly manifest: ImageManifest;
@@ -46,11 +50,14 @@ export class Front {
   readonly events: Emitter<FrontEvent>;
   #options: FrontOptions;
   readonly #sessions = new Map<Session, Channel>();
+  readonly #failureLimit: RateLimit;
+  #closing = false;
   #onSessionClosed = (): void => undefined;
   #count = 0;
 
   constructor(options: FrontOptions) {
     this.#options = options;
+    this.#failureLimit = new RateLimit(options.clock, FAILURES_LOGGED);
     this.events = new Emitter((error) => {
       options.log.error({ err: error }, 'an observer of the front failed');
     });
@@ -115,8 +122,20 @@ export class Front {
       ...{ openedAt, error: error ?? null, receivedBytes, sentBytes },
     });
     if (failure === undefined) log.debug({ receivedBytes, sentBytes }, 'session closed');
-    else if (failure.clientLeft) log.info({ reason: errorMessage(failure.error) }, 'client left');
-    else log.warn({ err: failure.error }, 'session failed');
+    else this.#logFailure(failure, log);
+  }
+
+  #logFailure({ error, clientLeft }: SessionFailure, log: Log): void {
+    if (this.#closing) {
+      log.info('session cut: Drover is shutting down');
+      return;
+    }
+    const code = clientLeft ? 'client left' : (errorCode(error) ?? 'UNKNOWN');
+    const suppressed = this.#failureLimit.take(code);
+    if (suppressed === undefined) return;
+    const more = suppressed === 0 ? {} : { suppressed };
+    if (clientLeft) log.info({ reason: errorMessage(error), ...more }, 'client left');
+    else log.warn({ err: error, ...more }, 'session failed');
   }
 
   /**
@@ -153,6 +172,7 @@ export class Front {
 
   /** Closes every session, whatever it is doing. */
   closeAll(): void {
+    this.#closing = true;
     for (const channel of this.#sessions.values()) channel.destroy();
   }
 }

@@ -2,7 +2,8 @@ import { closeSync, openSync } from 'node:fs';
 
 import { pino, type Logger } from 'pino';
 
-import { DroverError, errorMessage } from './errors.js';
+import { DroverError, errorCode, errorMessage } from './errors.js';
+import { formatLine, standardErrorFormat, type LogFormat } from './log-format.js';
 import { printableLines } from './printable.js';
 
 export type Log = Logger;
@@ -20,25 +21,22 @@ const MAX_BACKLOG_BYTES = 1024 * 1024;
 const FILE_MODE = 0o640;
 
 /**
- * The process's log: JSON lines on standard error, so that standard output stays the commands' own. Messages are
- * constant, variables go into fields, and no field ever holds a key, a derivation's environment or a build's log.
+ * The process's log on standard error, so that standard output stays the commands' own: JSON lines, for a person at a
+ * terminal text, and with priorities where systemd's journal reads it. Messages are constant, variables go into fields, and no field ever holds a key, a derivation's environment or a build's log.
  */
-export function createLog(level: string): Log {
-  return logTo(level, pino.destination({ dest: 2, sync: true, maxLength: MAX_BACKLOG_BYTES }));
+export function createLog(level: string, format: LogFormat = 'json'): Log {
+  return logTo(level, format, pino.destination({ dest: 2, sync: true, maxLength: MAX_BACKLOG_BYTES }));
 }
 
 /**
- * The same lines, appended to `file` if one is given.
+ * The same, or JSON lines appended to `file` if one is given.
  * @throws DroverError `LOG_UNUSABLE`
  */
-export function openLog({
-  level,
-  file,
-}: {
-  readonly level: string;
-  readonly file: string | undefined;
-}): ServiceLog {
-  if (file === undefined) return { log: createLog(level), reopen: () => undefined };
+export function openLog(
+  { level, file }: { readonly level: string; readonly file: string | undefined },
+  env: NodeJS.ProcessEnv = {},
+): ServiceLog {
+  if (file === undefined) return { log: createLog(level, standardErrorFormat(env)), reopen: () => undefined };
   try {
     touch(file);
   } catch (cause) {
@@ -51,7 +49,7 @@ export function openLog({
     dest: file,
     ...{ sync: true, append: true, mode: FILE_MODE, maxLength: MAX_BACKLOG_BYTES },
   });
-  const log = logTo(level, destination);
+  const log = logTo(level, 'json', destination);
   return {
     log,
     reopen: () => {
@@ -74,9 +72,26 @@ function touch(file: string): void {
 }
 
 /** A log that cannot be written, as on a full disk, must not end the supervisor and its builds. */
-function logTo(level: string, destination: ReturnType<typeof pino.destination>): Log {
+function logTo(level: string, format: LogFormat, destination: ReturnType<typeof pino.destination>): Log {
   destination.on('error', () => undefined);
-  // JSON escapes C0 control characters only. Both pass a line's own line feed.
-  const hooks = { streamWrite: printableLines };
-  return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime, hooks }, destination);
+  // JSON escapes C0 control characters only. What a terminal shows is made printable as text, too.
+  const hooks = {
+    streamWrite: (line: string) => printableLines(formatLine(printableLines(line), format)),
+  };
+  const serializers = { err: (error: unknown) => describe(error, log.isLevelEnabled('debug')) };
+  const timestamp = pino.stdTimeFunctions.isoTime;
+  const log: Log = pino({ level, base: null, timestamp, hooks, serializers }, destination);
+  return log;
+}
+
+/** An error's fields. Its stack is for developers, who set the level to `debug`. */
+function describe(error: unknown, withStack: boolean): Record<string, unknown> {
+  const { hint, context } = error instanceof DroverError ? error : {};
+  return {
+    code: errorCode(error),
+    message: errorMessage(error),
+    hint,
+    ...(context === undefined || Object.keys(context).length === 0 ? {} : { context }),
+    ...(withStack && error instanceof Error ? { stack: error.stack } : {}),
+  };
 }

@@ -11,10 +11,13 @@ import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
 
+type Sections = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
 /** Rewrites the configuration that a supervisor was started with. */
-async function change(drover: Drover, sections: Readonly<Record<string, unknown>>): Promise<void> {
-  const config = parse(await readFile(drover.configFile, 'utf8')) as Record<string, unknown>;
-  await writeFile(drover.configFile, stringify({ ...config, ...sections }));
+async function change(drover: Drover, sections: Sections): Promise<void> {
+  const config = parse(await readFile(drover.configFile, 'utf8')) as Sections;
+  const merged = Object.entries(sections).map(([name, keys]) => [name, { ...config[name], ...keys }]);
+  await writeFile(drover.configFile, stringify({ ...config, ...Object.fromEntries(merged) }));
 }
 
 describeE2e('a configuration that changes', [], () => {
@@ -51,7 +54,7 @@ describeE2e('a configuration that changes', [], () => {
     drover.signal('SIGHUP');
     await drover.events.waitFor('rollout-finished', ({ result }) => result === 'failed', { since: position });
 
-    await change(drover, { guest: { cores: 1 } });
+    await change(drover, { guest: { cores: 1, nixConf: {} } });
     await drover.waitForLog('new guests adopted');
     expect((await drover.status()).rollout).toBeNull();
     const { stderr } = succeeded(

@@ -15,7 +15,7 @@ import { DoorProcess } from './door-process.js';
 import type { FromDoor } from './from-door.js';
 import { Logins, type Login, type SshClient } from './logins.js';
 import { NOTICES, STREAM_ACCEPTED, STREAM_REFUSED, type SshLimits } from './messages.js';
-import { RateLimit } from './rate-limit.js';
+import { RateLimit } from '../../lib/rate-limit.js';
 import { listenForStreams } from './streams.js';
 
 export const SSH_LIMITS: SshLimits = {

@@ -53,6 +53,7 @@ function status(builds: readonly RunningBuildReport[]): Status {
     ...{ version: '1', pid: 1, state: 'running', startedAt: '', driver: 'namespace', warnings: [] },
     ...{ nixVersion: '2.8.0', protocol: '1.33', systems: [], features: [], maxGuests: 2, maxJobs: 8 },
     ...{ doors: { socket: '', ssh: null }, metrics: null, queues: [], failedBoots: null },
+    ...{ rollout: null, restartKeys: [], reloadError: null },
     ...{ waiting: 0, leases: 0, sessions: 0 },
     guests: [
       {

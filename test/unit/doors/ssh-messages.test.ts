@@ -5,7 +5,7 @@ import fc from 'fast-check';
 
 import { parseFromDoor } from '../../../src/doors/ssh/from-door.js';
 import { readLines } from '../../../src/doors/ssh/lines.js';
-import { RateLimit } from '../../../src/doors/ssh/rate-limit.js';
+import { RateLimit } from '../../../src/lib/rate-limit.js';
 import { FakeClock } from '../../support/fake-clock.js';
 
 describe("messages of the ssh door's process", () => {
