@@ -6,7 +6,8 @@
 #                       that still boots it waits: /run/drover/booting is a FIFO then, which the guest holds open, and
 #                       removes before it closes it
 #   register [--again]  make store paths of the lower layer valid here. Standard input: the text form of
-#                       `nix-store --dump-db`, references before referrers. Standard output: the paths of it
+#                       `nix-store --dump-db`, references before referrers; then, after an empty line, SQL
+#                       that completes what Nix's database has of them. Standard output: the paths
 #                       that are not in the store, one a line; if there are any, nothing was registered
 #                       and the exit status is 3. With --again, some of them were here before, and the host
 #                       has removed and recreated them since.
@@ -22,6 +23,7 @@ booting=${DROVER_BOOTING:-/run/drover/booting}
 # FIFOs of drover-namespace: only the host's root may remount the store of a namespace guest.
 forget=${DROVER_FORGET:-/run/drover/forget}
 store=${NIX_STORE_DIR:-/nix/store}
+database=${NIX_STATE_DIR:-/nix/var/nix}/db/db.sqlite
 
 fail() {
   echo "drover-guest: $*" >&2
@@ -47,10 +49,13 @@ hello() {
 register() {
   work=$(mktemp -d) || fail "no room for the registration"
   trap 'rm -rf "$work"' EXIT
-  mkfifo "$work/registration" || fail "no room for the registration"
-  # Starts now and waits for its input, because starting takes longer than all the rest.
+  mkfifo "$work/registration" "$work/sql" || fail "no room for the registration"
+  # Both start now and wait for their input, because starting takes longer than all the rest.
   nix-store --load-db < "$work/registration" &
-  exec 3> "$work/registration"
+  loads=$!
+  sqlite3 -batch -bail "file:$database?mode=rw" < "$work/sql" > /dev/null &
+  completes=$!
+  exec 3> "$work/registration" 4> "$work/sql"
   { tee "$work/dump" && : > "$work/kept"; } | paths | missing || fail "cannot look for the paths"
   [ -e "$work/kept" ] || fail "no room for the registration"
   # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
@@ -65,22 +70,29 @@ register() {
     exit 3
   fi
   passed=yes
-  cat "$work/dump" >&3 || passed=no
+  lines=$(($(cat "$work/lines")))
+  head -n "$lines" "$work/dump" >&3 || passed=no
   exec 3>&-
-  rm -rf "$work" # while nix-store registers
+  wait $loads || exit 1
+  tail -n "+$((lines + 2))" "$work/dump" >&4 || passed=no
+  exec 4>&-
+  rm -rf "$work" # while sqlite3 works
   trap - EXIT
-  wait $! || exit 1
+  wait $completes || fail "cannot complete the registration"
   [ $passed = yes ] || fail "cannot pass the registration on"
 }
 
 # The paths of a registration. A record is: path, NAR hash, NAR size, deriver, number of references,
-# references.
+# references. The number of lines of all records goes to $work/lines.
 paths() {
-  exec awk '
+  exec awk -v lines="$work/lines" '
+    ended { next }
     skip > 0 { skip--; next }
+    field == 0 && $0 == "" { ended = NR; next }
     field == 0 { print }
     field == 4 { skip = $0 + 0; field = 0; next }
     { field++ }
+    END { print (ended ? ended - 1 : NR) > lines }
   '
 }
 

@@ -35,6 +35,7 @@ in
         pkgs.util-linux
         # Statically linked: all the tools that a guest has.
         pkgs.pkgsStatic.busybox
+        pkgs.sqlite
       ]
       ++ lib.optionals (cfg.driver == "qemu") [
         pkgs.qemu_kvm

@@ -17,12 +17,12 @@ for word in "$@"; do
   case $word in
     npm | root) ;;
     dist) is_built=1 packages="$packages $compiler" ;;
-    run) is_built=1 packages="$packages $compiler nix-bin busybox-static util-linux" ;;
+    run) is_built=1 packages="$packages $compiler nix-bin busybox-static sqlite3 util-linux" ;;
     demo) is_built=1 packages="$packages $archive" ;;
     bench) is_built=1 packages="$packages patchelf openssh-client openssh-server" ;;
     check) packages="$packages shellcheck" ;;
     vms) packages="$packages $archive cpio xz-utils zstd qemu-user-static" ;;
-    nix) packages="$packages nix-bin busybox-static util-linux" ;;
+    nix) packages="$packages nix-bin busybox-static sqlite3 util-linux" ;;
     modern-nix | demo-packages) packages="$packages $archive" ;;
     nixos-units) packages="$packages $archive kmod xz-utils" ;;
     emulation) packages="$packages qemu-user-static" ;;

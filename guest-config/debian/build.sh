@@ -65,7 +65,7 @@ root=$work/root
 
 echo "reading Debian's package lists ($suite, $PRIVATE_APT_ARCHITECTURE)"
 private_apt_setup "$work/apt" "$suite"
-private_apt_unpack "$work/apt" "$packages" nix-bin openssh-server busybox-static ca-certificates
+private_apt_unpack "$work/apt" "$packages" nix-bin openssh-server busybox-static ca-certificates sqlite3
 kernel_package=$(private_apt_cache depends --important "linux-image-cloud-$PRIVATE_APT_ARCHITECTURE" |
   sed -nE 's/^ *Depends: (linux-image-.*)/\1/p' | sed -n 1p)
 rm -f "$work"/apt/archives/*.deb
@@ -93,7 +93,7 @@ copy_program() {
 mkdir -p "$root"/{dev,proc,sys,run,tmp,mnt,root,build,var/empty,nix/store,nix/var,etc/ssh,etc/ssl/certs,usr/bin,usr/sbin,usr/lib,usr/lib64}
 chmod 700 "$root/root"
 for link in bin sbin lib lib64; do ln -s "usr/$link" "$root/$link"; done
-for program in bin/busybox bin/nix sbin/sshd lib/openssh/sshd-session lib/openssh/sshd-auth; do copy_program "/usr/$program"; done
+for program in bin/busybox bin/nix bin/sqlite3 sbin/sshd lib/openssh/sshd-session lib/openssh/sshd-auth; do copy_program "/usr/$program"; done
 loader=$(readelf -l "$packages/usr/bin/nix" | sed -nE 's/.*program interpreter: (.*)\]/\1/p')
 if [ ! -e "$root$loader" ]; then
   mkdir -p "$root/usr${loader%/*}"

@@ -10,6 +10,7 @@
     pkgs.findutils
     pkgs.gawk
     pkgs.gnugrep
+    pkgs.sqlite
     pkgs.util-linux
   ];
 }

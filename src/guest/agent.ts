@@ -62,7 +62,7 @@ export class GuestAgent {
 
   /**
    * Makes paths of the lower layer valid in the guest.
-   * @param registration in the text form of `nix-store --dump-db`
+   * @param registration as `formatRegistration` has it, an empty line, and what `formatAnnotations` has
    * @param again the guest has seen some of the paths before, and the host has recreated them since
    * @returns the paths that the guest does not see. If there are any, nothing was registered.
    */

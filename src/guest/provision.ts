@@ -10,7 +10,7 @@ import type { StorePath } from '../protocol/store-path.js';
 import type { GuestAgent } from './agent.js';
 import { HINT_DAMAGED, type NameInspector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
-import { formatRegistration } from './registration.js';
+import { formatAnnotations, formatRegistration } from './registration.js';
 
 /** Result of provisioning. Bytes are those of the NARs. */
 export interface Provisioned {
@@ -199,7 +199,7 @@ export class GuestStore {
     const registerBatch = async (): Promise<ReadonlySet<StorePath>> => {
       if (batch.length === 0) return new Set();
       const invisible = (await this.#agent.register(
-        formatRegistration(batch),
+        `${formatRegistration(batch)}\n${formatAnnotations(batch)}`,
         batch.some(({ path }) => this.#shared.has(path)),
       )) as readonly StorePath[];
       if (invisible.length > 0) return new Set(invisible);
@@ -224,7 +224,7 @@ export class GuestStore {
 
   async #copy(info: ValidPathInfo, host: HostQueries, guest: WorkerClient): Promise<void> {
     try {
-      await guest.addToStoreNar({ ...info, ultimate: false }, host.narFromPath(info.path, info));
+      await guest.addToStoreNar(info, host.narFromPath(info.path, info));
     } catch (cause) {
       throw (await isGone(info.path)) ? notOnDisk(info.path) : notCopied(info.path, cause);
     }

@@ -1,4 +1,8 @@
+import { formatContentAddress } from '../protocol/content-address.js';
 import type { ValidPathInfo } from '../protocol/path-info.js';
+
+/** Nix's database has the signatures of a path in one text, with spaces between them. */
+const SIGNATURE = /^[\x21-\x7e]+$/;
 
 /**
  * The text that `nix-store --load-db` reads: for each path its name, the NAR's hash in base 16, the NAR's size in
@@ -6,15 +10,39 @@ import type { ValidPathInfo } from '../protocol/path-info.js';
  * (`decodeValidPathInfo` in Nix's store-api.cc).
  */
 export function formatRegistration(infos: readonly ValidPathInfo[]): string {
-  return infos
-    .flatMap(({ path, narHash, narSize, deriver, references }) => [
+  return lines(
+    infos.flatMap(({ path, narHash, narSize, deriver, references }) => [
       path,
       narHash,
       narSize,
       deriver ?? '',
       references.length,
       ...references,
-    ])
-    .map((line) => `${line}\n`)
-    .join('');
+    ]),
+  );
+}
+
+/**
+ * What that text has no room for, as SQL for Nix's database (`schema.sql` and `addValidPath` in Nix, unchanged since 2.0):
+ * registration time, content address, signatures, and whether the path was built here.
+ */
+export function formatAnnotations(infos: readonly ValidPathInfo[]): string {
+  if (infos.length === 0) return '';
+  return lines([
+    'PRAGMA busy_timeout = 60000; PRAGMA synchronous = OFF; BEGIN IMMEDIATE;',
+    ...infos.map(({ path, registrationTime, ultimate, contentAddress, signatures }) => {
+      const words = signatures.filter((signature) => SIGNATURE.test(signature)).join(' ');
+      return `UPDATE ValidPaths SET registrationTime = ${registrationTime}, ultimate = ${ultimate ? 1 : 'NULL'}, ca = ${sqlText(formatContentAddress(contentAddress))}, sigs = ${sqlText(words)} WHERE path = ${sqlText(path)};`;
+    }),
+    'COMMIT;',
+  ]);
+}
+
+/** A text in which nothing but quotes has a meaning: no line ends in it. */
+function sqlText(text: string): string {
+  return text === '' ? 'NULL' : `'${text.replaceAll("'", "''")}'`;
+}
+
+function lines(values: readonly (string | number)[]): string {
+  return values.map((value) => `${value}\n`).join('');
 }

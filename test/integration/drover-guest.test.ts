@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
-import { formatRegistration } from '../../src/guest/registration.js';
+import { formatAnnotations, formatRegistration } from '../../src/guest/registration.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { REPOSITORY } from '../support/drover.js';
 import { pathInfo } from '../support/scripted-daemon.js';
@@ -128,6 +128,33 @@ describe('drover-guest', () => {
     expect([exitCode, stdout]).toEqual([0, '']);
     expect(await calls()).toBe(`${dir}/bin/nix-store --load-db\n`);
     expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
+  });
+
+  test('register completes what nix-store does not read, once that has ended, whatever is in it', async () => {
+    await double('mount');
+    await double('nix-store', `cat > ${dir}/loaded`);
+    await double('sqlite3', `cat > ${dir}/sql; [ -s ${dir}/loaded ]`);
+    const [a, b] = [path('a'), path('b')];
+    for (const file of [a, b]) await writeFile(file, '');
+    const infos = [
+      pathInfo(a, { ultimate: true, deriver: path('d.drv') }),
+      pathInfo(b, {
+        references: [a],
+        signatures: ["key:it's", 'two:lines\n.shell id', 'other:AA=='],
+        contentAddress: { method: 'nar', algorithm: 'sha256', hash: '0'.repeat(52) },
+      }),
+    ];
+    const registration = `${formatRegistration(infos)}\n${formatAnnotations(infos)}`;
+    const { exitCode, stderr } = await guest(['register'], registration);
+    expect([exitCode, stderr]).toEqual([0, '']);
+    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(formatRegistration(infos));
+    expect((await readFile(join(dir, 'sql'), 'utf8')).split('\n')).toEqual([
+      'PRAGMA busy_timeout = 60000; PRAGMA synchronous = OFF; BEGIN IMMEDIATE;',
+      `UPDATE ValidPaths SET registrationTime = 1, ultimate = 1, ca = NULL, sigs = NULL WHERE path = '${a}';`,
+      `UPDATE ValidPaths SET registrationTime = 1, ultimate = NULL, ca = 'fixed:r:sha256:${'0'.repeat(52)}', sigs = 'key:it''s other:AA==' WHERE path = '${b}';`,
+      'COMMIT;',
+      '',
+    ]);
   });
 
   test('register looks again at what it does not see, after a remount', async () => {

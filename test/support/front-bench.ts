@@ -215,6 +215,7 @@ export async function outcome(channel: Channel): Promise<string | undefined> {
 export function registeredPaths(registration: string): string[] {
   const lines = registration.split('\n');
   const paths: string[] = [];
-  for (let at = 0; at < lines.length - 1; at += 5 + Number(lines[at + 4])) paths.push(lines[at] ?? '');
+  for (let at = 0; lines[at] !== undefined && lines[at] !== ''; at += 5 + Number(lines[at + 4]))
+    paths.push(lines[at] ?? '');
   return paths;
 }

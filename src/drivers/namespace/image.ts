@@ -73,9 +73,9 @@ async function filesOf({ programs, nix, scripts }: ImageSources): Promise<ImageF
     ['/bin/busybox', programs.busybox],
     ['/usr/bin/drover-guest', join(scripts, 'drover-guest.sh')],
   ]);
-  const program = await realpath(join(nix, 'nix-daemon'));
-  // A Nix in the store is seen by guests as it is, with everything it refers to.
-  if (!program.startsWith('/nix/store/')) {
+  for (const program of [await realpath(join(nix, 'nix-daemon')), await realpath(programs.sqlite3)]) {
+    // A program in the store is seen by guests as it is, with everything it refers to.
+    if (program.startsWith('/nix/store/')) continue;
     files.set(program, program);
     for (const library of await librariesOf(program, programs)) files.set(library, await realpath(library));
   }
@@ -136,6 +136,8 @@ async function fill(root: string, files: ImageFiles, { programs, nix }: ImageSou
     const link = join(root, 'usr/bin', name);
     if (!(await exists(link))) await symlink(program, link);
   }
+  const sqlite3 = join(root, 'usr/bin/sqlite3');
+  if (!(await exists(sqlite3))) await symlink(await realpath(programs.sqlite3), sqlite3);
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -7,6 +7,8 @@ import { findProgram, requireProgram } from '../../lib/programs.js';
 export interface HostPrograms {
   /** Statically linked: it is the shell and all the tools of a guest, and `/bin/sh` in its builds. */
   readonly busybox: string;
+  /** Completes the registration of paths in a guest. */
+  readonly sqlite3: string;
   readonly ldd: string | undefined;
 }
 
@@ -28,6 +30,7 @@ export async function findPrograms(env: NodeJS.ProcessEnv): Promise<HostPrograms
   }
   return {
     busybox,
+    sqlite3: await requireProgram(env, 'sqlite3', 'Install SQLite (on Debian: apt-get install sqlite3).'),
     ldd: await findProgram(env, 'ldd'),
   };
 }
