@@ -12,6 +12,9 @@
 #                       and the exit status is 3. With --again, some of them were here before, and the host
 #                       has removed and recreated them since.
 #   stats               scratch use and uptime, as JSON (bytes, seconds)
+#   build-usage NAME    what the build of the derivation with that file name (`<hash>-hello.drv`) has used so far, as JSON
+#                       (seconds, bytes): of its control group if Nix has made one, else the sum of its processes and of
+#                       those that they have waited for. Nothing if no process of it is found
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
 #
 # Exit status: 0 done, 1 failed (why: standard error), 2 wrong usage, 3 see `register`.
@@ -24,6 +27,8 @@ booting=${DROVER_BOOTING:-/run/drover/booting}
 forget=${DROVER_FORGET:-/run/drover/forget}
 store=${NIX_STORE_DIR:-/nix/store}
 database=${NIX_STATE_DIR:-/nix/var/nix}/db/db.sqlite
+proc=${DROVER_PROC:-/proc}
+cgroups=${DROVER_CGROUPS:-/sys/fs/cgroup}
 
 fail() {
   echo "drover-guest: $*" >&2
@@ -31,7 +36,7 @@ fail() {
 }
 
 usage() {
-  echo "usage: drover-guest hello | register [--again] | stats | set-clock SECONDS" >&2
+  echo "usage: drover-guest hello | register [--again] | stats | build-usage NAME | set-clock SECONDS" >&2
   exit 2
 }
 
@@ -132,6 +137,32 @@ stats() {
   awk '{ printf "\"uptimeSeconds\":%s}\n", $1 }' /proc/uptime
 }
 
+build_usage() {
+  # Nix names the root of a build's sandbox after the derivation.
+  pids=$(grep -lF "/$1.chroot" "$proc"/[0-9]*/mountinfo 2> /dev/null) || [ -n "$pids" ] || return 0
+  set -- # its directories
+  for file in $pids; do set -- "$@" "${file%/mountinfo}"; done
+  group=$(awk -F :: '/^0::.*\/nix-build-/ { print $2 }' "$1/cgroup" 2> /dev/null) || group=
+  if [ -n "$group" ] && [ -r "$cgroups$group/cpu.stat" ]; then
+    set -- "$cgroups$group"
+    awk -v peak="$(cat "$1/memory.peak" 2> /dev/null || cat "$1/memory.current" 2> /dev/null)" '
+      /^usage_usec / { cpu = $2 / 1000000 }
+      { for (i = 2; i <= NF; i++) {
+          if (sub(/^rbytes=/, "", $i)) read += $i
+          if (sub(/^wbytes=/, "", $i)) written += $i } }
+      END { printf "{\"source\":\"cgroup\",\"cpuSeconds\":%.2f,\"memoryBytes\":%.0f,\"readBytes\":%.0f,\"writtenBytes\":%.0f}\n", cpu, peak, read, written }
+    ' "$1/cpu.stat" "$([ -r "$1/io.stat" ] && echo "$1/io.stat" || echo /dev/null)"
+    return
+  fi
+  # Clock ticks are hundredths of a second. A process that has ended meanwhile has no files.
+  for dir; do cat "$dir/stat" "$dir/status" "$dir/io" 2> /dev/null || true; done | awk '
+    /^[0-9]+ \(/ { sub(/^.*\) /, ""); cpu += ($12 + $13 + $14 + $15) / 100 }
+    /^VmRSS:/ { memory += $2 * 1024 }
+    /^rchar:/ { read += $2 }
+    /^wchar:/ { written += $2 }
+    END { printf "{\"source\":\"proc\",\"cpuSeconds\":%.2f,\"memoryBytes\":%.0f,\"readBytes\":%.0f,\"writtenBytes\":%.0f}\n", cpu, memory, read, written }'
+}
+
 set_clock() {
   case ${1-} in '' | *[!0-9]*) usage ;; esac
   behind=$(($1 - $(date +%s)))
@@ -145,6 +176,7 @@ case ${1-} in
     case $#,${2-} in 1, | 2,--again) shift; register "$@" ;; *) usage ;; esac
     ;;
   stats) [ $# = 1 ] || usage; stats ;;
+  build-usage) [ $# = 2 ] || usage; build_usage "$2" ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
   *) usage ;;
 esac

@@ -1,3 +1,4 @@
+import type { UsageSample } from '../guest/agent.js';
 import type { Provisioned } from '../guest/provision.js';
 import { formatBuildId } from '../lib/human.js';
 import type { BuildEnd } from './events.js';
@@ -35,6 +36,8 @@ export interface BuildEntry {
   provisioned(inputs: Provisioned): void;
   /** The guest's Nix has started the builder. */
   started(): void;
+  /** What the build has used so far in this guest. */
+  used(sample: UsageSample): void;
   /** @returns a promise to wait for before more is added, if the disk is behind */
   addLog(line: string): Promise<void> | undefined;
   /** The guest was lost, and the build is started again in another one. */
@@ -54,6 +57,7 @@ export class CountingJournal implements BuildJournal {
       leased: () => undefined,
       provisioned: () => undefined,
       started: () => undefined,
+      used: () => undefined,
       addLog: () => undefined,
       replayed: () => undefined,
       ended: () => undefined,

@@ -41,6 +41,18 @@ const statsSchema = z.object({
 /** How full a guest's scratch is. One scratch holds the upper layer, the database and the build directories. */
 export type GuestStats = z.infer<typeof statsSchema>;
 
+const usageSchema = z.object({
+  /** `cgroup`: the build's own control group. `proc`: sums of its processes. */
+  source: z.enum(['cgroup', 'proc']),
+  cpuSeconds: z.number().nonnegative(),
+  memoryBytes: z.number().nonnegative(),
+  readBytes: z.number().nonnegative(),
+  writtenBytes: z.number().nonnegative(),
+});
+
+/** What a build has used so far, as one look at it shows. */
+export type UsageSample = z.infer<typeof usageSchema>;
+
 /** A `register` that runs, and waits for its input. */
 interface PreparedRegister {
   readonly begin: (registration: string) => void;
@@ -104,6 +116,12 @@ export class GuestAgent {
 
   async stats(): Promise<GuestStats> {
     return parseJson(statsSchema, 'stats', await this.#verb(['stats']));
+  }
+
+  /** @param derivation file name in the store @returns undefined if no process of the build is found */
+  async buildUsage(derivation: string): Promise<UsageSample | undefined> {
+    const text = await this.#verb(['build-usage', derivation]);
+    return text === '' ? undefined : parseJson(usageSchema, 'build-usage', text);
   }
 
   /** Memory of the guest, as the host counts it. */

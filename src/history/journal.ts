@@ -1,4 +1,5 @@
 import type { BuildEntry, BuildFacts, BuildJournal, BuildOutcome } from '../front/journal.js';
+import type { UsageSample } from '../guest/agent.js';
 import type { Provisioned } from '../guest/provision.js';
 import type { Clock } from '../lib/clock.js';
 import { formatBuildId } from '../lib/human.js';
@@ -35,6 +36,7 @@ class HistoryEntry implements BuildEntry {
   readonly #history: BuildHistory;
   readonly #clock: Clock;
   #ended = false;
+  #succeeded = false;
 
   constructor(id: number, history: BuildHistory, clock: Clock) {
     this.id = formatBuildId(id);
@@ -79,6 +81,19 @@ class HistoryEntry implements BuildEntry {
     this.#history.update(this.#id, ({ times }) => ({ times: this.#now(times, 'started') }));
   }
 
+  used({ source, cpuSeconds, memoryBytes, readBytes, writtenBytes }: UsageSample): void {
+    this.#history.update(this.#id, ({ usage }) => ({
+      usage: {
+        source,
+        // Processes that end without being waited for take their share with them.
+        cpuSeconds: Math.max(usage?.cpuSeconds ?? 0, cpuSeconds),
+        peakMemoryBytes: Math.max(usage?.peakMemoryBytes ?? 0, memoryBytes),
+        readBytes: Math.max(usage?.readBytes ?? 0, readBytes),
+        writtenBytes: Math.max(usage?.writtenBytes ?? 0, writtenBytes),
+      },
+    }));
+  }
+
   addLog(line: string): Promise<void> | undefined {
     return this.#history.addLine(this.#id, line);
   }
@@ -87,6 +102,7 @@ class HistoryEntry implements BuildEntry {
     const at = this.#clock.wallNow();
     this.#history.update(this.#id, ({ replays, times }) => ({
       guest: null,
+      usage: null,
       replays: [...replays, { guest, reason, at }],
       times: { ...times, leased: null, provisioned: null, started: null },
     }));
@@ -94,6 +110,7 @@ class HistoryEntry implements BuildEntry {
 
   ended({ result, succeeded, error, cpuMicros }: BuildOutcome): void {
     this.#ended = true;
+    this.#succeeded = succeeded;
     if (cpuMicros !== null) {
       this.#history.update(this.#id, ({ usage }) => ({
         usage: {
@@ -107,7 +124,8 @@ class HistoryEntry implements BuildEntry {
   }
 
   left(relayedBytes: number): void {
-    if (relayedBytes === 0) return;
+    // After a failure the client gets no more than the error.
+    if (relayedBytes === 0 || !this.#succeeded) return;
     void this.#history.amend(this.#id, ({ times }) => ({
       relayedBytes,
       times: this.#now(times, 'fetched'),

@@ -1,6 +1,9 @@
 /** Processor time, memory and IO of one build, as measured in its guest. */
 export interface BuildUsage {
-  /** `cgroup`: the build's own control group. `proc`: sampled from /proc; short-lived processes may be missing. */
+  /**
+   * `cgroup`: the build's own control group. `proc`: sampled from /proc, so the last moments of the build are missing; bytes
+   * are those that system calls have moved.
+   */
   readonly source: 'cgroup' | 'proc';
   readonly cpuSeconds: number;
   readonly peakMemoryBytes: number | null;

@@ -50,6 +50,8 @@ function options() {
       DROVER_MANIFEST: join(dir, 'manifest.json'),
       DROVER_BROKEN_SYSTEMS: join(dir, 'broken-systems'),
       DROVER_BOOTING: join(dir, 'booting'),
+      DROVER_PROC: join(dir, 'proc'),
+      DROVER_CGROUPS: join(dir, 'cgroups'),
     },
   } as const;
 }
@@ -235,6 +237,65 @@ describe('drover-guest', () => {
     running.stdin.end(registration);
     await running;
     expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
+  });
+
+  describe('build-usage', () => {
+    const NAME = `${'0'.repeat(32)}-hello.drv`;
+
+    /** A process in the test's own /proc. */
+    async function fakeProcess(pid: number, files: Readonly<Record<string, string>>): Promise<void> {
+      await mkdir(join(dir, 'proc', String(pid)), { recursive: true });
+      for (const [name, text] of Object.entries(files))
+        await writeFile(join(dir, 'proc', String(pid), name), text);
+    }
+
+    const mountinfo = `387 379 0:41 /${NAME}.chroot / rw - overlay overlay rw\n`;
+
+    test('adds up the processes of a build, and only those', async () => {
+      const stat = (pid: number, name: string): string =>
+        `${pid} (${name}) R 1 1 1 0 -1 0 0 0 0 0 100 50 30 20 20 0 1 0 5 0 0\n`;
+      await fakeProcess(10, {
+        ...{ mountinfo, cgroup: '0::/g1\n', stat: stat(10, 'sh) R 1 ('), status: 'VmRSS:\t  100 kB\n' },
+        io: 'rchar: 10\nwchar: 20\nread_bytes: 1\nwrite_bytes: 2\n',
+      });
+      await fakeProcess(11, {
+        mountinfo,
+        stat: stat(11, 'cc'),
+        status: 'VmRSS:\t  50 kB\n',
+        io: 'rchar: 5\nwchar: 5\n',
+      });
+      await fakeProcess(12, {
+        mountinfo: '1 1 0:1 / / rw - x x rw\n',
+        stat: stat(12, 'other'),
+        status: '',
+        io: '',
+      });
+      const { exitCode, stdout } = await guest(['build-usage', NAME]);
+      expect({ exitCode, usage: JSON.parse(stdout) as unknown }).toEqual({
+        exitCode: 0,
+        usage: { source: 'proc', cpuSeconds: 4, memoryBytes: 150 * 1024, readBytes: 15, writtenBytes: 25 },
+      });
+    });
+
+    test('reads the control group of a build where Nix has made one', async () => {
+      const group = '/nix-daemon/nix-build-uid-872415232-3';
+      await fakeProcess(10, { mountinfo, cgroup: `0::${group}\n` });
+      await mkdir(join(dir, 'cgroups', group), { recursive: true });
+      await writeFile(join(dir, 'cgroups', group, 'cpu.stat'), 'usage_usec 2500000\nuser_usec 2000000\n');
+      await writeFile(join(dir, 'cgroups', group, 'memory.peak'), '4096\n');
+      await writeFile(
+        join(dir, 'cgroups', group, 'io.stat'),
+        '8:0 rbytes=10 wbytes=20 rios=1\n8:16 rbytes=1 wbytes=2\n',
+      );
+      expect(JSON.parse((await guest(['build-usage', NAME])).stdout)).toEqual({
+        ...{ source: 'cgroup', cpuSeconds: 2.5, memoryBytes: 4096, readBytes: 11, writtenBytes: 22 },
+      });
+    });
+
+    test('prints nothing for a build that does not run', async () => {
+      await mkdir(join(dir, 'proc'));
+      expect(await guest(['build-usage', NAME])).toMatchObject({ exitCode: 0, stdout: '' });
+    });
   });
 
   test('stats are numbers in bytes and seconds', async () => {

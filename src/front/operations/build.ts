@@ -1,3 +1,4 @@
+import type { GuestAgent } from '../../guest/agent.js';
 import type { Inputs, Provisioned } from '../../guest/provision.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
@@ -17,6 +18,7 @@ import { outputPaths } from '../requests.js';
 import { type Refusal, refuse, REPAIR, trustAdvice, unsupportedSystem } from '../refusals.js';
 import type { Seat } from '../seat.js';
 import { Tap } from '../tap.js';
+import { watchUsage } from '../usage.js';
 import { tellPlace } from '../wait-notice.js';
 
 /** With less free scratch than this, "no space left" is the likely cause of a failure, in bytes. */
@@ -40,6 +42,8 @@ interface Listener {
   readonly observe: (frame: StderrFrame) => Promise<void> | undefined;
   readonly leased: (guest: LeasedGuest) => Promise<void>;
   readonly provisioned: (inputs: Provisioned) => void;
+  /** Begins to measure the build. @returns a function that ends it */
+  readonly measure: (agent: GuestAgent) => () => void;
 }
 
 /** For a build that is repeated for its outputs: the client has seen all of it before. */
@@ -47,6 +51,7 @@ const UNHEARD: Omit<Listener, 'leased'> = {
   write: () => Promise.resolve(),
   observe: () => undefined,
   provisioned: () => undefined,
+  measure: () => () => undefined,
 };
 
 /**
@@ -176,6 +181,10 @@ async function build(
     provisioned: (provisioned) => {
       entry.provisioned(provisioned);
     },
+    measure: (agent) =>
+      watchUsage(agent, running.derivation, context.clock, (sample) => {
+        entry.used(sample);
+      }),
   };
   const repeated: Listener = {
     ...UNHEARD,
@@ -254,7 +263,8 @@ async function buildIn(
   if (makes) await seat.requireUnbuilt(outputs);
   listener.provisioned(await seat.provision(await inputs));
   const killsBefore = (await seat.guest.agent.memory())?.kills;
-  const answer = await seat.daemon.exchange(async (channel) => {
+  const stopMeasuring = listener.measure(seat.guest.agent);
+  const exchange = seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
     for (;;) {
       // If the client leaves, this connection is closed, and the guest's daemon stops the build.
@@ -274,6 +284,7 @@ async function buildIn(
       if (behind !== undefined) await behind;
     }
   });
+  const answer = await exchange.finally(stopMeasuring);
   if (typeof answer === 'string') return answer;
   const { value: result, raw: unchanged } = answer.response;
   if (makes && isSuccess(result.status)) seat.noteBuilt(outputs);

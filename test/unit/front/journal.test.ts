@@ -34,6 +34,9 @@ class Notebook implements BuildJournal {
       started: () => {
         note('started');
       },
+      used: ({ cpuSeconds }) => {
+        note(`used ${cpuSeconds}`);
+      },
       addLog: (line) => {
         note(`log ${line}`);
         return this.disk;
