@@ -20,6 +20,7 @@ import { nixWarning, requireSafeNix } from './guest/vulnerable-nix.js';
 import { CaseHackDetector } from './guest/case-hack.js';
 import { BuildHistory } from './history/history.js';
 import { HistoryJournal } from './history/journal.js';
+import { hostFacts, hostWarnings, type HostFacts } from './host-warnings.js';
 import type { HostStore } from './host-store/host-store.js';
 import { readSigningKey } from './host-store/signing-key.js';
 import { systemClock } from './lib/clock.js';
@@ -84,6 +85,7 @@ export class Supervisor {
   readonly #rollout: Rollout;
   #restartKeys: readonly string[] = [];
   #reloadError: Status['reloadError'] = null;
+  #host: HostFacts = { memoryBytes: Infinity, mounts: '' };
   readonly #totals = new TotalsCounter();
   readonly #reloads = new Emitter<'ok' | 'failed'>();
   readonly #toldWarnings = new Set<string>();
@@ -196,6 +198,7 @@ export class Supervisor {
       driver: driver.name,
       nixVersion,
     });
+    supervisor.#host = await hostFacts();
     supervisor.#tellWarnings();
     log.info(
       { driver: driver.name, nixVersion, systems, doors: supervisor.status().doors },
@@ -290,12 +293,11 @@ export class Supervisor {
       state: this.#currentState,
       startedAt: this.#startedAt,
       driver: name,
-      warnings: warningsOf(this.#driver),
+      warnings: this.#warnings,
       nixVersion: manifest.nixVersion,
       protocol: formatVersion({ ...manifest.protocol, features: new Set(manifest.protocol.features) }),
       systems: servedSystems(config, this.#driver),
       features: config.features,
-      maxGuests,
       maxJobs: maxGuests * jobsPerGuest,
       doors: {
         socket: config.doors.socket.path,
@@ -350,10 +352,16 @@ export class Supervisor {
     this.#pool.configure(this.#config.pool, driver);
   }
 
+  get #warnings(): readonly string[] {
+    const { name, manifest, warnings } = this.#driver;
+    const known = [nixWarning(manifest.nixVersion), ...warnings].filter((text) => text !== undefined);
+    return [...known, ...hostWarnings(this.#config, name, this.#host)];
+  }
+
   /** Logs each warning once. Guests can add more while they run. */
   #tellWarnings(): void {
     const { name } = this.#driver;
-    for (const warning of warningsOf(this.#driver)) {
+    for (const warning of this.#warnings) {
       if (this.#toldWarnings.has(warning)) continue;
       this.#toldWarnings.add(warning);
       this.#parts.log.warn({ driver: name, warning }, 'driver is degraded');
@@ -420,18 +428,14 @@ function journalOf(history: BuildHistory | undefined): BuildJournal {
 }
 
 function noSpace(stateDir: string, cause: unknown): DroverError {
-  return new DroverError('NO_SPACE', `The file system of ${stateDir} is full`, {
+  return new DroverError('NO_SPACE', `The file system of ${stateDir} has no free space or no free inode`, {
     cause,
-    hint: 'Free some space there, or choose another stateDir in the configuration.',
+    hint: 'Free some space there (see `df -h` and `df -i`), or choose another stateDir in the configuration.',
   });
 }
 
 function address(host: string, port: number): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`;
-}
-
-function warningsOf(driver: GuestDriver): readonly string[] {
-  return [nixWarning(driver.manifest.nixVersion), ...driver.warnings].filter((text) => text !== undefined);
 }
 
 /** @throws DroverError `NIX_VULNERABLE` */

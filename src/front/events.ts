@@ -39,6 +39,8 @@ export type FrontEvent =
       readonly system: string;
       readonly result: BuildEnd;
       readonly succeeded: boolean;
+      /** Part of the duration in which the build had no guest. */
+      readonly waitedMs: number;
       readonly durationMs: number;
     }
   /** A client asked for what it may not have. Once for each operation of a session. */

@@ -54,7 +54,7 @@ function buildCounters(systems: readonly string[], make: Instruments): (event: F
   );
   const seconds = make.histogram(
     'drover_build_seconds',
-    'Time from the request of a build to its result: waiting, provisioning and replays included.',
+    'Time that a build had a guest: provisioning and replays included, waiting for a guest not.',
     BUILD_BUCKETS_SECONDS,
     ['system'],
     systemLabel.initial.map((system) => ({ system })),
@@ -70,7 +70,8 @@ function buildCounters(systems: readonly string[], make: Instruments): (event: F
     else if (event.type === 'build-finished') {
       const system = systemLabel.of(event.system);
       builds.inc({ system, result: event.result });
-      seconds.observe({ system }, event.durationMs / 1000);
+      // A build that never got a guest took no time of any.
+      if (event.guest !== null) seconds.observe({ system }, (event.durationMs - event.waitedMs) / 1000);
     }
   };
 }

@@ -3,7 +3,7 @@ import type { PoolEvent, PoolSnapshot } from '../pool/events.js';
 import type { RetireReason } from '../pool/view.js';
 import { GUEST_STATES, isAlive } from '../pool/state.js';
 import type { Instruments } from './instruments.js';
-import { namesOf } from './labels.js';
+import { BoundedLabel, namesOf } from './labels.js';
 
 /** The part of a pool that is measured. */
 export interface PoolSource {
@@ -15,6 +15,9 @@ export interface PoolSource {
 const BOOT_BUCKETS_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300];
 /** From an immediate free slot to a queue of long builds. */
 const WAIT_BUCKETS_SECONDS = [0.005, 0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600];
+
+/** Number of further reasons of failed boots that are counted by name. */
+const SPARE_REASONS = 24;
 
 const LIVE_STATES = GUEST_STATES.filter(isAlive);
 const BOOT_RESULTS = namesOf<'ok' | 'failed'>({ ok: true, failed: true });
@@ -48,6 +51,34 @@ export function collectPool(pool: PoolSource, make: Instruments): void {
   make.readGauge('drover_leases_held', 'Leases that sessions hold: job slots in use.', [], (gauge) => {
     gauge.set(pool.snapshot().leases);
   });
+  make.readGauge(
+    'drover_guests_max',
+    'Guests that there may be at the same time: pool.maxGuests.',
+    [],
+    (gauge) => {
+      gauge.set(pool.snapshot().maxGuests);
+    },
+  );
+  make.readGauge('drover_leases_max', 'Job slots of all guests that there may be.', [], (gauge) => {
+    const { maxGuests, jobsPerGuest } = pool.snapshot();
+    gauge.set(maxGuests * jobsPerGuest);
+  });
+  make.readGauge(
+    'drover_scratch_bytes',
+    'Scratch of the guests that exist, as far as they have said: used, and in all.',
+    ['what'],
+    (gauge) => {
+      const known = pool.snapshot().guests.flatMap(({ scratch }) => scratch ?? []);
+      gauge.set(
+        { what: 'used' },
+        known.reduce((sum, { usedBytes }) => sum + usedBytes, 0),
+      );
+      gauge.set(
+        { what: 'total' },
+        known.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
+      );
+    },
+  );
   pool.events.on(poolCounters(make));
 }
 
@@ -58,6 +89,13 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
     BOOT_BUCKETS_SECONDS,
     ['result'],
     BOOT_RESULTS.map((result) => ({ result })),
+  );
+  const reasons = new BoundedLabel(['BOOT_FAILED', 'BOOT_TIMEOUT', 'HOST_EXHAUSTED'], SPARE_REASONS);
+  const failures = make.counter(
+    'drover_boot_failures_total',
+    'Boots that failed, by the code of the reason.',
+    ['reason'],
+    reasons.initial.map((reason) => ({ reason })),
   );
   const lost = make.counter(
     'drover_guests_lost_total',
@@ -91,6 +129,7 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
     switch (event.type) {
       case 'boot-finished':
         boots.observe({ result: event.result }, event.durationMs / 1000);
+        if (event.result === 'failed') failures.inc({ reason: reasons.of(event.code ?? 'BOOT_FAILED') });
         return;
       case 'guest-state':
         if (event.to === 'failed' && event.from !== 'booting') lost.inc();

@@ -15,6 +15,8 @@ export type PoolEvent =
       readonly type: 'boot-finished';
       readonly guest: string;
       readonly result: 'ok' | 'failed';
+      /** Code of the failure, such as `BOOT_TIMEOUT`; undefined if there was none. */
+      readonly code?: string | undefined;
       readonly durationMs: number;
     }
   | { readonly type: 'guest-retired'; readonly guest: string; readonly reason: RetireReason }
@@ -46,6 +48,8 @@ export interface GuestSnapshot {
   readonly idleSeconds: number;
   /** The host has slept and the guest's clock has not been set since: it gets no new lease. */
   readonly asleep: boolean;
+  /** Fullness of its scratch when it was last asked; null before. */
+  readonly scratch: { readonly usedBytes: number; readonly totalBytes: number } | null;
   readonly sharedPaths: number;
   readonly consoleLog: string;
 }
@@ -63,6 +67,8 @@ export interface QueueSnapshot {
 /** The pool at one moment. */
 export interface PoolSnapshot {
   readonly guests: readonly GuestSnapshot[];
+  readonly maxGuests: number;
+  readonly jobsPerGuest: number;
   /** Number of sessions that wait for a lease. */
   readonly waiting: number;
   readonly queues: readonly QueueSnapshot[];

@@ -38,6 +38,7 @@ export class GuestRecord implements GuestView {
   bootedWall: number | undefined;
   running: RunningGuest | undefined;
   leased: LeasedGuest | undefined;
+  scratch: GuestSnapshot['scratch'] | undefined;
   statsAt = -Infinity;
   /** Its statistics are about to be asked for. */
   statsDue = false;
@@ -90,6 +91,7 @@ export class GuestRecord implements GuestView {
       bootedAt: this.bootedWall === undefined ? null : new Date(this.bootedWall).toISOString(),
       idleSeconds: this.leases > 0 || this.state !== 'ready' ? 0 : Math.round((now - this.idleSince) / 1000),
       asleep: this.asleep,
+      scratch: this.scratch ?? null,
       sharedPaths: this.leased?.store.sharedPaths ?? 0,
       consoleLog: this.driver.consoleLog(this.id),
     };

@@ -1,6 +1,6 @@
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
-import { DroverError, errorMessage } from '../lib/errors.js';
+import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { BootFailures } from './boot-failures.js';
 import type { PoolEvent } from './events.js';
@@ -211,7 +211,13 @@ export class Herd {
     } else {
       const now = clock.now();
       this.move(guest, 'failed', errorMessage(error));
-      emit({ type: 'boot-finished', guest: guest.id, result: 'failed', durationMs: now - guest.bornAt });
+      emit({
+        type: 'boot-finished',
+        guest: guest.id,
+        result: 'failed',
+        code: causeOf(error),
+        durationMs: now - guest.bornAt,
+      });
       this.logOf(guest).error({ err: error }, 'guest did not boot');
       if (this.failures.onFailed(error, guest.isRetry, now, bootTimeoutMs)) onGiveUp(error);
     }
@@ -250,6 +256,14 @@ export class Herd {
     if (this.#guests.size > 0) return;
     for (const resolve of this.#onEmpty.splice(0)) resolve();
   }
+}
+
+/** The code of what made a boot fail, as far as there is one behind `BOOT_FAILED`. */
+function causeOf(error: DroverError): string {
+  let code: string = error.code;
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause)
+    code = errorCode(cause) ?? code;
+  return code;
 }
 
 function lost({ id }: GuestRecord, how: string): DroverError {

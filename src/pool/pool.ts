@@ -139,8 +139,11 @@ export class Pool implements Leaser {
 
   snapshot(): PoolSnapshot {
     const guests = [...this.#herd.guests].map((guest) => guest.snapshot(this.#clock.now()));
+    const { maxGuests, jobsPerGuest } = this.#options;
     return {
       guests,
+      maxGuests,
+      jobsPerGuest,
       waiting: this.#index.waiting,
       queues: [...this.#index.hungry].map((domain): QueueSnapshot => {
         const first = Math.min(

@@ -30,7 +30,10 @@ export async function isScratchFull(
   try {
     const stats = await guest.leased?.agent.stats();
     onAnswer();
-    return stats !== undefined && stats.scratchUsedBytes > stats.scratchTotalBytes * SCRATCH_RETIRE_RATIO;
+    if (stats === undefined) return false;
+    const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;
+    guest.scratch = { usedBytes, totalBytes };
+    return usedBytes > totalBytes * SCRATCH_RETIRE_RATIO;
   } catch (error) {
     log.debug({ err: error }, 'guest reported no statistics');
     return false;

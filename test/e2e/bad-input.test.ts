@@ -149,7 +149,9 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     await execa('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'full', disk]);
     try {
       const { exitCode, stderr } = await serve({ stateDir: join(disk, 's') });
-      expect(stderr).toContain(`drover: The file system of ${join(disk, 's')} is full`);
+      expect(stderr).toContain(
+        `drover: The file system of ${join(disk, 's')} has no free space or no free inode`,
+      );
       expect(stderr).toContain('choose another stateDir');
       expect(exitCode).toBe(EXIT.unavailable);
     } finally {

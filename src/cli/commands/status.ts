@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 
 import { controlClient, jsonText, type AddCommand } from '../context.js';
-import { renderStatus } from '../render.js';
+import { renderStatus } from '../views/status.js';
 
 export const addStatus: AddCommand = (program, context) => {
   program
@@ -10,6 +10,7 @@ export const addStatus: AddCommand = (program, context) => {
     .option('--json', 'print JSON')
     .action(async ({ json }: { json?: true }, command: Command) => {
       const status = await (await controlClient(command, context)).status();
-      context.print(json === true ? jsonText(status) : renderStatus(status));
+      const text = (): string => `${renderStatus(status, Date.now(), context.screen()).join('\n')}\n`;
+      context.print(json === true ? jsonText(status) : text());
     });
 };

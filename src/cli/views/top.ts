@@ -11,6 +11,7 @@ const GUESTS: readonly Column[] = [
   { title: 'BUILDS', spare: 1, right: true },
   { title: 'SERVED', spare: 2, right: true },
   { title: 'UP', spare: 3, right: true },
+  { title: 'SCRATCH', spare: 3, right: true },
   { title: 'CLIENT', spare: 4, min: 8 },
 ];
 
@@ -50,8 +51,13 @@ function guestRows({ guests, maxJobs, maxGuests }: Status, now: number): string[
     `${guest.leases}/${maxJobs / maxGuests}`,
     String(guest.builds),
     humanDuration(now - Date.parse(guest.bootedAt ?? guest.startedAt)),
+    guest.scratch === null ? '-' : scratchOf(guest.scratch),
     printable(guest.domain ?? '-'),
   ]);
+}
+
+function scratchOf({ usedBytes, totalBytes }: NonNullable<Status['guests'][number]['scratch']>): string {
+  return `${Math.round((usedBytes / totalBytes) * 100)} % of ${humanBytes(totalBytes)}`;
 }
 
 function buildRow(build: RunningBuildReport): string[] {

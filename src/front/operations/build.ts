@@ -78,7 +78,15 @@ export async function serveBuild(context: OperationContext): Promise<void> {
   const entry = journal.begin({ derivation, system, client: identity });
   const running: RunningBuild = {
     ...{ entry, derivation, system, startedAt },
-    ...{ guest: null, place: undefined, phase: null, image: null, built: [] },
+    ...{
+      waitedMs: 0,
+      waitingSince: startedAt,
+      guest: null,
+      place: undefined,
+      phase: null,
+      image: null,
+      built: [],
+    },
   };
   track(running);
   let outcome: BuildOutcome = { result: 'Error', succeeded: false, error: null, cpuMicros: null };
@@ -96,15 +104,23 @@ export async function serveBuild(context: OperationContext): Promise<void> {
     const { guest } = running;
     const { result, succeeded } = outcome;
     const facts = { build: entry.id, derivation, guest, system, result };
+    endWait(running, clock.now());
     const durationMs = clock.now() - startedAt;
-    log.info({ ...facts, durationMs: Math.round(durationMs) }, 'build ended');
-    events.emit({ type: 'build-finished', ...facts, succeeded, durationMs });
+    const { waitedMs } = running;
+    const times = { waitedMs: Math.round(waitedMs), durationMs: Math.round(durationMs) };
+    log.info({ ...facts, ...times }, 'build ended');
+    events.emit({ type: 'build-finished', ...facts, succeeded, waitedMs, durationMs });
     audit?.record({
       type: 'build',
       ...auditedClient(context.id, identity),
       ...{ ...facts, image: running.image, outputs: running.built },
     });
   }
+}
+
+function endWait(running: RunningBuild, now: number): void {
+  if (running.waitingSince !== undefined) running.waitedMs += now - running.waitingSince;
+  running.waitingSince = undefined;
 }
 
 /** @param ended the result, or the error that the client was told of instead */
@@ -174,6 +190,7 @@ async function build(
       running.guest = id;
       running.image = generation;
       running.place = undefined;
+      endWait(running, clock.now());
       stopTelling();
       leased(id, generation);
       await tell(`drover: build ${entry.id} in guest ${id}`);
@@ -201,6 +218,7 @@ async function build(
   const replay = async (notice: string, { guest, text }: Loss): Promise<void> => {
     running.guest = null;
     running.phase = null;
+    running.waitingSince = clock.now();
     entry.replayed(guest, text);
     await entry.addLog(notice);
     for (const id of tap.takeOpenActivities()) {

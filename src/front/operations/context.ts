@@ -23,6 +23,9 @@ export interface RunningBuild {
   guest: string | null;
   /** Its place in the queue; undefined once it has a guest. */
   place: (() => WaitPlace) | undefined;
+  /** Time that it has waited for guests so far, and since when it waits now. */
+  waitedMs: number;
+  waitingSince: number | undefined;
   /** Phase that the build has reported, such as `buildPhase`. */
   phase: string | null;
   /** Generation of its guest's image; null before it has a guest. */

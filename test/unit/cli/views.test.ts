@@ -4,6 +4,7 @@ import { parseDerivation } from '../../../src/cli/derivation.js';
 import type { Screen } from '../../../src/cli/screen.js';
 import { renderBuild, renderHistory } from '../../../src/cli/views/build.js';
 import { compare, renderComparison } from '../../../src/cli/views/compare.js';
+import { renderStatus } from '../../../src/cli/views/status.js';
 import { renderTop } from '../../../src/cli/views/top.js';
 import type { BuildReport, RunningBuildReport, Status } from '../../../src/control/api.js';
 
@@ -51,7 +52,15 @@ function screen(columns: number, colours = false): Screen {
 function status(builds: readonly RunningBuildReport[]): Status {
   return {
     ...{ version: '1', pid: 1, state: 'running', startedAt: '', driver: 'namespace', warnings: [] },
-    ...{ nixVersion: '2.8.0', protocol: '1.33', systems: [], features: [], maxGuests: 2, maxJobs: 8 },
+    ...{
+      nixVersion: '2.8.0',
+      protocol: '1.33',
+      systems: [],
+      features: [],
+      maxGuests: 2,
+      jobsPerGuest: 4,
+      maxJobs: 8,
+    },
     ...{ doors: { socket: '', ssh: null }, metrics: null, queues: [], failedBoots: null },
     ...{ rollout: null, restartKeys: [], reloadError: null },
     ...{ waiting: 0, leases: 0, sessions: 0 },
@@ -59,7 +68,7 @@ function status(builds: readonly RunningBuildReport[]): Status {
       {
         ...{ id: 'g7', state: 'leased', driver: 'namespace', domain: 'uid:0', leases: 1, builds: 3 },
         ...{ startedAt: '2026-01-01T11:00:00Z', bootedAt: '2026-01-01T11:00:01Z', idleSeconds: 0 },
-        ...{ asleep: false, sharedPaths: 0, consoleLog: '' },
+        ...{ asleep: false, scratch: { usedBytes: 1, totalBytes: 4 }, sharedPaths: 0, consoleLog: '' },
       } as Status['guests'][number],
     ],
     builds,
@@ -69,6 +78,14 @@ function status(builds: readonly RunningBuildReport[]): Status {
     },
   };
 }
+
+const TROUBLES: Partial<Status> = {
+  warnings: [`w ${'word '.repeat(40)}`],
+  failedBoots: { count: 2, last: `The guest g9 did not boot: ${HOSTILE}\n(console log: /x)` },
+  reloadError: { at: '2026-01-01T11:00:00Z', reason: `${HOSTILE} is wrong` },
+  restartKeys: ['metrics.listen', 'stateDir'],
+  rollout: { generation: 'g', state: 'failed', startedAt: '', error: HOSTILE },
+};
 
 function everything(columns: number, build: BuildReport, running: RunningBuildReport): string {
   const waiting = {
@@ -83,6 +100,7 @@ function everything(columns: number, build: BuildReport, running: RunningBuildRe
     renderBuild(build, NOW, screen(columns)),
     renderComparison(compare(pair, [undefined, undefined]), ['b1842', 'b2'], screen(columns)),
     ...renderTop(status([running, waiting]), NOW, screen(columns)),
+    ...renderStatus({ ...status([running, waiting]), ...TROUBLES }, NOW, screen(columns)),
   ].join('\n');
 }
 
@@ -175,4 +193,14 @@ describe('compare', () => {
     expect(text).toMatch(/^\* built +12s +50s$/m);
     expect(text).toMatch(/^ {2}memory +128 MiB +128 MiB$/m);
   });
+});
+
+test('status says what is wrong, and names builds rather than store paths', () => {
+  const text = renderStatus({ ...status([RUNNING]), ...TROUBLES }, NOW, screen(200)).join('\n');
+  expect(text).toContain('2 boots failed, last: The guest g9 did not boot: ');
+  expect(text).toContain('the last reload failed (2026-01-01T11:00:00Z): ');
+  expect(text).toContain('a restart is needed for: metrics.listen, stateDir');
+  expect(text).toContain('guests of the new configuration failed their trial, the old ones continue: ');
+  expect(text).toContain('25 % of 4 B');
+  expect(text).not.toContain('/nix/store');
 });

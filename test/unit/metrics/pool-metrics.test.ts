@@ -41,6 +41,31 @@ describe('metrics of the pool', () => {
     });
   });
 
+  test('failed boots are counted by reason, of which there are only so many', async () => {
+    const bench = new MetricsBench();
+    const failed = { type: 'boot-finished', guest: 'g1', result: 'failed', durationMs: 1 } as const;
+    bench.poolEvents.emit({ ...failed, code: 'BOOT_TIMEOUT' });
+    bench.poolEvents.emit({ ...failed, code: 'ENOSPC' });
+    for (let index = 0; index < 100; index++) bench.poolEvents.emit({ ...failed, code: `E${index}` });
+    const series = await bench.series('drover_boot_failures_total');
+    expect(series).toMatchObject({
+      'drover_boot_failures_total{reason="BOOT_TIMEOUT"}': 1,
+      'drover_boot_failures_total{reason="ENOSPC"}': 1,
+      'drover_boot_failures_total{reason="HOST_EXHAUSTED"}': 0,
+    });
+    expect(Object.keys(series).length).toBeLessThan(30);
+  });
+
+  test('capacity and scratch are those of the pool', async () => {
+    const bench = new MetricsBench();
+    const [full, unknown] = [guestSnapshot('g1', 'leased'), guestSnapshot('g2', 'ready')];
+    bench.snapshot = { ...EMPTY, guests: [{ ...full, scratch: { usedBytes: 3, totalBytes: 4 } }, unknown] };
+    expect(await bench.value('drover_guests_max')).toBe(2);
+    expect(await bench.value('drover_leases_max')).toBe(8);
+    expect(await bench.value('drover_scratch_bytes{what="used"}')).toBe(3);
+    expect(await bench.value('drover_scratch_bytes{what="total"}')).toBe(4);
+  });
+
   test('leases granted and refused are counted, and their waits timed', async () => {
     const bench = new MetricsBench();
     bench.poolEvents.emit({ type: 'lease-waiting' });

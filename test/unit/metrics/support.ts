@@ -17,12 +17,16 @@ export function guestSnapshot(id: string, state: GuestState): GuestSnapshot {
     bootedAt: null,
     idleSeconds: 0,
     asleep: false,
+    scratch: null,
     sharedPaths: 0,
     consoleLog: `/state/${id}.log`,
   };
 }
 
-export const EMPTY: PoolSnapshot = { guests: [], waiting: 0, queues: [], leases: 0, failedBoots: null };
+export const EMPTY: PoolSnapshot = {
+  ...{ guests: [], maxGuests: 2, jobsPerGuest: 4, waiting: 0 },
+  ...{ queues: [], leases: 0, failedBoots: null },
+};
 
 /** Emitters without a pool or a front behind them, and what they are counted to. */
 export class MetricsBench {
