@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 
 import { expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
 import { loadHostKey } from '../../src/doors/host-key.js';
 import { WorkerClient } from '../../src/daemon/worker-client.js';
 import { describeWith } from '../support/requirements.js';
 import { pathInfo, storePath, VERSION } from '../support/scripted-daemon.js';
-import { SshBench } from '../support/ssh.js';
+import { SshBench, sshClientOf } from '../support/ssh.js';
 import { waitUntil, within } from '../support/wait.js';
 
 /** A worker-protocol client over a real ssh. */
@@ -51,6 +52,33 @@ describeWith('the ssh door', ['ssh', 'dist'], () => {
     expect({ exitCode, stdout }).toEqual({ exitCode: 127, stdout: '' });
     expect(stderr).toContain(`drover: `);
     expect(stderr).toContain(message);
+  });
+
+  test('offers only strong algorithms', async () => {
+    await using bench = await SshBench.start();
+    const { stderr } = await bench.ssh([...bench.args('listed', ['-vvv', '-o', 'LogLevel=DEBUG3']), 'true']);
+    expect(stderr).toMatch(/kex: algorithm: curve25519-sha256(@libssh\.org)?\s/);
+    expect(stderr).toMatch(/kex: host key algorithm: ssh-ed25519\s/);
+    expect(/server-sig-algs=<([^>]*)>/.exec(stderr)?.[1]?.split(',')).toEqual([
+      'ssh-ed25519',
+      ...['ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384', 'ecdsa-sha2-nistp521'],
+      ...['rsa-sha2-512', 'rsa-sha2-256'],
+    ]);
+    const weak = await bench.ssh(bench.args('listed', ['-o', 'KexAlgorithms=ecdh-sha2-nistp256']));
+    expect(weak.exitCode).toBe(255);
+  });
+
+  test.each([
+    ['rsa', '3072', 'rsa-sha2-512'],
+    ['rsa', '3072', 'rsa-sha2-256'],
+    ['ecdsa', '521', 'ecdsa-sha2-nistp521'],
+  ])('lets a key in: %s %s with %s', async (type, bits, algorithm) => {
+    await using bench = await SshBench.start();
+    const file = join(bench.dir, 'other');
+    await execa('ssh-keygen', ['-q', '-t', type, '-b', bits, '-N', '', '-f', file]);
+    bench.door.configure([sshClientOf((await readFile(`${file}.pub`, 'utf8')).trim())], 100);
+    const options = ['-i', file, '-o', `PubkeyAcceptedAlgorithms=${algorithm}`];
+    expect((await bench.ssh([...options, ...bench.args('unlisted'), 'true'])).exitCode).toBe(127);
   });
 
   test('has no subsystems, tunnels or agents', async () => {

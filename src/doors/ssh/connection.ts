@@ -15,6 +15,8 @@ const MAX_ATTEMPTS = 20;
 const MIN_PACKET_BYTES = 1024;
 /** Bytes that wait for a client before no more of its requests are read, each of which may ask for an answer. */
 const MAX_UNREAD_ANSWERS_BYTES = 4 * 1024 * 1024;
+/** Time for a client to read why its connection failed, in milliseconds. */
+const FAREWELL_MS = 1_000;
 
 /** The data that the client has signed, for the supervisor to verify. */
 export interface Proof {
@@ -64,8 +66,9 @@ export class ClientConnection {
     ssh.on('error', (error) => {
       if (this.#isGone) return;
       host.notice('failed', errorMessage(error));
-      // ssh2 only ends it, which a client that is dead never notices.
-      this.destroy();
+      this.#endSessions();
+      // ssh2 tells the client why, and ends the socket. A client that is dead never notices.
+      setTimeout(() => socket.destroy(), FAREWELL_MS).unref();
     });
     ssh.on('end', () => {
       this.destroy();
@@ -121,10 +124,14 @@ export class ClientConnection {
   }
 
   destroy(): void {
+    this.#endSessions();
+    this.#socket.destroy();
+  }
+
+  #endSessions(): void {
     if (this.#isGone) return;
     this.#isGone = true;
     for (const session of this.#sessions) session.destroy();
-    this.#socket.destroy();
   }
 
   #authenticate(context: AuthContext): void {

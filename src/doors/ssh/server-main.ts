@@ -21,6 +21,7 @@ import {
 import type { FromDoor } from './from-door.js';
 import { holdKexinit } from './hold-kexinit.js';
 import { readLines } from './lines.js';
+import { announceSignatureAlgorithms } from './signature-algorithms.js';
 import { Startups } from './startups.js';
 
 /** Key exchanges as strong as ed25519. ssh2 has none that resists quantum computers. */
@@ -112,6 +113,7 @@ function serve({ hostKey, limits }: Start): void {
   ssh.on('connection', (client, { ip, port }) => {
     const socket = byPeer.get(`${ip} ${port}`);
     if (socket === undefined) return;
+    announceSignatureAlgorithms(client);
     const connection = ++count;
     const peer = ip;
     startups.advance(socket, 1);

@@ -1,19 +1,10 @@
 import ssh2 from 'ssh2';
 
+import { SIGNATURE_ALGORITHMS } from './signature-algorithms.js';
+
 /** Message number of SSH_MSG_USERAUTH_REQUEST. */
 const USERAUTH_REQUEST = 50;
-/** Algorithms of signatures that are accepted, with the type of their keys. SHA-1 (`ssh-rsa`) is not among them. */
-export const SIGNATURE_ALGORITHMS: ReadonlyMap<string, { readonly type: string; readonly hash?: string }> =
-  new Map([
-    ['ssh-ed25519', { type: 'ssh-ed25519' }],
-    ['ecdsa-sha2-nistp256', { type: 'ecdsa-sha2-nistp256' }],
-    ['ecdsa-sha2-nistp384', { type: 'ecdsa-sha2-nistp384' }],
-    ['ecdsa-sha2-nistp521', { type: 'ecdsa-sha2-nistp521' }],
-    ['rsa-sha2-512', { type: 'ssh-rsa', hash: 'sha512' }],
-    ['rsa-sha2-256', { type: 'ssh-rsa', hash: 'sha256' }],
-  ]);
-
-/** Somebody's proof of owning a key: RFC 4252, section 7. */
+/** A client's proof that it owns a key: RFC 4252, section 7. */
 export interface KeyProof {
   readonly publicKey: Buffer;
   /** The data that was signed. */
