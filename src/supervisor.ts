@@ -191,13 +191,9 @@ export class Supervisor {
       throw error;
     }
     const { nixVersion, systems } = driver.manifest;
-    audit?.record({
-      type: 'start',
-      version: parts.version,
-      pid: process.pid,
-      driver: driver.name,
-      nixVersion,
-    });
+    const { version } = parts;
+    const started = { type: 'start', version, pid: process.pid, driver: driver.name, nixVersion };
+    audit?.record(started);
     supervisor.#host = await hostFacts();
     supervisor.#tellWarnings();
     log.info(

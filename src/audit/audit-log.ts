@@ -64,7 +64,7 @@ export class AuditLog {
   }
 
   /** Appends a record. Never throws: what cannot be written waits, and after `close` there is nothing to record. */
-  record<Fields extends AuditFields>(fields: Fields): void {
+  record(fields: AuditFields): void {
     if (this.#closed) return;
     if (this.#pending.length < MAX_PENDING) this.#pending.push({ time: new Date(), fields });
     else this.#lost += 1;

@@ -19,8 +19,9 @@ describe('the audit log on a full disk', () => {
       const path = join(dir, 'audit.jsonl');
       const audit = await AuditLog.open(path, createLog('silent'));
       audit.requireWritable();
+      const record = { type: 'build', text: 'x'.repeat(1000) };
       writeFileSync(join(dir, 'ballast'), Buffer.alloc(32 * 1024));
-      for (let count = 0; count < 100; count++) audit.record({ type: 'build', text: 'x'.repeat(1000) });
+      for (let count = 0; count < 100; count++) audit.record(record);
       expect(() => {
         audit.requireWritable();
       }).toThrow(`The audit log ${path} cannot be used`);

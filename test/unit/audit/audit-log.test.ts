@@ -29,7 +29,7 @@ describe('the audit log', () => {
 
   async function write(...types: string[]): Promise<void> {
     const audit = await AuditLog.open(path, log);
-    for (const type of types) audit.record({ type, name: 'größe\u001b' });
+    for (const type of types) audit.record(named(type));
     audit.close();
   }
 
@@ -128,7 +128,7 @@ describe('the audit log', () => {
 
   test('a record that is too large says so in its place', async () => {
     const audit = await AuditLog.open(path, log);
-    audit.record({ type: 'build', outputs: 'x'.repeat(2 * 1024 * 1024) });
+    audit.record(withText(2 * 1024 * 1024));
     audit.close();
     expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({
       type: 'build',
@@ -137,6 +137,14 @@ describe('the audit log', () => {
     expect(await verifyAudit([path])).toMatchObject({ fault: null, records: 1 });
   });
 });
+
+function named(type: string): { type: string; name: string } {
+  return { type, name: 'größe\u001b' };
+}
+
+function withText(length: number): { type: string; text: string } {
+  return { type: 'build', text: 'x'.repeat(length) };
+}
 
 function flip(line: string, at: number): string {
   return `${line.slice(0, at)}${line[at] === 'x' ? 'y' : 'x'}${line.slice(at + 1)}`;
