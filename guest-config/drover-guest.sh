@@ -5,13 +5,14 @@
 #                       systems (/run/drover-broken-systems has their names, one a line). In a guest
 #                       that still boots it waits: /run/drover/booting is a FIFO then, which the guest holds open, and
 #                       removes before it closes it
-#   register [--again]  make store paths of the lower layer valid here. Standard input: the text form of
+#   register [--again]  make store paths of the lower layer valid here. Standard input: with an exact store, the paths'
+#                       listings and a line `registration` (exact-store/control.h); then the text form of
 #                       `nix-store --dump-db`, references before referrers; then, after an empty line, SQL
 #                       that completes what Nix's database has of them. Standard output: the paths
 #                       that are not in the store, one a line; if there are any, nothing was registered
 #                       and the exit status is 3. With --again, some of them were here before, and the host
 #                       has removed and recreated them since.
-#   stats               scratch use and uptime, as JSON (bytes, seconds)
+#   stats [SECONDS]     scratch use and uptime, as JSON (bytes, seconds); sets the clock first, as set-clock does
 #   build-usage NAME    what the build of the derivation with that file name (`<hash>-hello.drv`) has used so far, as JSON
 #                       (seconds, bytes): of its control group if Nix has made one, else the sum of its processes and of
 #                       those that they have waited for. Nothing if no process of it is found
@@ -29,6 +30,7 @@ store=${NIX_STORE_DIR:-/nix/store}
 database=${NIX_STATE_DIR:-/nix/var/nix}/db/db.sqlite
 proc=${DROVER_PROC:-/proc}
 cgroups=${DROVER_CGROUPS:-/sys/fs/cgroup}
+exact_store=${DROVER_EXACT_STORE:-/run/exact-store.sock} # where the guest has one
 
 fail() {
   echo "drover-guest: $*" >&2
@@ -36,19 +38,21 @@ fail() {
 }
 
 usage() {
-  echo "usage: drover-guest hello | register [--again] | stats | build-usage NAME | set-clock SECONDS" >&2
+  echo "usage: drover-guest hello | register [--again] | stats [SECONDS] | build-usage NAME | set-clock SECONDS" >&2
   exit 2
 }
 
 hello() {
   [ ! -p "$booting" ] || cat "$booting" > /dev/null || true # removed meanwhile
   [ -r "$manifest" ] || fail "cannot read $manifest"
-  [ -s "$broken_systems" ] || { cat "$manifest"; return; }
-  awk '
-    FNR == NR { broken = broken (NR > 1 ? "," : "") "\"" $1 "\""; next }
+  own=
+  [ ! -S "$exact_store" ] || own=',"exactStore":true'
+  [ ! -s "$broken_systems" ] || own="$own,\"brokenSystems\":[$(sed 's/.*/"&"/' "$broken_systems" | paste -s -d , -)]"
+  [ -n "$own" ] || { cat "$manifest"; return; }
+  awk -v own="$own" '
     { text = text $0 "\n" }
-    END { sub(/[[:space:]]*}[[:space:]]*$/, "", text); print text ",\"brokenSystems\":[" broken "]}" }
-  ' "$broken_systems" "$manifest"
+    END { sub(/[[:space:]]*}[[:space:]]*$/, "", text); print text own "}" }
+  ' "$manifest"
 }
 
 register() {
@@ -61,6 +65,31 @@ register() {
   sqlite3 -batch -bail "file:$database?mode=rw" < "$work/sql" > /dev/null &
   completes=$!
   exec 3> "$work/registration" 4> "$work/sql"
+  if [ -S "$exact_store" ]; then tell_exact_store "$@"; else look_for_paths "$@"; fi
+  passed=yes
+  lines=$(($(cat "$work/lines")))
+  head -n "$lines" "$work/dump" >&3 || passed=no
+  exec 3>&-
+  wait $loads || exit 1
+  tail -n "+$((lines + 2))" "$work/dump" >&4 || passed=no
+  exec 4>&-
+  rm -rf "$work" # while sqlite3 works
+  trap - EXIT
+  wait $completes || fail "cannot complete the registration"
+  [ $passed = yes ] || fail "cannot pass the registration on"
+}
+
+# Where the store shows what it is told of, nothing has to be looked for.
+tell_exact_store() {
+  status=0
+  exact-store register "$exact_store" "$store" 5 5> "$work/dump" || status=$?
+  [ $status = 0 ] || exit $status
+  (paths < "$work/dump" > /dev/null)
+  [ $# = 0 ] || forget
+}
+
+# Leaves the registration in $work/dump, if the store has all of its paths; otherwise prints those that it lacks.
+look_for_paths() {
   { tee "$work/dump" && : > "$work/kept"; } | paths | missing || fail "cannot look for the paths"
   [ -e "$work/kept" ] || fail "no room for the registration"
   # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
@@ -74,17 +103,6 @@ register() {
     cat "$work/missing"
     exit 3
   fi
-  passed=yes
-  lines=$(($(cat "$work/lines")))
-  head -n "$lines" "$work/dump" >&3 || passed=no
-  exec 3>&-
-  wait $loads || exit 1
-  tail -n "+$((lines + 2))" "$work/dump" >&4 || passed=no
-  exec 4>&-
-  rm -rf "$work" # while sqlite3 works
-  trap - EXIT
-  wait $completes || fail "cannot complete the registration"
-  [ $passed = yes ] || fail "cannot pass the registration on"
 }
 
 # The paths of a registration. A record is: path, NAR hash, NAR size, deriver, number of references,
@@ -175,7 +193,11 @@ case ${1-} in
   register)
     case $#,${2-} in 1, | 2,--again) shift; register "$@" ;; *) usage ;; esac
     ;;
-  stats) [ $# = 1 ] || usage; stats ;;
+  stats)
+    [ $# -le 2 ] || usage
+    [ $# = 1 ] || set_clock "$2"
+    stats
+    ;;
   build-usage) [ $# = 2 ] || usage; build_usage "$2" ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
   *) usage ;;

@@ -77,7 +77,7 @@ async function startQemu(dir: string, kind: VmKind, keys: ReturnType<typeof make
     shell: image.shell,
     extra: {},
   });
-  const facts = { name: 'classic', scratchBytes, network: 'host', share: 'none' } as const;
+  const facts = { name: 'classic', scratchBytes, network: 'host', share: 'none', store: 'raw' } as const;
   const { generation, nixVersion, protocol, systems } = image;
   const manifest = { generation, nixVersion, protocol, systems };
   await writeFile(config, configDisk(guestFiles({ facts, nixConf, manifest, keys })), { mode: 0o600 });

@@ -2,7 +2,7 @@
 # build.sh ARCHITECTURE DIRECTORY      ARCHITECTURE: x86_64 or aarch64
 #
 # Makes a guest image for the qemu driver from Debian 13's packages, without root and for either architecture on any:
-# kernel, busybox, OpenSSH, Nix and drover-guest. Nothing of a package is run or installed.
+# kernel, busybox, OpenSSH, Nix, drover-guest and exact-store, which clang compiles. Nothing of a package is run or installed.
 #
 #   DIRECTORY/kernel, DIRECTORY/initrd     to be booted directly; the whole guest is in the initrd
 #   DIRECTORY/manifest.json                written last: what drivers read (docs/images.md)
@@ -48,11 +48,15 @@ need cpio cpio
 need xz xz-utils
 need zstd zstd
 need flock util-linux
+# Any version: it compiles for every architecture.
+clang=$(compgen -c clang | grep -E '^clang(-[0-9]+)?$' | sort -V | tail -n 1) || true
+[ -n "$clang" ] || need clang clang
+need "$(compgen -c ld.lld | sort -V | tail -n 1 | grep . || echo ld.lld)" lld
 
 mkdir -p "$directory"
 exec 9>"$directory/.lock"
 flock 9
-scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port}.sh "$here/../sshd_config" | sha256sum | cut -c 1-16)
+scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port}.sh "$here/../sshd_config" "$here"/../exact-store/*.[ch] | sha256sum | cut -c 1-16)
 if [ "$(cat "$directory/.complete" 2>/dev/null)" = "$scripts" ]; then
   echo "the $architecture image is complete in $directory"
   exit 0
@@ -65,7 +69,8 @@ root=$work/root
 
 echo "reading Debian's package lists ($suite, $PRIVATE_APT_ARCHITECTURE)"
 private_apt_setup "$work/apt" "$suite"
-private_apt_unpack "$work/apt" "$packages" nix-bin openssh-server busybox-static ca-certificates sqlite3
+private_apt_unpack "$work/apt" "$packages" nix-bin openssh-server busybox-static ca-certificates sqlite3 \
+  libc6-dev linux-libc-dev libgcc-14-dev
 kernel_package=$(private_apt_cache depends --important "linux-image-cloud-$PRIVATE_APT_ARCHITECTURE" |
   sed -nE 's/^ *Depends: (linux-image-.*)/\1/p' | sed -n 1p)
 rm -f "$work"/apt/archives/*.deb
@@ -107,11 +112,13 @@ for name in nix-daemon nix-store; do ln -s nix "$root/usr/bin/$name"; done
 # A foreign busybox cannot be asked for its applets.
 for name in '[' ash awk basename cat chgrp chmod chown chroot cp cut date df dirname dmesg echo env false find grep head \
   hostname id insmod ip kill ln ls lsmod mkdir mkfifo mkswap mktemp mount mv nproc pidof ps pwd readlink renice rm rmdir sed sh \
-  sleep sort stat swapon sync tail tar test touch tr true umount uname uniq wc xargs; do
+  sleep paste sort stat swapon sync tail tar test touch tr true umount uname uniq wc xargs; do
   ln -s busybox "$root/usr/bin/$name"
 done
 ln -s ../bin/busybox "$root/usr/sbin/poweroff"
 cp "$here/../drover-guest.sh" "$root/usr/bin/drover-guest"
+"$clang" --target="$architecture-linux-gnu" --sysroot="$packages" -fuse-ld=lld -O2 -Wall -Wextra -static -pthread \
+  -Wl,--strip-all -o "$root/usr/bin/exact-store" "$here"/../exact-store/*.c
 cp "$here/init.sh" "$root/init"
 mkdir -p "$root/usr/lib/drover"
 cp "$here/../take-identity.sh" "$here/../ssh-port.sh" "$root/usr/lib/drover/"

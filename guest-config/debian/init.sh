@@ -37,7 +37,7 @@ if [ -z "${DROVER_STAGE2-}" ]; then
 fi
 
 must mount -t tmpfs -o mode=0755 tmpfs /run
-mkdir -p /run/sshd /run/lower /run/scratch /dev/pts /dev/shm
+mkdir -p /run/sshd /run/host /run/lower /run/scratch /dev/pts /dev/shm
 sh /usr/lib/drover/take-identity.sh /run/drover || poweroff -f # it has said why
 scratch_disk=''
 for disk in /sys/block/vd*; do
@@ -45,7 +45,7 @@ for disk in /sys/block/vd*; do
   read -r serial < "$disk/serial"
   [ "$serial" != drover-scratch ] || scratch_disk=/dev/${disk##*/}
 done
-name=guest scratch_bytes=0 network=none share=none
+name=guest scratch_bytes=0 network=none share=none store=raw exact_store=''
 # shellcheck disable=SC1091 # written by the driver
 . /run/drover/guest.env
 
@@ -60,7 +60,14 @@ chmod 1777 /run/scratch/tmp
 mount -o bind /run/scratch/nix-var /nix/var
 mount -o bind /run/scratch/build /build
 mount -o bind /run/scratch/tmp /tmp
-[ "$share" != virtiofs ] || must mount -t virtiofs -o ro nix-store /run/lower
+case $share,$store in
+virtiofs,exact)
+  must mount -t virtiofs -o ro nix-store /run/host
+  must exact-store mount /run/host /run/lower /run/exact-store.sock
+  exact_store=$(pidof exact-store | tr ' ' '\n' | sort -n | head -n 1) # the other one's guardian
+  ;;
+virtiofs,*) must mount -t virtiofs -o ro nix-store /run/lower ;;
+esac
 must mount -t overlay -o lowerdir=/run/lower,upperdir=/run/scratch/upper,workdir=/run/scratch/work overlay /nix/store
 
 # Programs for other machines, where the image has emulators for them (add-emulator.sh).
@@ -118,6 +125,7 @@ say "guest is up"
 
 # A guest without its daemon or its control connection is unusable. (`wait -n` also reaps orphans.)
 # shellcheck disable=SC3045 # busybox has it
-while kill -0 "$daemon" && kill -0 "$sshd"; do wait -n; done 2> /dev/null
+while kill -0 "$daemon" && kill -0 "$sshd" && { [ -z "$exact_store" ] || kill -0 "$exact_store"; }; do wait -n; done 2> /dev/null
+[ -z "$exact_store" ] || kill -0 "$exact_store" 2> /dev/null || die "exact-store has ended"
 kill -0 "$daemon" 2> /dev/null || die "nix-daemon has ended"
 die "the SSH connection has ended"

@@ -54,6 +54,8 @@ export interface GuestConfig {
   readonly memoryBytes: number | undefined;
   /** Size of the guest's upper layer: 1 MiB to 1 PiB; undefined: 20 GiB for a VM, else what fits the host. */
   readonly scratchSizeBytes: number | undefined;
+  /** View of the host's store that VMs get: listed paths only and exactly as they are, or the share as it is. */
+  readonly store: 'exact' | 'raw';
   /** `host`: the host's network. `none`: loopback only. */
   readonly network: 'host' | 'none';
   /** Namespace guests: their root is a user that the host has not; `auto`: where the host can do it. */
@@ -177,6 +179,7 @@ const guest = section({
     .transform((bytes) => Math.ceil(bytes / MIB_BYTES) * MIB_BYTES)
     .optional(),
   scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).optional(),
+  store: choice(['exact', 'raw']).prefault('exact'),
   network: choice(['host', 'none']).prefault('host'),
   userNamespace: choice(['required', 'auto', 'off']).prefault('auto'),
   nixConf: nixConf.prefault({}),

@@ -24,12 +24,17 @@ export const manifestSchema: z.ZodType<ImageManifest> = z.object({
 export interface GuestHello extends ImageManifest {
   /** Systems of the manifest whose programs it cannot run after all. */
   readonly brokenSystems: readonly string[];
+  /** Whether its store shows listed paths only, exactly as they are listed. */
+  readonly exactStore: boolean;
 }
 
-const brokenSchema = z.object({ brokenSystems: z.array(z.string()).default([]) });
+const ownSchema = z.object({
+  brokenSystems: z.array(z.string()).default([]),
+  exactStore: z.boolean().default(false),
+});
 const helloSchema: z.ZodType<GuestHello> = z
   .unknown()
-  .transform((said) => ({ ...manifestSchema.parse(said), ...brokenSchema.parse(said) }));
+  .transform((said) => ({ ...manifestSchema.parse(said), ...ownSchema.parse(said) }));
 
 const statsSchema = z.object({
   scratchTotalBytes: z.number(),
@@ -114,8 +119,10 @@ export class GuestAgent {
     return await result;
   }
 
-  async stats(): Promise<GuestStats> {
-    return parseJson(statsSchema, 'stats', await this.#verb(['stats']));
+  /** @param unixSeconds also set the guest's clock to this time, in seconds since 1970 */
+  async stats(unixSeconds?: number): Promise<GuestStats> {
+    const time = unixSeconds === undefined ? [] : [String(Math.floor(unixSeconds))];
+    return parseJson(statsSchema, 'stats', await this.#verb(['stats', ...time]));
   }
 
   /** @param derivation file name in the store @returns undefined if no process of the build is found */

@@ -7,7 +7,7 @@ import { DroverError, errorCode } from '../lib/errors.js';
  * On a file system that ignores case, Nix tells names that differ in nothing else apart by this suffix and a number
  * (`caseHackSuffix` in Nix's archive.cc). A guest that reads such a path through the shared store sees the wrong names.
  */
-const SUFFIX = '~nix~case~hack~';
+export const CASE_HACK_SUFFIX = '~nix~case~hack~';
 
 /** Answers to remember: store paths are immutable, so each is walked once. */
 const MAX_REMEMBERED = 200_000;
@@ -70,7 +70,7 @@ async function inspect(path: string): Promise<FileNames> {
       directories.splice(-DIRECTORIES_AT_ONCE).map(async (directory) => {
         for (const entry of await entriesOf(directory)) {
           found.files += 1;
-          found.hacked ||= entry.name.includes(SUFFIX);
+          found.hacked ||= entry.name.includes(CASE_HACK_SUFFIX);
           if (entry.isDirectory()) directories.push(`${directory}/${entry.name}`);
         }
       }),

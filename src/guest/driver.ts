@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import type { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
+import type { Listings } from './listings.js';
 
 /** Description of a guest image, recorded when it was made. The guest's `hello` prints the same. */
 export interface ImageManifest {
@@ -63,6 +64,11 @@ export interface RunningGuest {
    * must be dropped. Undefined: no bound.
    */
   readonly rememberedFiles?: number | undefined;
+  /**
+   * How to list the host's paths for the guest. Its store then shows listed paths only, each exactly as listed, so none has
+   * to be copied for its names. Undefined: it sees the share as it is.
+   */
+  readonly listings?: Listings | undefined;
   /** Undefined: nothing happens to it that its driver could tell of. */
   readonly notices?: Emitter<GuestNotice>;
   /** Texts of all `warning` notices so far, including those before a listener could be added. */

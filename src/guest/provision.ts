@@ -8,6 +8,8 @@ import { Mutex } from '../lib/mutex.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { GuestAgent } from './agent.js';
+import type { RunningGuest } from './driver.js';
+import type { Listings } from './listings.js';
 import { HINT_DAMAGED, type NameInspector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
 import { formatAnnotations, formatRegistration } from './registration.js';
@@ -76,17 +78,22 @@ export class GuestStore {
   /** Outputs of builds in the guest, each with the trust domains that had it built. */
   readonly #built = new Map<StorePath, Set<string>>();
   readonly #rememberedFiles: number;
+  readonly #listings: Listings | undefined;
   /**
    * Paths that the guest may have looked up since its cache was last dropped, and the number of files in
    * each.
    */
   readonly #lookedAt = new Map<StorePath, number>();
 
-  /** @param rememberedFiles see `RunningGuest` */
-  constructor(agent: GuestAgent, log: Log, rememberedFiles = Infinity) {
+  constructor(
+    agent: GuestAgent,
+    log: Log,
+    { rememberedFiles = Infinity, listings }: Pick<RunningGuest, 'rememberedFiles' | 'listings'> = {},
+  ) {
     this.#agent = agent;
     this.#log = log;
     this.#rememberedFiles = rememberedFiles;
+    this.#listings = listings;
   }
 
   /** Paths that the guest has through the shared store. */
@@ -131,7 +138,8 @@ export class GuestStore {
       signal?.throwIfAborted();
       await this.#makeRoom(inputs);
       const missing = await this.#missingOf(inputs.infos, guest, onConflict);
-      let copy = new Set([...missing.keys()].filter((path) => inputs.unshareable.has(path)));
+      const unshareable = this.#listings === undefined ? inputs.unshareable : new Set<StorePath>();
+      let copy = new Set([...missing.keys()].filter((path) => unshareable.has(path)));
       const invisible = await this.#share(missing, copy, host, guest);
       if (invisible.size > 0) {
         this.#log.warn({ paths: invisible.size }, 'shared paths are not visible in the guest; copying them');
@@ -199,7 +207,7 @@ export class GuestStore {
     const registerBatch = async (): Promise<ReadonlySet<StorePath>> => {
       if (batch.length === 0) return new Set();
       const invisible = (await this.#agent.register(
-        `${formatRegistration(batch)}\n${formatAnnotations(batch)}`,
+        await this.#registration(batch),
         batch.some(({ path }) => this.#shared.has(path)),
       )) as readonly StorePath[];
       if (invisible.length > 0) return new Set(invisible);
@@ -220,6 +228,12 @@ export class GuestStore {
       await this.#copy(info, host, guest);
     }
     return await registerBatch();
+  }
+
+  async #registration(batch: readonly ValidPathInfo[]): Promise<string> {
+    const registration = `${formatRegistration(batch)}\n${formatAnnotations(batch)}`;
+    if (this.#listings === undefined) return registration;
+    return `${await this.#listings.of(batch)}registration\n${registration}`;
   }
 
   async #copy(info: ValidPathInfo, host: HostQueries, guest: WorkerClient): Promise<void> {

@@ -28,6 +28,8 @@ export class StateDir {
   readonly idLocks: string;
   /** One directory per guest that runs. */
   readonly guests: string;
+  /** Listings of store paths, for guests that see listed paths only. */
+  readonly listings: string;
   /** Consoles of guests. */
   readonly logs: string;
   /** Builds that there have been, and their logs. */
@@ -46,6 +48,7 @@ export class StateDir {
     this.etc = join(path, 'etc');
     this.idLocks = join(path, 'ids');
     this.guests = join(path, 'guests');
+    this.listings = join(path, 'listings');
     this.logs = join(path, 'logs');
     this.history = join(path, 'history');
   }

@@ -67,7 +67,7 @@ export class GuestRecord implements GuestView {
       id: this.id,
       generation: this.driver.manifest.generation,
       agent,
-      store: new GuestStore(agent, log, running.rememberedFiles),
+      store: new GuestStore(agent, log, running),
       connections: new IdleConnections(),
       lost: this.#lost.signal,
       openDaemon: () => running.openDaemon(),

@@ -36,7 +36,11 @@ describeE2e("a host's store on a file system without file handles", ['vms'], () 
     ];
     await writeFile(join(dir, 'bin/virtiofsd'), virtiofsd.join('\n'), { mode: 0o755 });
     const PATH = `${dir}/bin:${QEMU_DIR}:${process.env['PATH'] ?? ''}`;
-    drover = await startVmDrover({ env: { PATH }, pool: { maxGuests: 1, jobsPerGuest: 1 } });
+    drover = await startVmDrover({
+      env: { PATH },
+      guest: { store: 'raw' },
+      pool: { maxGuests: 1, jobsPerGuest: 1 },
+    });
     host = await nixHost({ drover });
   });
   afterAll(async () => {

@@ -66,6 +66,7 @@ describe('drover-guest', () => {
     [['hello', 'more']],
     [['register', 'more']],
     [['stats', 'more']],
+    [['stats', '5', '6']],
     [['set-clock']],
     [['set-clock', '']],
     [['set-clock', '-5']],

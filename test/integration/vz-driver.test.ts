@@ -72,12 +72,14 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
       env: process.env,
       storeDir: join(dir, 'store'),
       maxJobs: 4,
+      maxGuests: 2,
       features: [],
       helper: await helper(words, guestProgram),
       guest: {
         cores: 1,
         memoryBytes: 2 ** 30,
         scratchSizeBytes: 2 ** 30,
+        store: 'raw',
         network: 'host',
         nixConf: {},
         image: join(dir, 'manifest.json'),
@@ -222,6 +224,32 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     },
   );
 
+  test('a helper that does not find its entitlement is warned of, and boots guests if the framework lets it', async () => {
+    const driver = await VzDriver.create(await options('entitlementHidden'));
+    expect(driver.warnings).toEqual([expect.stringMatching(/codesign --force --sign - /)]);
+    const guest = await driver.boot({ id: 'g1', signal: NEVER });
+    await guest.kill();
+  });
+
+  test('a helper that is not signed: what the framework says about it, and what to do', async () => {
+    const driver = await VzDriver.create(await options('unentitled'));
+    await expect(driver.boot({ id: 'g1', signal: NEVER })).rejects.toMatchObject({
+      code: 'BOOT_FAILED',
+      message: expect.stringContaining('com.apple.security.virtualization'),
+      hint: expect.stringContaining('codesign --force --sign -'),
+    });
+  });
+
+  test('bounds the files that guests remember of a raw share, all of them together', async () => {
+    const driver = await VzDriver.create(await options());
+    const guest = await driver.boot({ id: 'g1', signal: NEVER });
+    try {
+      expect(guest.rememberedFiles).toBe(10_000);
+    } finally {
+      await guest.kill();
+    }
+  });
+
   test('starts although the scratch disk could not be filled, with a warning', async () => {
     const driver = await VzDriver.create(await options('', { scratchSizeBytes: 2 ** 49 }));
     expect(driver.warnings).toEqual([expect.stringContaining('guest.scratchSize')]);
@@ -242,21 +270,16 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     });
   });
 
-  test.each([
-    ['unsupported', 'REQUIREMENT_MISSING', /cannot run virtual machines/, /driver to qemu/],
-    [
-      'unentitled',
-      'REQUIREMENT_MISSING',
-      /com\.apple\.security\.virtualization/,
-      /codesign --force --sign -/,
-    ],
-  ])('a Mac that is %s is refused', async (words, code, message, hint) => {
-    await expect(VzDriver.create(await options(words))).rejects.toMatchObject({
-      code,
-      message: expect.stringMatching(message),
-      hint: expect.stringMatching(hint),
-    });
-  });
+  test.each([['unsupported', 'REQUIREMENT_MISSING', /cannot run virtual machines/, /driver to qemu/]])(
+    'a Mac that is %s is refused',
+    async (words, code, message, hint) => {
+      await expect(VzDriver.create(await options(words))).rejects.toMatchObject({
+        code,
+        message: expect.stringMatching(message),
+        hint: expect.stringMatching(hint),
+      });
+    },
+  );
 
   test('without a helper, or an image', async () => {
     await expect(VzDriver.create({ ...(await options()), helper: join(dir, 'none') })).rejects.toMatchObject({
@@ -278,7 +301,6 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
       69,
       /cannot run virtual machines.*\n  Set driver to qemu/,
     ],
-    ['a helper that is not signed', 'unentitled', 69, /is not signed with.*\n.*codesign --force --sign -/],
     ['a helper that macOS kills', 'killed', 69, /without a valid signature\n.*codesign --force --sign -/],
     ['no helper', 'absent', 69, /vz-helper is not there: .*\n.*package for macOS again/],
     ['no image', 'imageless', 78, /guest\.image is not set\n.*nix-darwin module/],

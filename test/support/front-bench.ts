@@ -8,6 +8,7 @@ import { Front, type FrontOptions } from '../../src/front/front.js';
 import { CountingJournal, type BuildJournal } from '../../src/front/journal.js';
 import { GuestAgent } from '../../src/guest/agent.js';
 import { CaseHackDetector } from '../../src/guest/case-hack.js';
+import type { Listings } from '../../src/guest/listings.js';
 import { IdleConnections } from '../../src/daemon/idle-connections.js';
 import { GuestStore } from '../../src/guest/provision.js';
 import type { HostStore } from '../../src/host-store/host-store.js';
@@ -53,7 +54,7 @@ export class BenchGuest implements LeasedGuest {
   beforeRegister: () => Promise<void> = () => Promise.resolve();
   openDaemon: () => Promise<Duplex> = () => Promise.resolve(this.daemon.connect());
 
-  constructor(id: string, rememberedFiles?: number) {
+  constructor(id: string, rememberedFiles?: number, listings?: Listings) {
     this.id = id;
     this.agent = new GuestAgent({
       exec: async ([, verb, again], stdin = '') => {
@@ -67,7 +68,7 @@ export class BenchGuest implements LeasedGuest {
         return { exitCode: 0, stdout: '', stderr: '' };
       },
     });
-    this.store = new GuestStore(this.agent, SILENT, rememberedFiles);
+    this.store = new GuestStore(this.agent, SILENT, { rememberedFiles, listings });
   }
 
   get lost(): AbortSignal {

@@ -94,7 +94,7 @@ export class DoubledMac implements AsyncDisposable {
       env: { DROVER_VZ_HELPER: join(this.#dir, 'helper'), ...env },
       config: {
         driver: 'vz',
-        guest: { image, memory: '1GiB', scratchSize: '4GiB', ...(guest ?? {}) },
+        guest: { image, memory: '1GiB', scratchSize: '4GiB', store: 'raw', ...(guest ?? {}) },
         ...others,
       },
     });

@@ -12,6 +12,7 @@ import { greetGuest } from '../greet.js';
 import { guestFiles, makeGuestKeys } from '../vm/guest-files.js';
 import { loadImage, requireNoShare, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
+import { NO_EXACT_STORE, StoreView } from '../vm/store-view.js';
 import { makeScratchDisk, requireSpace, spaceWarning } from '../vm/scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
@@ -46,13 +47,16 @@ export class QemuDriver implements GuestDriver {
   readonly #nixConf: string;
   readonly #logs: ConsoleLogs;
   readonly #stateDir: StateDir;
+  readonly #view: StoreView;
 
   private constructor(
     options: QemuDriverOptions,
     image: GuestImage,
     programs: QemuPrograms,
     { accelerator, warning }: PickedAccelerator,
+    view: StoreView,
   ) {
+    this.#view = view;
     this.#options = options;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
@@ -110,7 +114,12 @@ export class QemuDriver implements GuestDriver {
       wanted: guest.accelerator,
       memoryFile: stateDir.accelerator,
     });
-    const driver = new QemuDriver(options, image, programs, picked);
+    const view = await StoreView.create(
+      programs.virtiofsd === undefined ? 'raw' : guest.store,
+      stateDir.listings,
+      env,
+    );
+    const driver = new QemuDriver(options, image, programs, picked, view);
     if (space !== undefined) driver.#warnOnce(space);
     return driver;
   }
@@ -134,8 +143,9 @@ export class QemuDriver implements GuestDriver {
       void running.exited.then(async () => {
         if (running.stopped) await rm(log.path, { force: true });
       });
-      await greetGuest(running, this, signal);
-      if (running.maxOpenFiles !== undefined) this.#warnOnce(fewFiles(running.maxOpenFiles));
+      running.listings = this.#view.listingsFor(await greetGuest(running, this, signal));
+      if (this.#view.lacking) this.#warnOnce(NO_EXACT_STORE);
+      if (running.rememberedFiles !== undefined) this.#warnOnce(fewFiles(running.maxOpenFiles ?? 0));
       return running;
     } catch (cause) {
       await rm(dir.path, { recursive: true, force: true });
@@ -152,6 +162,7 @@ export class QemuDriver implements GuestDriver {
         scratchBytes: guest.scratchSizeBytes,
         network: guest.network,
         share: this.#programs.virtiofsd === undefined ? 'none' : 'virtiofs',
+        store: this.#view.wanted,
       },
       nixConf: this.#nixConf,
       manifest: this.manifest,
@@ -197,6 +208,7 @@ export class QemuDriver implements GuestDriver {
       found.push(`removed the directory of guest ${id}`);
     }
     await this.#logs.prune();
+    await this.#view.prune();
     return found;
   }
 

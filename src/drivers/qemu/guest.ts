@@ -1,6 +1,7 @@
 import { rm } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 
+import type { Listings } from '../../guest/listings.js';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import type { Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
@@ -49,6 +50,8 @@ interface Started {
 export class QemuGuest implements RunningGuest {
   readonly #parts: Started;
   readonly #life: VmLife;
+  /** See `RunningGuest`; set once the guest has said hello. */
+  listings: Listings | undefined;
   #maxOpenFiles: number | undefined;
 
   private constructor({ id, consoleLog, cleanUp }: QemuGuestSpec, parts: Started) {
@@ -109,7 +112,9 @@ export class QemuGuest implements RunningGuest {
 
   /** Half of the limit; the rest is for files that builds open, and look up besides their inputs. */
   get rememberedFiles(): number | undefined {
-    return this.#maxOpenFiles === undefined ? undefined : Math.floor(this.#maxOpenFiles / 2);
+    // An exact store looks up no more than it reads, and forgets by itself.
+    if (this.listings !== undefined || this.#maxOpenFiles === undefined) return undefined;
+    return Math.floor(this.#maxOpenFiles / 2);
   }
 
   /** By now virtiofsd has looked at the store's root, and logged what its file system supports. */

@@ -15,6 +15,8 @@ export interface GuestFacts {
   readonly network: 'host' | 'none';
   /** How the guest sees the host's store. */
   readonly share: 'virtiofs' | 'none';
+  /** Whether the share lies under a file system that shows listed paths only. */
+  readonly store: 'exact' | 'raw';
   /** Undefined: the driver knows no Rosetta. */
   readonly rosetta?: 'off' | 'on' | 'cache';
 }
@@ -28,9 +30,10 @@ export interface GuestFilesSpec {
 
 /** The files of the image contract (docs/images.md): each driver hands them to its guests in its own way. */
 export function guestFiles({ facts, nixConf, manifest, keys }: GuestFilesSpec): readonly GuestFile[] {
-  const { name, scratchBytes, network, share, rosetta } = facts;
+  const { name, scratchBytes, network, share, store, rosetta } = facts;
   const env = [
     ...[`name=${name}`, `scratch_bytes=${scratchBytes}`, `network=${network}`, `share=${share}`],
+    `store=${store}`,
     ...(rosetta === undefined ? [] : [`rosetta=${rosetta}`]),
   ];
   return [

@@ -12,11 +12,13 @@ export interface VmOptions {
   /** The host's store. */
   readonly storeDir: string;
   readonly maxJobs: number;
+  readonly maxGuests: number;
   readonly features: readonly string[];
   readonly guest: {
     readonly cores: number;
     readonly memoryBytes: number;
     readonly scratchSizeBytes: number;
+    readonly store: 'exact' | 'raw';
     readonly network: 'host' | 'none';
     readonly nixConf: Readonly<Record<string, string>>;
     /** Path of a manifest. */

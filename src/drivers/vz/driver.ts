@@ -12,12 +12,13 @@ import { greetGuest } from '../greet.js';
 import { guestFiles, makeGuestKeys } from '../vm/guest-files.js';
 import { loadImage, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
+import { NO_EXACT_STORE, StoreView } from '../vm/store-view.js';
 import { makeScratchDisk, requireSpace, spaceWarning } from '../vm/scratch-disk.js';
 import { guestConfiguration } from './configuration.js';
 import { VzGuest } from './guest.js';
 import { MAX_VSOCK_CONNECTIONS } from './helper-vsock.js';
 import { helperConfigurationSchema, type HelperConfiguration, type HelperFacts } from './helper-protocol.js';
-import { askHelper, explainHelper, requireGuests } from './requirements.js';
+import { askHelper, entitlementWarning, explainHelper, requireGuests } from './requirements.js';
 import { planRosetta, type RosettaOptions, type RosettaPlan } from './rosetta.js';
 import { macAddress, Slots } from './slots.js';
 
@@ -31,6 +32,12 @@ export interface VzDriverOptions extends VmOptions {
 }
 
 /** Facts about the host and the image. */
+/**
+ * Files that the kernels of all guests together may remember. macOS keeps a descriptor for each of them, and other programs
+ * have been seen to fail at 57,000.
+ */
+const REMEMBERED_FILES = 20_000;
+
 interface Ground {
   readonly setpriv: string | undefined;
   readonly facts: HelperFacts;
@@ -53,9 +60,11 @@ export class VzDriver implements GuestDriver {
   readonly #logs: ConsoleLogs;
   readonly #stateDir: StateDir;
   readonly #slots = new Slots();
+  readonly #view: StoreView;
   #spaceWarning: string | undefined;
 
-  private constructor(options: VzDriverOptions, ground: Ground) {
+  private constructor(options: VzDriverOptions, ground: Ground, view: StoreView) {
+    this.#view = view;
     this.#options = options;
     this.#ground = ground;
     this.#stateDir = new StateDir(options.stateDir);
@@ -73,7 +82,9 @@ export class VzDriver implements GuestDriver {
    * @throws DroverError `REQUIREMENT_MISSING`, `IMAGE_UNUSABLE`, `CONFIG_INVALID`
    */
   static async create(options: VzDriverOptions): Promise<VzDriver> {
-    const driver = new VzDriver(options, await survey(options));
+    const { listings } = new StateDir(options.stateDir);
+    const view = await StoreView.create(options.guest.store, listings, options.env);
+    const driver = new VzDriver(options, await survey(options), view);
     driver.#checkConfiguration();
     await makePrivateDir(options.stateDir);
     driver.#spaceWarning = await spaceWarning(options.stateDir, options.guest.scratchSizeBytes);
@@ -89,7 +100,9 @@ export class VzDriver implements GuestDriver {
     const broken = [...this.brokenSystems].join(' and ');
     return [
       this.#ground.rosetta.warning,
+      entitlementWarning(this.#ground.facts, this.#options.helper),
       this.#spaceWarning,
+      this.#view.lacking ? NO_EXACT_STORE : undefined,
       broken === ''
         ? undefined
         : `Rosetta does not run programs in guests: ${broken} is not built here any more`,
@@ -115,11 +128,17 @@ export class VzDriver implements GuestDriver {
       await this.#writeFiles(id, dir, keys);
       const configuration = this.#configuration(id, slot);
       const { setpriv } = this.#ground;
-      const running = await VzGuest.start({ id, program, setpriv, configuration, keys, cleanUp }, signal);
+      const rememberedFiles = Math.floor(REMEMBERED_FILES / this.#options.maxGuests);
+      const running = await VzGuest.start(
+        { id, program, setpriv, configuration, keys, rememberedFiles, cleanUp },
+        signal,
+      );
       void running.exited.then(async () => {
         if (running.stopped) await rm(this.consoleLog(id), { force: true });
       });
-      for (const system of (await greetGuest(running, this, signal)).brokenSystems) this.#noteBroken(system);
+      const hello = await greetGuest(running, this, signal);
+      for (const system of hello.brokenSystems) this.#noteBroken(system);
+      running.listings = this.#view.listingsFor(hello);
       return running;
     } catch (cause) {
       await cleanUp();
@@ -137,7 +156,14 @@ export class VzDriver implements GuestDriver {
     await makePrivateDir(path);
     await mkdir(files, { mode: 0o700 });
     const rosetta = this.#ground.rosetta.use;
-    const facts = { name: id, scratchBytes: scratchSizeBytes, network, share: 'virtiofs', rosetta } as const;
+    const facts = {
+      name: id,
+      scratchBytes: scratchSizeBytes,
+      network,
+      share: 'virtiofs',
+      store: this.#view.wanted,
+      rosetta,
+    } as const;
     for (const { name, content, mode } of guestFiles({
       facts,
       nixConf: this.#nixConf,
@@ -202,6 +228,7 @@ export class VzDriver implements GuestDriver {
       found.push(`removed the directory of guest ${id}`);
     }
     await this.#logs.prune();
+    await this.#view.prune();
     return found;
   }
 }
@@ -216,6 +243,6 @@ async function survey(options: VzDriverOptions): Promise<Ground> {
     "Set guest.image to the path of an image's manifest.json, as the nix-darwin module does (docs/images.md).",
   );
   const image = await loadImage(file);
-  const cores = requireGuests(facts, helper, file, image, guest);
+  const cores = requireGuests(facts, file, image, guest);
   return { setpriv, facts, image, cores, rosetta: planRosetta(image, facts, guest.rosetta) };
 }

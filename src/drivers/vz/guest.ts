@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
+import type { Listings } from '../../guest/listings.js';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import { Emitter } from '../../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
@@ -26,6 +27,8 @@ export interface VzGuestSpec {
   readonly setpriv: string | undefined;
   readonly configuration: HelperConfiguration;
   readonly keys: GuestKeys;
+  /** See `RunningGuest`; does not hold for an exact store, which forgets by itself. */
+  readonly rememberedFiles: number;
   /** Removes what the guest had on disk. */
   readonly cleanUp: () => Promise<void>;
 }
@@ -41,6 +44,8 @@ export class VzGuest implements RunningGuest {
   readonly #life: VmLife;
   /** The step of the boot that has not ended yet, for people. */
   #waitsFor = 'vz-helper has not answered configure';
+  /** See `RunningGuest`; set once the guest has said hello. */
+  listings: Listings | undefined;
   #networkWarnings: readonly string[] = [];
 
   private constructor(spec: VzGuestSpec, helper: VzHelper) {
@@ -137,6 +142,10 @@ export class VzGuest implements RunningGuest {
 
   get stopped(): boolean {
     return this.#life.stopped;
+  }
+
+  get rememberedFiles(): number | undefined {
+    return this.listings === undefined ? this.#spec.rememberedFiles : undefined;
   }
 
   get warnings(): readonly string[] {

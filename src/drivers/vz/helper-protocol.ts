@@ -98,7 +98,7 @@ export const helperFactsSchema = z.object({
   architecture: z.enum(['arm64', 'x86_64']),
   /** Whether this Mac can run virtual machines at all. */
   supported: z.boolean(),
-  /** Whether the helper is signed with `com.apple.security.virtualization`. */
+  /** Whether the helper finds `com.apple.security.virtualization` in its signature. Advice: the framework decides. */
   entitled: z.boolean(),
   rosetta: z.enum(['installed', 'notInstalled', 'notSupported']),
   rosettaCache: z.boolean(),
@@ -128,7 +128,6 @@ export const helperErrorCodes = {
   badState: 3,
   unsupported: 4,
   rosettaMissing: 5,
-  notEntitled: 6,
   failed: 7,
   exception: 8,
 } as const;

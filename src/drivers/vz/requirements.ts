@@ -57,19 +57,12 @@ export interface WantedGuests {
  */
 export function requireGuests(
   facts: HelperFacts,
-  program: string,
   file: string,
   image: Pick<GuestImage, 'architecture' | 'kernel' | 'kernelFormat'>,
   { cores, memoryBytes, nestedVirtualization }: WantedGuests,
 ): number {
   if (!facts.supported) {
     throw missing('This Mac cannot run virtual machines (it may be one itself)', OTHER_DRIVER);
-  }
-  if (!facts.entitled) {
-    throw missing(
-      `${program} is not signed with the entitlement com.apple.security.virtualization, without which macOS runs no virtual machines for it`,
-      signingHint(program),
-    );
   }
   requireImage(facts, file, image);
   const { cpus, memoryBytes: memory } = facts;
@@ -111,20 +104,55 @@ function requireImage(
   }
 }
 
-/** Adds a hint to a helper's refusal, if there is one; the program may have been replaced since the start. */
+/** Adds what to do, if there is something. The helper may have been replaced since the start. */
 export function explainHelper(error: unknown, program: string): unknown {
   if (!(error instanceof DroverError) || error.code !== 'VZ_HELPER_REFUSED') return error;
   const { domain, code } = error.context;
-  const known = domain === HELPER_ERROR_DOMAIN;
-  const hint =
-    (known && code === helperErrorCodes.notEntitled) || /entitlement/i.test(error.message)
-      ? signingHint(program)
-      : known && code === helperErrorCodes.rosettaMissing
-        ? 'Install Rosetta (softwareupdate --install-rosetta), or set guest.rosetta.enable to false.'
+  const hint = /entitlement/i.test(error.message)
+    ? signingHint(program)
+    : domain === HELPER_ERROR_DOMAIN && code === helperErrorCodes.rosettaMissing
+      ? 'Install Rosetta (softwareupdate --install-rosetta), or set guest.rosetta.enable to false.'
+      : domain === 'VZErrorDomain'
+        ? frameworkHint(Number(code))
         : undefined;
   return hint === undefined
     ? error
     : new DroverError(error.code, error.message, { cause: error, hint, context: error.context });
+}
+
+const REPORT = 'This is a fault of Drover: please report it, with the log of the guest.';
+const LOGS =
+  'Look into the log of macOS: log show --last 5m --predicate \'process CONTAINS "Virtualization"\'';
+
+/** By the codes of Apple's VZError.h. */
+const FRAMEWORK_HINTS: Readonly<Record<number, string>> = {
+  1: `macOS gives no reason. ${LOGS}`,
+  2: 'macOS rejects the guest: compare guest.cores and guest.memory with this Mac (docs/mac.md), and try guest.nestedVirtualization: false.',
+  3: REPORT,
+  4: REPORT,
+  5: 'The scratch disk or a disk of the image is damaged or on a volume that macOS cannot use: keep stateDir on a local APFS volume.',
+  6: 'Too many virtual machines run on this Mac: stop others, or lower pool.maxGuests.',
+  7: 'The network of virtual machines did not start: check firewalls and VPNs, restart the Mac, or set guest.network to none (docs/mac.md#network).',
+  8: 'The volume of stateDir is full: free space there, or lower guest.scratchSize.',
+  9: 'macOS ended the operation. Try again.',
+  10: 'This Mac or its macOS cannot do this: update macOS, or set guest.nestedVirtualization and guest.rosetta.enable to false.',
+  11: REPORT,
+  12: REPORT,
+};
+
+function frameworkHint(code: number): string {
+  // Codes from 10001 on are about installing macOS, network block devices and USB. Drover asks for none of these.
+  return FRAMEWORK_HINTS[code] ?? REPORT;
+}
+
+/** A warning about a helper that seems unsigned. The framework decides: it may know better. */
+export function entitlementWarning(
+  { entitled }: Pick<HelperFacts, 'entitled'>,
+  program: string,
+): string | undefined {
+  return entitled
+    ? undefined
+    : `${program} seems not to have the entitlement com.apple.security.virtualization; if guests fail to boot: ${signingHint(program)}`;
 }
 
 function signingHint(program: string): string {

@@ -23,8 +23,12 @@ describe('the verbs of drover-guest', () => {
       systems: ['x86_64-linux'],
     };
     const { agent } = agentThat({ stdout: JSON.stringify({ ...manifest, more: 1 }) });
-    expect(await agent.hello()).toEqual({ ...manifest, brokenSystems: [] });
-    const broken = { ...manifest, brokenSystems: ['i686-linux'] };
+    expect(await agent.hello()).toEqual({
+      ...manifest,
+      brokenSystems: [],
+      exactStore: false,
+    });
+    const broken = { ...manifest, brokenSystems: ['i686-linux'], exactStore: true };
     expect(await agentThat({ stdout: JSON.stringify(broken) }).agent.hello()).toEqual(broken);
     for (const stdout of [
       '',

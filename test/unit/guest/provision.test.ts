@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { CaseHackDetector } from '../../../src/guest/case-hack.js';
+import type { Listings } from '../../../src/guest/listings.js';
 import { lookUpInputs, type Inputs } from '../../../src/guest/provision.js';
 import { WorkerClient } from '../../../src/daemon/worker-client.js';
 import { errorCode } from '../../../src/lib/errors.js';
@@ -21,8 +22,8 @@ class Bench {
   /** Others consist of one file. */
   readonly files = new Map<StorePath, number>();
 
-  constructor(rememberedFiles?: number) {
-    this.guest = new BenchGuest('g1', rememberedFiles);
+  constructor(rememberedFiles?: number, listings?: Listings) {
+    this.guest = new BenchGuest('g1', rememberedFiles, listings);
   }
 
   add(name: string, more: Partial<ValidPathInfo> = {}): StorePath {
@@ -99,6 +100,20 @@ describe('provisioning', () => {
     bench.hacked.add(hacked);
     expect(await bench.provision(hacked)).toMatchObject({ sharedPaths: 1, copiedPaths: 1 });
     expect(bench.guest.daemon.paths.get(hacked)?.nar).toEqual(NAR);
+  });
+
+  test('sends listings along to an exact store, and copies no path for its names', async () => {
+    const listings = {
+      of: (infos: readonly ValidPathInfo[]) =>
+        Promise.resolve(infos.map(({ path }) => `listing of ${path}\n`).join('')),
+    };
+    const bench = new Bench(undefined, listings);
+    const a = bench.add('a');
+    const hacked = bench.add('hacked', { references: [a] });
+    bench.hacked.add(hacked);
+    expect(await bench.provision(hacked)).toMatchObject({ sharedPaths: 2, copiedPaths: 0 });
+    const [text = ''] = bench.guest.registrations;
+    expect(text.startsWith(`listing of ${a}\nlisting of ${hacked}\nregistration\n${a}\n`)).toBe(true);
   });
 
   test("drops the guest's lookup cache before it becomes too large", async () => {

@@ -1,0 +1,54 @@
+import { StoredListings, type Listings } from '../../guest/listings.js';
+import type { GuestHello } from '../../guest/agent.js';
+import { run } from '../../lib/process.js';
+
+/** Warning about an image without the program. */
+export const NO_EXACT_STORE =
+  "the guest image has no exact-store: guests see the host's store as VirtioFS shares it, with every file of it; rebuild the image, or set guest.store to raw";
+
+/** What VMs see of the host's store: `guest.store`. */
+export class StoreView {
+  readonly #listings: StoredListings | undefined;
+  /** Whether a guest had no exact store although it was to have one. */
+  lacking = false;
+
+  private constructor(listings: StoredListings | undefined) {
+    this.#listings = listings;
+  }
+
+  static async create(
+    wanted: 'exact' | 'raw',
+    directory: string,
+    env: NodeJS.ProcessEnv,
+  ): Promise<StoreView> {
+    return new StoreView(
+      wanted === 'raw' ? undefined : new StoredListings(directory, await hostUsesCaseHack(env)),
+    );
+  }
+
+  get wanted(): 'exact' | 'raw' {
+    return this.#listings === undefined ? 'raw' : 'exact';
+  }
+
+  /** What a guest that has said hello is to be told of paths. */
+  listingsFor({ exactStore }: Pick<GuestHello, 'exactStore'>): Listings | undefined {
+    if (!exactStore && this.#listings !== undefined) this.lacking = true;
+    return exactStore ? this.#listings : undefined;
+  }
+
+  async prune(): Promise<void> {
+    await this.#listings?.prune();
+  }
+}
+
+/** Nix's default on macOS, and a setting elsewhere. */
+async function hostUsesCaseHack(env: NodeJS.ProcessEnv): Promise<boolean> {
+  if (process.platform === 'darwin') return true;
+  // Nix 2.20 renamed `show-config`.
+  for (const verb of [['config', 'show'], ['show-config']]) {
+    const args = ['--extra-experimental-features', 'nix-command', ...verb];
+    const result = await run('nix', args, { env }).catch(() => undefined);
+    if (result?.exitCode === 0) return /^use-case-hack = true$/m.test(result.stdout);
+  }
+  return false;
+}
