@@ -23,10 +23,12 @@ if [ "$rosetta" != off ]; then
   } > "$directory/canary"
   chmod 700 "$directory/canary"
   status=0
-  timeout 5 "$directory/canary" 2> /dev/null || status=$?
-  rm -f "$directory/canary"
+  timeout 5 "$directory/canary" > /dev/null 2> "$directory/said" || status=$?
+  # Rosetta's own reason, such as "unhandled auxillary vector type 29".
+  said=$(head -n 1 "$directory/said" | tr -cd '[:print:]' | cut -c 1-200)
+  rm -f "$directory/canary" "$directory/said"
   [ "$status" != 42 ] || exit 0
-  echo "drover: x86_64 programs do not run in this guest (exit status $status): x86_64-linux is not offered" >> "${DROVER_CONSOLE:-/dev/console}"
+  echo "drover: x86_64 programs do not run in this guest (exit status $status${said:+: $said}): x86_64-linux is not offered" >> "${DROVER_CONSOLE:-/dev/console}"
 fi
 echo x86_64-linux >> "${DROVER_BROKEN_SYSTEMS:-/run/drover-broken-systems}"
 sed -i '/^extra-platforms *=/s/ x86_64-linux\( \|$\)/\1/' "$directory/nix.conf"

@@ -28,7 +28,7 @@ export async function isScratchFull(
   }
   guest.statsAt = clock.now();
   try {
-    const stats = await guest.leased?.agent.stats();
+    const stats = await guest.leased?.agent.stats(guest.driver.ownClock ? clock.wallNow() / 1000 : undefined);
     onAnswer();
     if (stats === undefined) return false;
     const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;

@@ -200,9 +200,14 @@ describe('canary.sh', () => {
   });
 
   test.each([
-    ['cannot be executed', 'exit 126', 126],
-    ['crash', 'kill -SEGV $$', 139],
-    ['do as if', 'exit 0', 0],
+    ['cannot be executed', 'exit 126', '126'],
+    [
+      'fail in Rosetta',
+      'echo "rosetta error: unhandled auxillary vector type 29" >&2; echo more >&2; exit 133',
+      '133: rosetta error: unhandled auxillary vector type 29',
+    ],
+    ['crash', 'kill -SEGV $$', '139'],
+    ['do as if', 'exit 0', '0'],
   ])('says, to all whom it concerns, that x86_64 programs %s', async (_, body, status) => {
     await world.double('timeout', body);
     expect((await run('rosetta=cache\n')).exitCode).toBe(0);

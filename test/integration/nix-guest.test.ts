@@ -20,6 +20,8 @@ interface Guest {
   readonly disabled: readonly string[];
   readonly udev: string;
   readonly kernelParams: string;
+  /** Undefined: NixOS' default. */
+  readonly kernel: string | null;
   readonly kernelModules: readonly string[];
   readonly initrdModules: readonly string[];
   readonly blacklistedKernelModules: readonly string[];
@@ -178,6 +180,8 @@ describeWith('a guest', ['nix'], () => {
   });
 
   test('checks Rosetta before the daemon can be reached, and says what the image builds', () => {
+    // The newest that Rosetta of every macOS runs on.
+    expect(plain.kernel).toBe('linuxPackages_6_1-1.0');
     expect(plain.wanted['drover-canary']).toEqual(['nix-daemon.socket']);
     expect(directives(plain.services['systemd-binfmt'])).toMatchObject({ After: 'run-rosetta.mount' });
     expect(directives(plain.services['drover-rosettad'])).toMatchObject({

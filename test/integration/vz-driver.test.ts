@@ -105,7 +105,7 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     ]);
     // The supervisor's key is there as its public half only.
     expect(await readFile(join(files, 'authorized_keys'), 'utf8')).toMatch(/ssh-ed25519 \S+\n$/);
-    expect(await readFile(join(files, 'guest.env'), 'utf8')).toContain('share=virtiofs\nrosetta=');
+    expect(await readFile(join(files, 'guest.env'), 'utf8')).toContain('share=virtiofs\nstore=raw\nrosetta=');
     expect(await guest.exec(['sh', '-c', 'cat; exit 3'], 'input')).toMatchObject({
       exitCode: 3,
       stdout: 'input',

@@ -25,7 +25,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
     directory = await mkdtemp(join(tmpdir(), 'vz-'));
     await writeFile(join(directory, 'file'), '');
     withGuest = await fakeHelper(
-      `export DROVER_VZ_DOUBLE_GUEST='${TEST_GUEST}' DROVER_VZ_DOUBLE_DIR='${directory}'; exec '${program}'`,
+      `export DROVER_VZ_DOUBLE=halfClose DROVER_VZ_DOUBLE_GUEST='${TEST_GUEST}' DROVER_VZ_DOUBLE_DIR='${directory}'; exec '${program}'`,
     );
   });
   afterAll(async () => {

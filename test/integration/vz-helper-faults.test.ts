@@ -110,7 +110,6 @@ describeWith('faults of vz-helper', ['vz-helper'], () => {
 
   test.each([
     ['unsupported', codes.unsupported, /cannot run virtual machines/, undefined],
-    ['unentitled', codes.notEntitled, /not signed with com.apple.security.virtualization/, undefined],
     ['rosetta=notInstalled', codes.rosettaMissing, /run softwareupdate --install-rosetta/, 'config.rosetta'],
     ['rosetta=notSupported', codes.unsupported, /has no Rosetta for Linux/, 'config.rosetta'],
     ['no nesting', codes.unsupported, /this Mac cannot/, 'config.nested'],
@@ -118,7 +117,7 @@ describeWith('faults of vz-helper', ['vz-helper'], () => {
     await using helper = await RawHelper.start(program, { knobs: [knob] });
     expect(await helper.ok('hello', { protocol: 1 })).toMatchObject({
       supported: knob !== 'unsupported',
-      entitled: knob !== 'unentitled',
+      entitled: true,
       rosetta: knob.startsWith('rosetta=') ? knob.slice(8) : 'installed',
       rosettaCache: knob !== 'rosetta=notSupported',
       nested: false,
@@ -127,6 +126,18 @@ describeWith('faults of vz-helper', ['vz-helper'], () => {
       knob.startsWith('rosetta') ? { rosetta: { tag: 'rosetta', cache: null } } : { nested: true },
     );
     expect(await helper.refused('configure', { config })).toEqual(own(code, matching(text), key));
+  });
+
+  test('an entitlement that is missing is for the framework to refuse', async () => {
+    await using hidden = await RawHelper.start(program, { knobs: ['entitlementHidden'] });
+    expect(await hidden.ok('hello', { protocol: 1 })).toMatchObject({ entitled: false });
+    await hidden.ok('configure', { config: hidden.configuration() });
+    await using unsigned = await greeted(['unentitled']);
+    expect(await unsigned.refused('configure', { config: unsigned.configuration() })).toMatchObject({
+      domain: 'VZErrorDomain',
+      code: 2,
+      text: matching(/com\.apple\.security\.virtualization/),
+    });
   });
 
   test('what macOS refuses is told with its own domain and code, and may be tried again', async () => {

@@ -37,7 +37,7 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
   let helper: RawHelper;
   beforeAll(async () => {
     program = await buildVzHelper();
-    helper = await RawHelper.running(program);
+    helper = await RawHelper.running(program, { guest: true, knobs: ['halfClose'] });
   });
   afterAll(async () => {
     await helper[Symbol.asyncDispose]();
@@ -183,7 +183,7 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
   });
 
   test('a connection for which there is no thread is refused, and the guest goes on', async () => {
-    await using helper = await RawHelper.running(program);
+    await using helper = await RawHelper.running(program, { guest: true, knobs: ['halfClose'] });
     const status = await readFile(`/proc/${helper.pid}/status`, 'utf8');
     const used = Number(/VmSize:\s*(\d+) kB/.exec(status)?.[1]) * 1024;
     // Each thread takes 8 MiB of address space.

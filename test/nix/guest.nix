@@ -21,6 +21,7 @@ let
       "gawk"
       "gnugrep"
       "gnutar"
+      "linuxPackages_6_1"
       "openssh"
       "util-linux"
     ];
@@ -90,6 +91,7 @@ in
   udev = config.services.udev.extraRules;
   kernelParams = toString config.boot.kernelParams;
   inherit (config.boot) kernelModules;
+  kernel = config.boot.kernelPackages.name or null;
   initrdModules = config.boot.initrd.kernelModules;
   inherit (config.boot) blacklistedKernelModules;
   nixConf = config.nix.extraOptions;

@@ -207,6 +207,16 @@ OBJECT(NSString *, string, setString)
 }
 @end
 
+static BOOL hasTwins(NSArray *devices, NSString *key) {
+  NSMutableSet *seen = [NSMutableSet set];
+  for (VZDoubleObject *device in devices) {
+    id value = [device->values objectForKey:key];
+    if (value != nil && [seen containsObject:value]) return YES;
+    if (value != nil) [seen addObject:value];
+  }
+  return NO;
+}
+
 @implementation VZVirtualMachineConfiguration
 OBJECT(VZBootLoader *, bootLoader, setBootLoader)
 NUMBER(uint64_t, memorySize, setMemorySize)
@@ -235,8 +245,23 @@ OBJECT(NSArray *, directorySharingDevices, setDirectorySharingDevices)
   return 16;
 }
 - (BOOL)validateWithError:(NSError **)error {
-  if (!knob("invalid") && self.bootLoader != nil && self.memorySize % (1 << 20) == 0) return YES;
-  if (error != NULL) *error = vzError(2, @"Invalid virtual machine configuration. Whatever macOS says.");
+  NSString *problem = nil;
+  if (knob("unentitled")) problem = @"The process doesn’t have the “com.apple.security.virtualization” entitlement.";
+  else if (knob("invalid")) problem = @"Whatever macOS says.";
+  else if (self.bootLoader == nil) problem = @"A boot loader is missing.";
+  else if (self.memorySize % (1 << 20) != 0 ||
+           self.memorySize < [VZVirtualMachineConfiguration minimumAllowedMemorySize] ||
+           self.memorySize > [VZVirtualMachineConfiguration maximumAllowedMemorySize])
+    problem = @"The memory size is invalid.";
+  else if (self.CPUCount < [VZVirtualMachineConfiguration minimumAllowedCPUCount] ||
+           self.CPUCount > [VZVirtualMachineConfiguration maximumAllowedCPUCount])
+    problem = @"The number of CPUs is invalid.";
+  else if (self.socketDevices.count > 1) problem = @"There is more than one socket device.";
+  else if (hasTwins(self.directorySharingDevices, @"tag")) problem = @"A directory sharing tag is not unique.";
+  else if (hasTwins(self.storageDevices, @"blockDeviceIdentifier"))
+    problem = @"A block device identifier is not unique.";
+  if (problem == nil) return YES;
+  if (error != NULL) *error = vzError(2, [@"Invalid virtual machine configuration. " stringByAppendingString:problem]);
   return NO;
 }
 @end

@@ -9,14 +9,17 @@
 //                            helper's process id; otherwise /tmp.
 //   DROVER_VZ_DOUBLE         words with commas in between:
 //     unsupported            this Mac cannot run virtual machines
-//     unentitled             the helper is not signed
-//     macos=15.3.1           its version
+//     unentitled             the helper is not signed: no configuration is valid
+//     entitlementHidden      it is, but Security does not say so
+//     macos=15.3.1           its version, which @available goes by
 //     rosetta=installed      or notInstalled, notSupported
 //     nested                 it can nest
 //     invalid                no configuration is good enough
 //     startFails, startHangs, startBlocks (the main thread), startThrows
 //     guestStops, guestCrashes (as soon as it runs), networkLost (likewise)
 //     connectHangs, connectThrows
+//     panicResets            a guest that ends with status 77 has panicked: the machine boots again, in place
+//     halfClose              the end of the host's sending reaches the guest. On a Mac it does not
 //     sleepUntold (macOS does not tell of sleep and wake)
 //
 // SIGUSR1 puts the Mac to sleep, SIGUSR2 wakes it.
@@ -30,6 +33,7 @@ NSString *knobValue(const char *word);
 NSError *vzError(NSInteger code, NSString *text);
 /// Runs `block` on the main thread, later: the main queue.
 void later(void (^block)(void));
+void laterBy(int ms, void (^block)(void));
 
 /// From now on SIGUSR1 and SIGUSR2 are what the head of this file says.
 void takeSignals(void);

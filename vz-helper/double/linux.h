@@ -3,9 +3,12 @@
 #include <sys/types.h>
 
 int getpeereid(int socket, uid_t *uid, gid_t *gid);
+int double_shutdown(int descriptor, int how);
 
 #ifdef __OBJC__
 #import <Foundation/Foundation.h>
+
+BOOL double_available(int major);
 
 #define API_AVAILABLE(...)
 #undef NS_UNAVAILABLE

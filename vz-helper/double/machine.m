@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum { Internal = 1, InvalidTransition = 4, NetworkError = 7 }; // of VZError.h
-enum { ConnectionResetOnMacOS = 54 };
+enum { ConnectionResetOnMacOS = 54, ResetAfterMs = 50, StatusOfPanic = 77 };
 
 /// The framework's own rule: a machine is touched from its queue only.
 static void onQueue(void) {
@@ -52,11 +52,10 @@ static uint32_t nextPort = 1 << 30;
   onQueue();
   return [[values objectForKey:@"port"] unsignedIntValue];
 }
-/// The connection itself ends here, not only this descriptor of it.
+/// Only this descriptor of the connection: a copy of it lives on.
 - (void)end {
   int descriptor = [[values objectForKey:@"descriptor"] intValue];
   if (descriptor < 0) return;
-  shutdown(descriptor, SHUT_RDWR);
   close(descriptor);
   [values setObject:[NSNumber numberWithInt:-1] forKey:@"descriptor"];
 }
@@ -76,8 +75,8 @@ static uint32_t nextPort = 1 << 30;
   if (knob("connectThrows")) [NSException raise:NSInternalInconsistencyException format:@"connect throws"];
   if (knob("connectHangs")) return;
   NSString *path = [NSString stringWithFormat:@"%@/%u.sock", vsockDir, port];
-  later(^{
-    int descriptor = vsockDir == nil ? -1 : guest_connect(path.UTF8String);
+  int descriptor = vsockDir == nil ? -1 : guest_connect(path.UTF8String);
+  laterBy(descriptor >= 0 ? 0 : ResetAfterMs, ^{
     if (descriptor >= 0) handler([VZVirtioSocketConnection of:descriptor], nil);
     else
       handler(
@@ -95,9 +94,24 @@ static uint32_t nextPort = 1 << 30;
 @implementation VZSocketDevice
 @end
 
+@interface VZVirtualMachine (Double)
+- (NSError *)startGuest;
+@end
+
+/// As on a Mac, whenever the machine boots.
+static void loseNetwork(VZVirtualMachine *machine) {
+  if (!knob("networkLost")) return;
+  [delegate virtualMachine:machine networkDevice:(id)[[[VZDoubleObject alloc] init] autorelease]
+      attachmentWasDisconnectedWithError:vzError(NetworkError, @"The network is gone.")];
+}
+
 /// The process of the guest has ended.
 static void guestEnded(VZVirtualMachine *machine, int status) {
   guest = 0;
+  if (knob("panicResets") && status == StatusOfPanic && [machine startGuest] == nil) {
+    loseNetwork(machine);
+    return;
+  }
   BOOL poweredOff = status == 0;
   state = poweredOff ? VZVirtualMachineStateStopped : VZVirtualMachineStateError;
   if (poweredOff) [delegate guestDidStopVirtualMachine:machine];
@@ -203,9 +217,7 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
     }
     handler(error);
     if (error != nil) return;
-    if (knob("networkLost"))
-      [delegate virtualMachine:self networkDevice:(id)[[[VZDoubleObject alloc] init] autorelease]
-          attachmentWasDisconnectedWithError:vzError(NetworkError, @"The network is gone.")];
+    loseNetwork(self);
     if (knob("guestStops"))
       later(^{
         guestEnded(self, 0);

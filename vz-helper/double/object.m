@@ -40,6 +40,13 @@ void later(void (^block)(void)) {
   [call performSelectorOnMainThread:@selector(run) withObject:nil waitUntilDone:NO];
 }
 
+// Main thread.
+void laterBy(int ms, void (^block)(void)) {
+  Later *call = [[[Later alloc] init] autorelease];
+  call->block = Block_copy(block);
+  [call performSelector:@selector(run) withObject:nil afterDelay:ms / 1000.0];
+}
+
 // Debian's blocks runtime does not retain the objects that a block captures; these take its place.
 void _Block_object_assign(void *to, const void *object, const int flags);
 void _Block_object_dispose(const void *object, const int flags);

@@ -7,7 +7,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 @implementation NSProcessInfo (Double)
@@ -34,6 +36,21 @@ int getpeereid(int socket, uid_t *uid, gid_t *gid) {
   return 0;
 }
 
+// MARK: versions and sockets
+
+/// The build for Linux has this in place of @available, which is always true there.
+BOOL double_available(int major) { return [[NSProcessInfo processInfo] operatingSystemVersion].majorVersion >= major; }
+
+/// The framework passes no half-close on to the guest.
+int double_shutdown(int descriptor, int how) {
+  struct sockaddr_un peer = {0};
+  socklen_t length = sizeof peer;
+  BOOL toGuest = getpeername(descriptor, (struct sockaddr *)&peer, &length) == 0 && length > sizeof(sa_family_t) &&
+                 strstr(peer.sun_path, "/vsock/") != NULL;
+  if (how == SHUT_WR && toGuest && !knob("halfClose")) return 0;
+  return shutdown(descriptor, how);
+}
+
 // MARK: Security
 
 struct __SecTask {
@@ -48,7 +65,7 @@ CFTypeRef SecTaskCopyValueForEntitlement(SecTaskRef task, CFStringRef entitlemen
   (void)task;
   (void)error;
   BOOL known = [(NSString *)entitlement isEqualToString:@"com.apple.security.virtualization"];
-  return known && !knob("unentitled") ? (CFTypeRef)[NSNumber numberWithBool:YES] : NULL;
+  return known && !knob("unentitled") && !knob("entitlementHidden") ? (CFTypeRef)[NSNumber numberWithBool:YES] : NULL;
 }
 void CFRelease(CFTypeRef object) { (void)object; }
 

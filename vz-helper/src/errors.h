@@ -9,7 +9,6 @@ typedef NS_ENUM(NSInteger, HelperErrorCode) {
   HelperErrorBadState = 3,
   HelperErrorUnsupported = 4,
   HelperErrorRosettaMissing = 5,
-  HelperErrorNotEntitled = 6,
   HelperErrorFailed = 7,
   HelperErrorException = 8,
 };

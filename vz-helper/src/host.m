@@ -6,7 +6,7 @@
 
 static NSString *const Version = @"0.1.0";
 
-BOOL isEntitled(void) {
+static BOOL isEntitled(void) {
   SecTaskRef task = SecTaskCreateFromSelf(NULL);
   if (task == NULL) return NO;
   id value = CFBridgingRelease(

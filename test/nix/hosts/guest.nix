@@ -133,6 +133,7 @@ in
       default = { };
     };
     boot = {
+      kernelPackages = mkOption { default = { }; };
       kernelModules = list types.str;
       blacklistedKernelModules = list types.str;
       kernelParams = list types.str;
