@@ -1,9 +1,9 @@
 #!/bin/sh
-# run.sh demo | test | test:fast | check | bench [ARG...]: the npm scripts of these names. Each starts from a fresh
+# run.sh demo | test | test:fast | attack | check | bench [ARG...]: the npm scripts of these names. Each starts from a fresh
 # clone.
 set -eu
 cd "$(dirname "$0")/.."
-task=${1:?usage: run.sh demo | test | test:fast | check | bench}
+task=${1:?usage: run.sh demo | test | test:fast | attack | check | bench}
 shift
 
 need_root() {
@@ -39,6 +39,14 @@ case $task in
     if command -v "${CC:-cc}" > /dev/null; then sh scripts/build.sh --if-changed; fi
     CI='' jest "$@" --selectProjects unit integration
     ;;
+  attack)
+    # The tests of what attackers tried, and the fuzzers with 100,000 cases for each peer, or as many as the argument says.
+    sh scripts/setup.sh npm run
+    DROVER_FUZZ_CASES=${1:-100000} CI='' jest --testTimeout=86400000 \
+      test/integration/fuzz test/integration/ssh-door test/integration/socket-door test/integration/control-server \
+      test/unit/doors test/unit/daemon test/unit/front test/unit/protocol test/unit/lib/print \
+      test/e2e/access test/e2e/domains test/e2e/isolation test/e2e/guest-connection test/e2e/fixed-output
+    ;;
   check)
     sh scripts/setup.sh check
     node_modules/.bin/prettier --check .
@@ -70,7 +78,7 @@ case $task in
     exec node dist/bench/bench/main.js "$@"
     ;;
   *)
-    echo "usage: run.sh demo | test | test:fast | check | bench" >&2
+    echo "usage: run.sh demo | test | test:fast | attack | check | bench" >&2
     exit 2
     ;;
 esac
