@@ -85,7 +85,8 @@ describeE2e('with pool.isolation', [], () => {
   });
 
   test('`shared`, a guest serves every client', async () => {
-    await using drover = await startDrover({ config: { pool: { maxGuests: 2, isolation: 'shared' } } });
+    const pool = { maxGuests: 2, isolation: 'shared' };
+    await using drover = await startDrover({ trusted: true, config: { pool } });
     await using local = await nixHost({ drover });
     await using remote = await nixHost({ drover, door: 'ssh' });
     expect(await build(drover, local, 'a')).toBe('g1');

@@ -29,6 +29,10 @@ export interface StartOptions {
   /** Directory of the Nix that runs in guests; default: the one on PATH. */
   readonly nix?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** More keys of doors.ssh. */
+  readonly ssh?: Readonly<Record<string, unknown>>;
+  /** The client of the ssh door is trusted. */
+  readonly trusted?: boolean;
   /** That of an earlier supervisor; it is the caller's to remove. Default: a new one, removed in the end. */
   readonly stateDir?: string;
   /** Program with arguments that starts it: `['prlimit', '--nofile=256:256']`. */
@@ -165,7 +169,16 @@ export async function startDrover(options: StartOptions = {}): Promise<Drover> {
     stateDir,
     metrics: null,
     log: { level: 'debug' },
-    doors: { ssh: { listen: '127.0.0.1:0', authorizedKeys: [publicKey] }, ...(doors ?? {}) },
+    doors: {
+      ssh: {
+        listen: '127.0.0.1:0',
+        ...(options.trusted === true
+          ? { clients: [{ key: publicKey, trusted: true }] }
+          : { authorizedKeys: [publicKey] }),
+        ...options.ssh,
+      },
+      ...(doors ?? {}),
+    },
     // Debian's Nix 2.8 has known holes.
     guest: {
       acceptVulnerableNix: true,
