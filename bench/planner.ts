@@ -77,7 +77,7 @@ export function plannerVerdicts(samples: readonly PlannerSample[]): Verdict[] {
   ];
 }
 
-/** Of the time with the number of guests, and with that of waiters, over the whole range. */
+/** Exponents of the growth of the time with the number of guests, and of waiters, over the whole range. */
 function exponents(samples: readonly PlannerSample[]): number[] {
   const at = (guests: number, waiters: number): number =>
     samples.find((s) => s.guests === guests && s.waiters === waiters)?.micros ?? NaN;

@@ -87,7 +87,10 @@ static long grace_left(const char *name) {
   char down[NAME_MAX + 1], grace[NAME_MAX + 1];
   if (snprintf(down, sizeof down, "%s.down", name) > NAME_MAX || snprintf(grace, sizeof grace, "%s.grace", name) > NAME_MAX)
     return 0;
-  /* One that was killed left no such file: the first who notices makes it, so that not everyone waits anew. */
+  /*
+   * A killed supervisor left no such file: the first program that notices creates it, so that not all of them
+   * wait again.
+   */
   int made = open(down, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (made >= 0) close(made);
   struct stat ended;

@@ -5,7 +5,7 @@
  *   dir=DIR                       the guest's directory: `root` to mount on; sockets `nix` and `run` are made in it
  *   scratch=BYTES name=NAME
  *   network=host|none
- *   ids=N locks=FILE              with a user namespace: of how many user ids, and the file whose locks say which are taken
+ *   ids=N locks=FILE              with a user namespace: number of user ids, and the file with their locks
  *   gid=N                         group of the build users, in the guest
  *   cgroups=DIR[:DIR...]          cgroups to put the guest into
  *   probe=1                       only try whether this host can do it
@@ -290,7 +290,7 @@ static noreturn void be_guest(int go, int image, int daemon_socket, int agent_so
   must(fchdir(root), "root");
   must(mount("proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL), "proc");
   must(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"), "devpts");
-  if (given.cgroups) mount("cgroup2", "sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL); /* if it has v2 */
+  if (given.cgroups) mount("cgroup2", "sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
   /* The old root lands on top of the new one; detached, nothing of the host's root is left in here. */
   must(syscall(SYS_pivot_root, ".", "."), "pivot_root");
   must(umount2(".", MNT_DETACH), "umount");

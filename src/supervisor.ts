@@ -54,7 +54,7 @@ export interface SupervisorParts {
 /** Sessions that an ssh client may have open besides one for each job: `nix copy`, and questions about paths. */
 const SPARE_SESSIONS = 64;
 
-/** What is kept of builds, and vouched for. */
+/** Records of builds, and signatures. */
 interface Records {
   readonly audit: AuditLog | undefined;
   readonly signer: PathSigner | undefined;

@@ -21,8 +21,9 @@ const HINT = 'Make room, or correct the owner and mode of the file and its direc
 /**
  * A file of JSON lines, chained by hashes, of what was asked of Drover and what came of it.
  *
- * INVARIANT: the file consists of whole records in the chain's order. A record that was written in part, by a crash or on
- * a full disk, is cut off again. While the file cannot be written, records wait in memory, and `requireWritable` throws.
+ * INVARIANT: the file consists of whole records in the chain's order. A record that was written in part, by a crash or
+ * on a full disk, is cut off again. While the file cannot be written, records wait in memory, and `requireWritable`
+ * throws.
  */
 export class AuditLog {
   readonly #path: string;
@@ -43,7 +44,8 @@ export class AuditLog {
   /**
    * Opens the file, or makes it, and continues its chain.
    * @param path absolute
-   * @throws DroverError `AUDIT_UNUSABLE` if it cannot be written, other users could change it, or it holds something else
+   * @throws DroverError `AUDIT_UNUSABLE` if it cannot be written, other users could change it, or it holds something
+   *   else
    */
   static async open(path: string, log: Log): Promise<AuditLog> {
     try {

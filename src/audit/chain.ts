@@ -19,8 +19,8 @@ export interface AuditFields {
 }
 
 /**
- * The next record as a line of JSON, without its line feed, and the chain's head after it. `seq` counts from 1; `prev` is
- * the SHA-256 of the line before, so that no line can be changed, removed or put in between without a trace.
+ * The next record as a line of JSON, without its line feed, and the chain's head after it. `seq` counts from 1; `prev`
+ * is the SHA-256 of the line before, so that no line can be changed, removed or put in between without a trace.
  */
 export function chainLine(
   head: ChainHead,

@@ -41,8 +41,8 @@ export interface MachineFacts {
  * One line of Nix's machines file: store, systems, ssh key, jobs, speed, features, mandatory features, host key in
  * base 64 (`Machine::parseConfig` in Nix's machines.cc).
  *
- * For the host `localhost`, Nix runs the program instead of ssh. At the ssh door the program is ssh itself: if Nix ran it, it
- * would also run `ssh -O check`, and misread the first bytes of a connection whose master appeared in between.
+ * For the host `localhost`, Nix runs the program instead of ssh. At the ssh door the program is ssh itself: if Nix ran
+ * it, it would also run `ssh -O check`, and misread the first bytes of a connection whose master appeared in between.
  */
 export function machinesLine(door: 'socket' | 'ssh', facts: MachineFacts): string {
   const { systems, maxJobs, features } = facts;
@@ -59,8 +59,9 @@ function sharedAlias(name: string): string {
 }
 
 /**
- * `Host` blocks for ssh_config with the door's address and host key; they need no other file. The shared connection ends after
- * ten minutes without a build. Its socket is in the home directory, which exists: where ssh cannot make it, it fails.
+ * `Host` blocks for ssh_config with the door's address and host key; they need no other file. The shared connection
+ * ends after ten minutes without a build. Its socket is in the home directory, which exists: where ssh cannot make it,
+ * it fails.
  */
 export function sshConfig({ ssh, identity, name }: MachineFacts): string {
   if (ssh === undefined) return '';

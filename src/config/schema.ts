@@ -87,7 +87,7 @@ export interface DoorsConfig {
   readonly ssh: SshDoorConfig;
 }
 
-/** Who may look, besides the user who runs Drover. */
+/** Users who may look, besides the user who runs Drover. */
 export interface ControlConfig {
   /** Name of a group that may look and change nothing; null: none. */
   readonly group: string | null;
@@ -95,7 +95,7 @@ export interface ControlConfig {
   readonly path: string;
 }
 
-/** What is kept of builds that have ended. */
+/** Retention of ended builds. */
 export interface HistoryConfig {
   /** Builds that were asked for longer ago are forgotten: 1 min to 10 years. */
   readonly keepMs: number;

@@ -20,7 +20,7 @@ export interface Totals {
 export interface RunningBuildReport extends BuildSnapshot {
   /** Since its builder was started; null before. */
   readonly runningSeconds: number | null;
-  /** How long the last builds of this name took; null if there was none. */
+  /** Duration of the last builds of this name; null if there was none. */
   readonly expectedSeconds: number | null;
   readonly usage: BuildRecord['usage'];
 }
@@ -105,7 +105,7 @@ export interface BuildsQuery {
 }
 
 export interface CancelRequest {
-  /** Who cancels, for the client. */
+  /** Name of the person who cancels, for the client. */
   readonly by: string;
   readonly reason: string | null;
 }

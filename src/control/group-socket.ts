@@ -7,8 +7,8 @@ import { serveControl } from './server.js';
 import type { Operator } from './operator.js';
 
 /**
- * Serves the questions of the control socket, and none of its orders, to the members of a group. The socket lies outside
- * of the state directory, which nobody but its owner can enter.
+ * Serves the queries of the control socket, and none of its orders, to the members of a group. The socket is
+ * outside of the state directory, which only its owner can enter.
  * @throws DroverError `DIRECTORY_UNUSABLE`, `GROUP_UNUSABLE`, `ADDRESS_IN_USE`
  */
 export async function openGroupSocket(

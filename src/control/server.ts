@@ -22,7 +22,7 @@ export interface ControlAccess {
 }
 
 /**
- * Serves HTTP on a Unix socket that only this user can reach. Whoever calls gives others access to it.
+ * Serves HTTP on a Unix socket that only this user can reach. The caller gives others access to it.
  * @throws DroverError `ADDRESS_IN_USE`; it keeps two supervisors from sharing a state directory
  */
 export async function serveControl(

@@ -67,7 +67,8 @@ export class WorkerClient implements AsyncDisposable {
   /**
    * @param version the highest version to agree on.
    * @param peer name of the daemon in errors: `The nix-daemon of …`.
-   * @param daemonEnded settles when the daemon, and what it holds, has ended after the connection: disposal waits for it.
+   * @param daemonEnded settles when the daemon, and what it holds, has ended after the connection: disposal waits for
+   *   it.
    * @throws ProtocolError as `clientHandshake`; the stream is closed then.
    */
   static async connect(

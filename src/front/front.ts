@@ -24,7 +24,7 @@ const CANCEL_GRACE_MS = 5_000;
 /** A client that has begun a message must go on sending it within this time, in milliseconds. */
 const STALL_TIMEOUT_MS = 60_000;
 
-/** How many sessions that end in the same way are logged: so many at once, and one more in each interval. */
+/** Number of logged sessions that end in the same way: this many at once, and one more in each interval. */
 const FAILURES_LOGGED = { burst: 20, intervalMs: 6_000 };
 
 export interface FrontOptions {

@@ -36,7 +36,7 @@ export interface BuildEntry {
   provisioned(inputs: Provisioned): void;
   /** The guest's Nix has started the builder. */
   started(): void;
-  /** What the build has used so far in this guest. */
+  /** Resources that the build has used so far in this guest. */
   used(sample: UsageSample): void;
   /** @returns a promise to wait for before more is added, if the disk is behind */
   addLog(line: string): Promise<void> | undefined;

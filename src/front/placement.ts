@@ -58,7 +58,9 @@ export class Placement implements AsyncDisposable {
     return this.#seat !== undefined;
   }
 
-  /** Whether the client may go on pausing in the middle of an upload: as long as that costs no other session anything. */
+  /**
+   * Whether the client may go on pausing in the middle of an upload: as long as that costs no other session anything.
+   */
   readonly mayPause = (pausedMs: number): boolean =>
     pausedMs < MAX_PAUSE_MS && this.#seat?.lease.wanted !== true;
 

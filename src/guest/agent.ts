@@ -55,7 +55,7 @@ const usageSchema = z.object({
   writtenBytes: z.number().nonnegative(),
 });
 
-/** What a build has used so far, as one look at it shows. */
+/** Resources that a build has used so far, from one sample. */
 export type UsageSample = z.infer<typeof usageSchema>;
 
 /** A `register` that runs, and waits for its input. */

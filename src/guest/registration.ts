@@ -23,8 +23,8 @@ export function formatRegistration(infos: readonly ValidPathInfo[]): string {
 }
 
 /**
- * What that text has no room for, as SQL for Nix's database (`schema.sql` and `addValidPath` in Nix, unchanged since 2.0):
- * registration time, content address, signatures, and whether the path was built here.
+ * The fields that this text lacks, as SQL for Nix's database (`schema.sql` and `addValidPath` in Nix,
+ * unchanged since 2.0): registration time, content address, signatures, and whether the path was built here.
  */
 export function formatAnnotations(infos: readonly ValidPathInfo[]): string {
   if (infos.length === 0) return '';

@@ -1,8 +1,8 @@
 /** Processor time, memory and IO of one build, as measured in its guest. */
 export interface BuildUsage {
   /**
-   * `cgroup`: the build's own control group. `proc`: sampled from /proc, so the last moments of the build are missing; bytes
-   * are those that system calls have moved.
+   * `cgroup`: the build's own control group. `proc`: sampled from /proc, so the last moments of the build are missing;
+   * bytes are those that system calls have moved.
    */
   readonly source: 'cgroup' | 'proc';
   readonly cpuSeconds: number;

@@ -23,11 +23,11 @@ export interface SteadyOptions {
 }
 
 /**
- * A session's connection to the host's store that outlives the daemon's end. Every question is idempotent, so it is asked
- * again on a new connection, where everything is pinned again first.
+ * A session's connection to the host's store that outlives the daemon's end. Every query is idempotent, so it
+ * is repeated on a new connection, where everything is pinned first.
  *
- * INVARIANT: a path that was pinned while it was valid is valid as long as answers come. If it was collected while nothing
- * pinned it, every later question fails.
+ * INVARIANT: a path that was pinned while it was valid is valid as long as answers come. If it was collected
+ * while nothing pinned it, every later query fails.
  */
 export class SteadyConnection implements HostQueries, AsyncDisposable {
   readonly #options: SteadyOptions;

@@ -22,7 +22,8 @@ const FILE_MODE = 0o640;
 
 /**
  * The process's log on standard error, so that standard output stays the commands' own: JSON lines, for a person at a
- * terminal text, and with priorities where systemd's journal reads it. Messages are constant, variables go into fields, and no field ever holds a key, a derivation's environment or a build's log.
+ * terminal text, and with priorities where systemd's journal reads it. Messages are constant, variables go into fields,
+ * and no field ever holds a key, a derivation's environment or a build's log.
  */
 export function createLog(level: string, format: LogFormat = 'json'): Log {
   return logTo(level, format, pino.destination({ dest: 2, sync: true, maxLength: MAX_BACKLOG_BYTES }));

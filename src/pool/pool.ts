@@ -110,7 +110,7 @@ export class Pool implements Leaser {
   }
 
   /**
-   * Boots a guest of another kind beside the others, where it serves nobody, has it build a line, and ends it.
+   * Boots a guest of another kind beside the others, without sessions, makes it build one line, and ends it.
    * @throws DroverError `BOOT_FAILED`, `TRIAL_FAILED`
    */
   async tryOut(driver: GuestDriver, signal: AbortSignal): Promise<void> {
@@ -197,7 +197,9 @@ export class Pool implements Leaser {
     return id;
   }
 
-  /** No more leases; settles when the last guest is gone. Leases that are held run to their end, unless `kill` comes. */
+  /**
+   * No more leases; settles when the last guest is gone. Leases that are held run to their end, unless `kill` comes.
+   */
   async drain(): Promise<void> {
     this.#shuttingDown = true;
     this.#waiters.refuse(shuttingDown());

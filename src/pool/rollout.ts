@@ -25,8 +25,8 @@ export interface RolloutOptions {
 }
 
 /**
- * Changes to guests of another generation, once the first of them has booted and built a line: a canary. Until then, and
- * for good if it fails, guests of the old generation serve all builds.
+ * Changes to guests of another generation, once the first of them has booted and built a line: a canary. Until then,
+ * and for good if it fails, guests of the old generation serve all builds.
  */
 export class Rollout {
   readonly #options: RolloutOptions;

@@ -54,7 +54,7 @@ function randomPath(name: string): StorePath {
 }
 
 /**
- * Boots a guest that serves nobody, has it work, and ends it.
+ * Boots a guest without sessions, makes it work, and ends it.
  * @param signal gives up
  * @throws DroverError `BOOT_FAILED`, `TRIAL_FAILED`
  */

@@ -38,8 +38,8 @@ export interface PathSigner {
 }
 
 /**
- * Reads a secret key as `nix key generate-secret` makes it: `<name>:<base64>`, of a seed and the public key, 32 bytes each
- * (libsodium's `crypto_sign_SECRETKEYBYTES`).
+ * Reads a secret key as `nix key generate-secret` makes it: `<name>:<base64>`, of a seed and the public key, 32 bytes
+ * each (libsodium's `crypto_sign_SECRETKEYBYTES`).
  * @returns undefined if it is not one
  */
 export function parseSecretKey(text: string): PathSigner | undefined {

@@ -6,7 +6,7 @@ import { controlClient, jsonText, type AddCommand } from '../context.js';
 import { renderTop } from '../views/top.js';
 
 const INTERVAL_MS = 1_000;
-/** Of ECMA-48 and xterm: the alternate screen, so that what was on the terminal comes back. */
+/** The alternate screen (ECMA-48 and xterm), so that the terminal's earlier contents come back. */
 const ENTER = '\u001b[?1049h\u001b[?25l';
 const LEAVE = '\u001b[?25h\u001b[?1049l';
 const HOME = '\u001b[H';

@@ -12,11 +12,11 @@ const MAX_LISTED = 10;
 export interface Comparison {
   /** Facts of both builds, in pairs. */
   readonly facts: readonly { readonly fact: string; readonly values: readonly [string, string] }[];
-  /** What differs between the derivations, as far as this host has them. */
+  /** Differences between the derivations, as far as this host has them. */
   readonly derivations: 'same' | 'not on this host' | readonly string[];
 }
 
-/** What differs between two builds: what was built, of what, where, how long each step took, and with what. */
+/** Differences between two builds: target, inputs, place, duration of each step, and resources. */
 export function compare(
   builds: readonly [BuildReport, BuildReport],
   derivations: readonly [Derivation | undefined, Derivation | undefined],

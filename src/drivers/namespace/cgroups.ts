@@ -145,7 +145,7 @@ export class Cgroups {
       const parents =
         unified === undefined
           ? all
-              // Of cgroup v2 without controllers Nix makes use in guests.
+              // Nix in guests uses cgroup v2 even without controllers.
               .filter(
                 ({ version, controllers }) => version === 2 || controllers.some((name) => name in V1_USED),
               )
@@ -201,8 +201,8 @@ export class Cgroups {
 }
 
 /**
- * Hands controllers to the cgroups below one. Where that is not the root, the supervisor and its children move into a leaf
- * first. Fails if other processes are in it, as in a session of a user.
+ * Hands controllers to the cgroups below one. Where that is not the root, the supervisor and its children move into a
+ * leaf first. Fails if other processes are in it, as in a session of a user.
  */
 async function divide({ own, controllers }: Hierarchy, pid: number): Promise<Parent> {
   const path = basename(own) === OWN_LEAF ? dirname(own) : own;

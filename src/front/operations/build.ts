@@ -247,7 +247,7 @@ async function build(
     });
 }
 
-/** What a build has made, for the audit log. */
+/** Outputs of a build, for the audit log. */
 async function builtOutputs(
   seat: Seat,
   outputs: readonly StorePath[],

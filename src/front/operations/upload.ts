@@ -57,7 +57,7 @@ export async function serveAddToStoreNar(context: OperationContext): Promise<voi
   await passUpload(context, { references: othersOf(info), nar: info, raw: header }, false);
 }
 
-/** Nix believes whoever says that a path was built in its own store. An upload never was. */
+/** Nix believes a client's claim that a path was built in its own store. An upload never was. */
 function notBuiltHere(info: ValidPathInfo): ValidPathInfo {
   return { ...info, ultimate: false };
 }

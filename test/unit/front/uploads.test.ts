@@ -173,7 +173,7 @@ describe('an upload', () => {
     expect(bench.leaser.held).toBe(0);
   });
 
-  test('may pause for an hour while nobody waits for its slot, and the client reads why it ended', async () => {
+  test('may pause for an hour while no session waits for its slot, and the client reads why it ended', async () => {
     const bench = benchWith(new BenchGuest('g1'));
     const pause = async (minutes: number): Promise<void> => {
       for (let minute = 0; minute < minutes; minute++) {
@@ -196,7 +196,7 @@ describe('an upload', () => {
     await pause(60);
     await second.served;
     expect(bench.leaser.held).toBe(0);
-    // It goes on minutes later, with bytes that nobody wants any more.
+    // It continues minutes later, with bytes that are no longer wanted.
     await bench.clock.advance(300_000);
     for (const part of rest) await second.channel.write(part);
     expect(await outcome(second.channel)).toContain(
