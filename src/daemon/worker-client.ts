@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import { DroverError, errorCode } from '../lib/errors.js';
 import { Mutex } from '../lib/mutex.js';
+import { inTurns, Turns } from '../lib/turns.js';
 import { Channel, type Received } from './channel.js';
 import { encodeFrame, encodeFrameEnd } from '../protocol/framed.js';
 import { clientHandshake, type ClientHandshake } from '../protocol/handshake.js';
@@ -32,6 +33,8 @@ import type { Decoder } from '../protocol/wire.js';
  * answer.
  */
 const PIPELINED_REQUESTS = 256;
+/** Paths that one request asks about: more would keep the event loop while they are written. */
+const PATHS_PER_QUESTION = 1_000;
 
 /** End of an operation: its response, or the daemon's error. */
 type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };
@@ -123,8 +126,14 @@ export class WorkerClient implements AsyncDisposable {
 
   /** Which of `paths` are valid; with `substitute`, after the daemon has tried to substitute the others. */
   async queryValidPaths(paths: readonly StorePath[], substitute = false): Promise<StorePath[]> {
-    if (paths.length === 0) return [];
-    return await this.#request(encodeQueryValidPaths({ paths, substitute }), decodeStorePathsResponse());
+    const valid: StorePath[] = [];
+    for (let start = 0; start < paths.length; start += PATHS_PER_QUESTION) {
+      const some = paths.slice(start, start + PATHS_PER_QUESTION);
+      const request = encodeQueryValidPaths({ paths: some, substitute });
+      const answer = await this.#request(request, decodeStorePathsResponse());
+      await inTurns(answer, (path) => valid.push(path));
+    }
+    return valid;
   }
 
   /** Metadata of each path, in order; `undefined` for one that is not valid. */
@@ -269,11 +278,14 @@ export class WorkerClient implements AsyncDisposable {
       const refused = await this.exchange(async (channel) => {
         await channel.write(Buffer.concat(batch.map(encode)));
         let first: RemoteErrorInfo | undefined;
+        const turns = new Turns();
         for (let i = 0; i < batch.length; i++) {
           // One request's error does not end the others' answers, which are in flight.
           const error = await readFrames(channel);
           if (error === undefined) results.push(await channel.run(decode()));
           else first ??= error;
+          const pause = turns.next();
+          if (pause !== undefined) await pause;
         }
         return first;
       });

@@ -1,6 +1,7 @@
 import type { HostQueries } from '../host-store/host-connection.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
+import { inTurns, Turns } from '../lib/turns.js';
 
 /** Path infos by path. */
 export type PathInfos = ReadonlyMap<StorePath, PathInfo>;
@@ -17,7 +18,7 @@ export async function queryClosure(host: HostQueries, roots: Iterable<StorePath>
     await host.addTempRoots(level);
     const answers = await host.queryPathInfos(level);
     const next: StorePath[] = [];
-    level.forEach((path, index) => {
+    await inTurns(level, (path, index) => {
       const info = answers[index];
       if (info === undefined) return;
       infos.set(path, info);
@@ -36,13 +37,16 @@ export async function queryClosure(host: HostQueries, roots: Iterable<StorePath>
  * Paths in an order in which each comes after those it refers to, references outside of `infos` ignored.
  * The store has no cycles but of a path with itself.
  */
-export function inReferenceOrder(infos: PathInfos): ValidPathInfo[] {
+export async function inReferenceOrder(infos: PathInfos): Promise<ValidPathInfo[]> {
   const ordered: ValidPathInfo[] = [];
   const visited = new Set<StorePath>();
+  const turns = new Turns();
   for (const root of infos.keys()) {
     // Iterative: a chain of references may be longer than the stack is deep.
     const stack: { path: StorePath; next: number }[] = [{ path: root, next: 0 }];
     while (stack.length > 0) {
+      const pause = turns.next();
+      if (pause !== undefined) await pause;
       const top = stack[stack.length - 1];
       if (top === undefined) break;
       const info = infos.get(top.path);

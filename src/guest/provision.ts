@@ -5,6 +5,7 @@ import type { WorkerClient } from '../daemon/worker-client.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { Mutex } from '../lib/mutex.js';
+import { inTurns } from '../lib/turns.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { GuestAgent } from './agent.js';
@@ -13,6 +14,11 @@ import type { Listings } from './listings.js';
 import { HINT_DAMAGED, type NameInspector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
 import { formatAnnotations, formatRegistration } from './registration.js';
+
+/** Paths whose files are looked at together. */
+const PATHS_INSPECTED = 128;
+/** Paths that are registered together: the text of so many is made and sent within a few milliseconds. */
+const PATHS_REGISTERED = 500;
 
 /** Result of provisioning. Bytes are those of the NARs. */
 export interface Provisioned {
@@ -53,13 +59,16 @@ export async function lookUpInputs(
   const infos = await queryClosure(host, roots);
   const unshareable = new Set<StorePath>();
   const files = new Map<StorePath, number>();
-  await Promise.all(
-    [...infos.keys()].map(async (path) => {
-      const names = await caseHack.inspect(path);
-      if (names.hacked) unshareable.add(path);
-      files.set(path, names.files);
-    }),
-  );
+  const paths = [...infos.keys()];
+  for (let start = 0; start < paths.length; start += PATHS_INSPECTED) {
+    await Promise.all(
+      paths.slice(start, start + PATHS_INSPECTED).map(async (path) => {
+        const names = await caseHack.inspect(path);
+        if (names.hacked) unshareable.add(path);
+        files.set(path, names.files);
+      }),
+    );
+  }
   return { infos, unshareable, files };
 }
 
@@ -178,11 +187,14 @@ export class GuestStore {
     guest: WorkerClient,
     onConflict: 'throw' | 'keep',
   ): Promise<Map<StorePath, PathInfo>> {
-    const unknown = [...infos].filter(([path, info]) => this.#present.get(path) !== identity(info));
-    const missing = new Map(unknown);
-    const builtThere = await guest.queryValidPaths(
-      unknown.map(([path]) => path).filter((path) => !this.#shared.has(path)),
-    );
+    const missing = new Map<StorePath, PathInfo>();
+    const unknown: StorePath[] = [];
+    await inTurns(infos, ([path, info]) => {
+      if (this.#present.get(path) === identity(info)) return;
+      missing.set(path, info);
+      if (!this.#shared.has(path)) unknown.push(path);
+    });
+    const builtThere = await guest.queryValidPaths(unknown);
     const theirs = await guest.queryPathInfos(builtThere);
     builtThere.forEach((path, index) => {
       const info = infos.get(path);
@@ -218,14 +230,13 @@ export class GuestStore {
       batch = [];
       return new Set();
     };
-    for (const info of inReferenceOrder(missing)) {
-      if (!copy.has(info.path)) {
-        batch.push(info);
-        continue;
-      }
+    for (const info of await inReferenceOrder(missing)) {
+      const shared = !copy.has(info.path);
+      if (shared) batch.push(info);
+      if (shared && batch.length < PATHS_REGISTERED) continue;
       const invisible = await registerBatch();
       if (invisible.size > 0) return invisible;
-      await this.#copy(info, host, guest);
+      if (!shared) await this.#copy(info, host, guest);
     }
     return await registerBatch();
   }

@@ -10,16 +10,12 @@ const SIGNATURE = /^[\x21-\x7e]+$/;
  * (`decodeValidPathInfo` in Nix's store-api.cc).
  */
 export function formatRegistration(infos: readonly ValidPathInfo[]): string {
-  return lines(
-    infos.flatMap(({ path, narHash, narSize, deriver, references }) => [
-      path,
-      narHash,
-      narSize,
-      deriver ?? '',
-      references.length,
-      ...references,
-    ]),
-  );
+  return infos
+    .map(({ path, narHash, narSize, deriver = '', references }) => {
+      const referenced = references.length === 0 ? '' : `${references.join('\n')}\n`;
+      return `${path}\n${narHash}\n${narSize}\n${deriver}\n${references.length}\n${referenced}`;
+    })
+    .join('');
 }
 
 /**
