@@ -57,6 +57,8 @@ export class Narrator {
         if (event.to === 'stopped') this.say(`${event.guest}: gone (${event.reason ?? 'idle'})`);
         if (event.to === 'failed') this.say(`${event.guest}: failed (${event.reason ?? ''})`);
         return;
+      case 'operation-refused':
+      case 'settings-refused':
       case 'guest-retired':
       case 'lease-granted':
       case 'lease-refused':

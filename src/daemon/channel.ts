@@ -258,7 +258,7 @@ export class Channel {
           if (!extent.complete) count = extent.take(chunk);
         } catch (error) {
           this.stream.pause();
-          reject(error as Error);
+          reject(error instanceof Error ? error : new Error(String(error)));
           return;
         }
         const part = count === chunk.length ? chunk : chunk.subarray(0, count);

@@ -64,7 +64,7 @@ async function perform({ op, answer }: Step, client: WorkerClient, daemon: Scrip
     await channel.run(decodeNarFromPath(version));
     await channel.write(answer);
   });
-  let done = false;
+  let done = false as boolean;
   const work = (async () => {
     if (op === 'info') await client.queryPathInfos([PATH]);
     else

@@ -26,10 +26,10 @@ describe('the tap', () => {
       onBuild: () => undefined,
       onPhase: () => undefined,
     });
-    tap.observe(start(1n, ACTIVITY_BUILD));
+    void tap.observe(start(1n, ACTIVITY_BUILD));
     // Any builder can start them, by lines of its log that begin with @nix.
-    for (let id = 2n; id <= 20_000n; id++) tap.observe(start(id, 0));
-    tap.observe({ kind: 'result', id: 1n, type: RESULT_BUILD_LOG_LINE, fields: ['a line'] });
+    for (let id = 2n; id <= 20_000n; id++) void tap.observe(start(id, 0));
+    void tap.observe({ kind: 'result', id: 1n, type: RESULT_BUILD_LOG_LINE, fields: ['a line'] });
     expect(lines).toBe(1);
     expect(tap.takeOpenActivities()).toHaveLength(10_000);
   });
@@ -43,17 +43,17 @@ describe('the tap', () => {
     });
     void tap.observe(start(1n, ACTIVITY_BUILD));
     const fields = [`\u001b]0;owned\u0007\n${'x'.repeat(1000)}`];
-    tap.observe({ kind: 'result', id: 1n, type: RESULT_SET_PHASE, fields });
+    void tap.observe({ kind: 'result', id: 1n, type: RESULT_SET_PHASE, fields });
     expect(phases).toEqual([`\\u001b]0;owned\\u0007\\u000a${'x'.repeat(49)}`]);
   });
 
   test('forgets what was stopped', () => {
     const tap = new Tap({ onLogLine: () => undefined, onBuild: () => undefined, onPhase: () => undefined });
     for (let id = 1n; id <= 20_000n; id++) {
-      tap.observe(start(id, 0));
-      tap.observe({ kind: 'stop-activity', id });
+      void tap.observe(start(id, 0));
+      void tap.observe({ kind: 'stop-activity', id });
     }
-    tap.observe(start(7n, 0));
+    void tap.observe(start(7n, 0));
     expect(tap.takeOpenActivities()).toEqual([7n]);
   });
 });
