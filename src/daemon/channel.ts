@@ -201,6 +201,11 @@ export class Channel {
     return parts;
   }
 
+  /** Puts bytes back that were read and belong to what follows. */
+  unread(bytes: Uint8Array): void {
+    this.#queue.unshift(bytes);
+  }
+
   /** Makes all reads fail with `error`. The peer can still be told why. */
   interrupt(error: Error): void {
     this.#interruption ??= error;

@@ -1,5 +1,7 @@
 import type { Channel } from '../daemon/channel.js';
 import { DroverError } from '../lib/errors.js';
+import { UNENDING } from '../protocol/byte-queue.js';
+import { LogScanner, type LogFrame } from '../protocol/log-scanner.js';
 import { decodeStderrFrame, encodeStderrFrame } from '../protocol/stderr.js';
 import type { Conversation } from '../protocol/wire.js';
 import { WireWriter } from '../protocol/wire-writer.js';
@@ -56,6 +58,43 @@ export async function relayBytes(from: Channel, client: Channel): Promise<void> 
   await from.relayTo(client);
 }
 
+/** Where log frames go. */
+export interface LogSink {
+  readonly write: (parts: readonly Uint8Array[]) => Promise<void>;
+  /** @returns a promise to wait for before more is read */
+  readonly observe: (frame: LogFrame) => Promise<void> | undefined;
+}
+
+const UNHEARD: LogSink = { write: () => Promise.resolve(), observe: () => undefined };
+
+/**
+ * Passes log frames on as they come, up to where the last one or an error begins. If the guest ends in the middle of a
+ * frame, the frame is completed: the client can be sent others.
+ */
+export async function relayLog(from: Channel, { write, observe }: LogSink): Promise<void> {
+  let behind: Promise<void> | undefined;
+  const scanner = new LogScanner((frame) => {
+    behind = observe(frame);
+    if (behind !== undefined) scanner.pause();
+  });
+  try {
+    while (!scanner.ended) {
+      const chunks = [...(await from.readWithin(UNENDING))];
+      for (let chunk = chunks.shift(); chunk !== undefined; chunk = chunks.shift()) {
+        await write(scanner.push(chunk));
+        if (behind !== undefined || scanner.ended) break;
+      }
+      for (const chunk of chunks.reverse()) from.unread(chunk);
+      from.unread(scanner.rest);
+      await behind;
+      behind = undefined;
+    }
+  } catch (error) {
+    for (const filler of scanner.completion()) await write([filler]);
+    throw error;
+  }
+}
+
 /**
  * Passes log frames on, up to the last one.
  * @param client undefined if the client expects no frames any more
@@ -66,12 +105,11 @@ export async function relayFrames(
   from: Channel,
   client: Channel | undefined,
 ): Promise<readonly Uint8Array[] | undefined> {
-  for (;;) {
-    const { value: frame, raw } = await from.receive(decodeStderrFrame());
-    if (frame.kind === 'last') return raw;
-    if (client !== undefined) await writeAll(client, raw);
-    if (frame.kind !== 'error') continue;
-    if (client === undefined) throw new DroverError('GUEST_REFUSED', frame.error.message);
-    return undefined;
-  }
+  const sink = client === undefined ? UNHEARD : { ...UNHEARD, write: writeAll.bind(undefined, client) };
+  await relayLog(from, sink);
+  const { value: frame, raw } = await from.receive(decodeStderrFrame());
+  if (frame.kind !== 'error') return raw;
+  if (client === undefined) throw new DroverError('GUEST_REFUSED', frame.error.message);
+  await writeAll(client, raw);
+  return undefined;
 }

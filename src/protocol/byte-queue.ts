@@ -1,4 +1,4 @@
-import { COALESCE_BELOW_BYTES, COALESCE_BLOCK_BYTES } from './limits.js';
+import { COALESCE_BELOW_BYTES, COALESCE_BLOCK_BYTES, COALESCE_FIRST_BYTES } from './limits.js';
 
 /** Finds the end of data that only its own contents tell. */
 export interface Extent {
@@ -31,6 +31,8 @@ export class ByteQueue {
   /** Block for short chunks, while the last chunk is the filled part of it. */
   #block: Uint8Array | undefined;
   #filled = 0;
+  /** Size of the next block, in bytes. */
+  #blockBytes = COALESCE_FIRST_BYTES;
 
   /** Bytes that can be taken. */
   get length(): number {
@@ -105,6 +107,19 @@ export class ByteQueue {
     return parts;
   }
 
+  /** Puts bytes back, before all others. */
+  unshift(chunk: Uint8Array): void {
+    if (chunk.length === 0) return;
+    const first = this.#chunks[this.#head];
+    if (first !== undefined && this.#offset > 0) this.#chunks[this.#head] = first.subarray(this.#offset);
+    this.#offset = 0;
+    // Short chunks are copied to the end of what the last one was, not of what is left of it.
+    this.#block = undefined;
+    if (this.#head > 0) this.#chunks[--this.#head] = chunk;
+    else this.#chunks.unshift(chunk);
+    this.#length += chunk.length;
+  }
+
   #advance(chunk: Uint8Array, count: number): void {
     this.#offset += count;
     this.#length -= count;
@@ -121,10 +136,11 @@ export class ByteQueue {
     }
   }
 
-  /** A chunk on its own first gets only a small copy: most messages are short and read at once. */
+  /** The first blocks are small, and cut from Node's own pool: most messages are short and read at once. */
   #startBlock(chunk: Uint8Array): void {
-    const isFirst = this.#head === this.#chunks.length;
-    const block = Buffer.allocUnsafeSlow(isFirst ? COALESCE_BELOW_BYTES : COALESCE_BLOCK_BYTES);
+    if (this.#head === this.#chunks.length) this.#blockBytes = COALESCE_FIRST_BYTES;
+    const block = Buffer.allocUnsafe(Math.max(this.#blockBytes, chunk.length));
+    this.#blockBytes = Math.min(this.#blockBytes * 16, COALESCE_BLOCK_BYTES);
     block.set(chunk);
     this.#block = block;
     this.#filled = chunk.length;

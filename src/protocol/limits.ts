@@ -45,5 +45,8 @@ export const MAX_ERROR_TRACES = 100_000;
  */
 export const COALESCE_BELOW_BYTES = 4096;
 
-/** Bytes of the blocks that short chunks are copied into. */
+/** Size of the first block that short chunks are copied into, in bytes; each further one is 16 times as large. */
+export const COALESCE_FIRST_BYTES = 256;
+
+/** Size of the largest of these blocks, in bytes. */
 export const COALESCE_BLOCK_BYTES = 64 * 1024;

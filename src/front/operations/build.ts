@@ -8,12 +8,11 @@ import { decodeBuildDerivation, Op, type BuildDerivation } from '../../protocol/
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../../protocol/responses.js';
 import type { StorePath } from '../../protocol/store-path.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../protocol/stderr.js';
-import type { StderrFrame } from '../../protocol/stderr.js';
 import { auditedClient, auditedOutputs, type AuditedOutput } from '../audit.js';
 import type { OperationContext, RunningBuild } from './context.js';
 import type { BuildOutcome } from '../journal.js';
 import type { Loss } from '../loss.js';
-import { capture, writeAll } from '../relay.js';
+import { capture, relayLog, writeAll, type LogSink } from '../relay.js';
 import { outputPaths } from '../requests.js';
 import { type Refusal, refuse, REPAIR, trustAdvice, unsupportedSystem } from '../refusals.js';
 import type { Seat } from '../seat.js';
@@ -36,10 +35,7 @@ interface Build {
 }
 
 /** The side of a build that faces the client. */
-interface Listener {
-  readonly write: (parts: readonly Uint8Array[]) => Promise<void>;
-  /** @returns a promise to wait for before the next frame, if the listener is behind */
-  readonly observe: (frame: StderrFrame) => Promise<void> | undefined;
+interface Listener extends LogSink {
   readonly leased: (guest: LeasedGuest) => Promise<void>;
   readonly provisioned: (inputs: Provisioned) => void;
   /** Begins to measure the build. @returns a function that ends it */
@@ -284,23 +280,17 @@ async function buildIn(
   const stopMeasuring = listener.measure(seat.guest.agent);
   const exchange = seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
-    for (;;) {
-      // If the client leaves, this connection is closed, and the guest's daemon stops the build.
-      const { value: frame, raw: bytes } = await channel.receive(decodeStderrFrame());
-      if (frame.kind === 'last') {
-        const response = await channel.receive(decodeBuildDerivationResponse(version));
-        return { last: bytes, response };
-      }
-      if (frame.kind === 'error') {
-        const message = await explain(frame.error.message, seat, killsBefore);
-        const error = { ...frame.error, message: message ?? frame.error.message };
-        await listener.write(message === undefined ? bytes : [encodeStderrFrame({ ...frame, error })]);
-        return error.message;
-      }
-      await listener.write(bytes);
-      const behind = listener.observe(frame);
-      if (behind !== undefined) await behind;
+    // If the client leaves, this connection is closed, and the guest's daemon stops the build.
+    await relayLog(channel, listener);
+    const { value: frame, raw: bytes } = await channel.receive(decodeStderrFrame());
+    if (frame.kind !== 'error') {
+      const response = await channel.receive(decodeBuildDerivationResponse(version));
+      return { last: bytes, response };
     }
+    const message = await explain(frame.error.message, seat, killsBefore);
+    const error = { ...frame.error, message: message ?? frame.error.message };
+    await listener.write(message === undefined ? bytes : [encodeStderrFrame({ ...frame, error })]);
+    return error.message;
   });
   const answer = await exchange.finally(stopMeasuring);
   if (typeof answer === 'string') return answer;

@@ -9,6 +9,7 @@ import type { StorePath } from '../../../src/protocol/store-path.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
 import { BenchGuest, FrontBench, HOST_CLIENT, outcome } from '../../support/front-bench.js';
 import { NAR } from '../../support/nar.js';
+import { settled } from '../../support/fake-clock.js';
 import { waitUntil } from '../../support/wait.js';
 import { LAST, pathInfo, storePath, type Handler } from '../../support/scripted-daemon.js';
 
@@ -52,6 +53,23 @@ function hangsInRegister(guest: BenchGuest): { reached: Promise<null>; release: 
     },
   };
 }
+
+test('a log line that a lost guest has begun is completed before another guest goes on', async () => {
+  const line = encodeStderrFrame({ kind: 'result', id: 7n, type: 101, fields: ['x'.repeat(100_000)] });
+  const dying = guestThat('g1', async (daemon, version) => {
+    await daemon.run(decodeBuildDerivation(version));
+    await daemon.write(line.subarray(0, 50_000));
+    await settled();
+    dying.lose();
+  });
+  const bench = benchWith(dying, guestThat('g2', builds));
+  const { channel } = await bench.client();
+  await channel.write(buildRequest());
+  const kinds: string[] = [];
+  for (let kind = ''; kind !== 'last'; kinds.push(kind)) kind = (await channel.run(decodeStderrFrame())).kind;
+  expect(kinds).toContain('result');
+  await channel.run(decodeAll(BUILT.length));
+});
 
 describe('when the client leaves', () => {
   test('while it waits for a lease, the request is withdrawn', async () => {

@@ -1,0 +1,163 @@
+import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+
+import { LogScanner, type LogFrame } from '../../../src/protocol/log-scanner.js';
+import { Feeder } from '../../../src/protocol/feeder.js';
+import { ByteQueue } from '../../../src/protocol/byte-queue.js';
+import {
+  decodeStderrFrame,
+  encodeErrorFrame,
+  encodeStderrFrame,
+  Stderr,
+  type StderrFrame,
+} from '../../../src/protocol/stderr.js';
+import { WireWriter } from '../../../src/protocol/wire-writer.js';
+import { chunked, failureOf } from './support.js';
+
+const number = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
+const small = fc.nat({ max: 300 });
+const words = fc.string({ maxLength: 30 });
+const fields = fc.array(fc.oneof(number, words), { maxLength: 4 });
+const frame: fc.Arbitrary<StderrFrame> = fc.oneof(
+  fc.record({ kind: fc.constant('next' as const), text: words }),
+  fc.record({ kind: fc.constant('read' as const), length: small }),
+  fc.record({ kind: fc.constant('write' as const), data: fc.uint8Array({ maxLength: 30 }) }),
+  fc.record({
+    kind: fc.constant('start-activity' as const),
+    activity: fc.record({ id: number, level: small, type: small, text: words, fields, parent: number }),
+  }),
+  fc.record({ kind: fc.constant('stop-activity' as const), id: number }),
+  fc.record({ kind: fc.constant('result' as const), id: number, type: small, fields }),
+);
+const end = fc.constantFrom(encodeStderrFrame({ kind: 'last' }), encodeErrorFrame('it failed'));
+
+function scan(chunks: readonly Uint8Array[]): {
+  passed: Buffer;
+  rest: Buffer;
+  ended: boolean;
+  seen: LogFrame[];
+} {
+  const seen: LogFrame[] = [];
+  const scanner = new LogScanner((one) => seen.push(one));
+  const passed: Uint8Array[] = [];
+  const rest: Uint8Array[] = [];
+  for (const chunk of chunks) {
+    if (scanner.ended) {
+      rest.push(chunk);
+      continue;
+    }
+    passed.push(...scanner.push(chunk));
+    rest.push(scanner.rest);
+  }
+  return { passed: Buffer.concat(passed), rest: Buffer.concat(rest), ended: scanner.ended, seen };
+}
+
+/** The frames of bytes that hold nothing else. */
+function decode(bytes: Uint8Array): StderrFrame[] {
+  const queue = new ByteQueue();
+  queue.push(bytes);
+  const frames: StderrFrame[] = [];
+  while (queue.length > 0) {
+    const feeder = new Feeder(decodeStderrFrame(), queue);
+    feeder.feed();
+    frames.push(feeder.end());
+  }
+  return frames;
+}
+
+/** What an observer sees of a frame. */
+function observed(one: StderrFrame): LogFrame[] {
+  if (one.kind === 'result' || one.kind === 'stop-activity') return [one];
+  return one.kind === 'start-activity'
+    ? [{ ...one, activity: { ...one.activity, text: '', fields: [] } }]
+    : [];
+}
+
+describe("a daemon's log", () => {
+  test('passes as it is up to the last frame or an error, however the stream is cut', () => {
+    fc.assert(
+      fc.property(
+        fc.array(frame, { maxLength: 6 }),
+        end,
+        fc.uint8Array({ maxLength: 20 }),
+        fc.integer({ min: 1, max: 100 }),
+        (frames, last, more, size) => {
+          const log = Buffer.concat(frames.map(encodeStderrFrame));
+          for (const chunks of [
+            chunked(Buffer.concat([log, last, more]), size),
+            [Buffer.concat([log, last, more])],
+          ]) {
+            const result = scan(chunks);
+            expect(result.ended).toBe(true);
+            expect(result.passed.equals(log)).toBe(true);
+            expect(result.rest.equals(Buffer.concat([last, more]))).toBe(true);
+            expect(result.seen).toEqual(frames.flatMap(observed));
+          }
+        },
+      ),
+    );
+  });
+
+  test('stops before the next frame when it is asked to', () => {
+    fc.assert(
+      fc.property(
+        fc.array(frame, { maxLength: 6 }),
+        end,
+        fc.integer({ min: 1, max: 100 }),
+        (frames, last, size) => {
+          const log = Buffer.concat(frames.map(encodeStderrFrame));
+          const seen: LogFrame[] = [];
+          const scanner: LogScanner = new LogScanner((one) => {
+            seen.push(one);
+            scanner.pause();
+          });
+          const passed: Uint8Array[] = [];
+          const chunks = chunked(Buffer.concat([log, last]), size);
+          while (!scanner.ended) {
+            const before = seen.length;
+            passed.push(...scanner.push(chunks.shift() ?? Buffer.alloc(0)));
+            expect(seen.length - before).toBeLessThanOrEqual(1);
+            if (scanner.rest.length > 0) chunks.unshift(scanner.rest);
+          }
+          expect(Buffer.concat(passed).equals(log)).toBe(true);
+          expect(Buffer.concat(chunks).equals(last)).toBe(true);
+          expect(seen).toEqual(frames.flatMap(observed));
+        },
+      ),
+    );
+  });
+
+  test('that is cut anywhere is completed to whole frames, the whole ones among them unchanged', () => {
+    fc.assert(
+      fc.property(fc.array(frame, { minLength: 1, maxLength: 4 }), fc.nat(), (frames, cut) => {
+        const log = Buffer.concat(frames.map(encodeStderrFrame));
+        const scanner = new LogScanner(() => undefined);
+        const sent = [...scanner.push(log.subarray(0, cut % log.length)), ...scanner.completion()];
+        const completed = decode(Buffer.concat(sent));
+        expect(completed.slice(0, -1)).toEqual(frames.slice(0, Math.max(0, completed.length - 1)));
+      }),
+    );
+  });
+
+  test('has lines of any length, of which nothing is held and an observer sees the beginning', () => {
+    const seen: LogFrame[] = [];
+    const scanner = new LogScanner((one) => seen.push(one));
+    const bytes = 200 * 1024 * 1024;
+    const head = new WireWriter().u64(Stderr.Result).u64(7).u64(101).u64(1).u64(1).u64(bytes).finish();
+    expect(scanner.push(head)).toEqual([head]);
+    const chunk = Buffer.alloc(1024 * 1024, 'x');
+    for (let left = bytes; left > 0; left -= chunk.length) expect(scanner.push(chunk)[0]).toBe(chunk);
+    scanner.push(encodeStderrFrame({ kind: 'last' }));
+    expect(scanner.ended).toBe(true);
+    expect(seen).toEqual([{ kind: 'result', id: 7n, type: 101, fields: ['x'.repeat(64 * 1024)] }]);
+  });
+
+  test('with an unknown frame, or too many fields, is rejected', () => {
+    const unknown = new WireWriter().u64(0x1234).finish();
+    const many = new WireWriter().u64(Stderr.Result).u64(7).u64(101).u64(1_000_000).finish();
+    expect([unknown, many].map((bytes) => failureOf(() => scan([bytes])))).toEqual([
+      'PROTOCOL_MALFORMED',
+      'PROTOCOL_LIMIT',
+    ]);
+  });
+});
