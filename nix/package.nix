@@ -5,6 +5,7 @@
   buildNpmPackage,
   callPackage,
   importNpmLock,
+  installShellFiles,
   makeWrapper,
   nodejs,
   stdenv,
@@ -48,12 +49,23 @@ buildNpmPackage {
     patchShebangs --build scripts
   '';
 
-  nativeBuildInputs = [ makeWrapper ];
+  nativeBuildInputs = [
+    makeWrapper
+    installShellFiles
+  ];
   postInstall = ''
     makeWrapper ${lib.getExe nodejs} $out/bin/drover --add-flags $out/lib/node_modules/drover/dist/main.js ${
       # Where the vz driver looks for it.
       lib.optionalString (vz-helper != null) "--set-default DROVER_VZ_HELPER ${vz-helper}/bin/vz-helper"
     }
+  ''
+  + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    installShellCompletion --cmd drover \
+      --bash <($out/bin/drover completion bash) \
+      --zsh <($out/bin/drover completion zsh) \
+      --fish <($out/bin/drover completion fish)
+    $out/bin/drover man > drover.1
+    installManPage drover.1
   '';
 
   # Compiled for this machine, not stripped by buildNpmPackage's default.

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import { appendFile, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { constants, createGunzip, gzip } from 'node:zlib';
+import { constants, createGunzip, gzip, gzipSync } from 'node:zlib';
 
 import type { CancelTimer, Clock } from '../lib/clock.js';
 
@@ -14,7 +14,15 @@ const FLUSH_MS = 1_000;
 /** The same while someone follows the log. */
 const FOLLOWED_FLUSH_MS = 100;
 
-const compress = promisify<Uint8Array, { level: number }, Buffer>(gzip);
+/** Text that is compressed at once, in bytes: to hand it to another thread costs more. */
+const SMALL_BYTES = 8 * 1024;
+
+const LEVEL = { level: 1 };
+const compressLarge = promisify<Uint8Array, { level: number }, Buffer>(gzip);
+
+async function compress(text: Uint8Array): Promise<Buffer> {
+  return text.length <= SMALL_BYTES ? gzipSync(text, LEVEL) : await compressLarge(text, LEVEL);
+}
 
 export interface BuildLogOptions {
   readonly path: string;
@@ -118,7 +126,7 @@ export class BuildLogWriter {
     const full = this.#fileBytes >= maxFileBytes;
     if (full) this.#closed = true;
     const note = '\ndrover: the rest of this log was not kept; see history.maxBytes\n';
-    const member = await compress(full ? Buffer.from(note) : text, { level: 1 });
+    const member = await compress(full ? Buffer.from(note) : text);
     await appendFile(path, member, { mode: 0o600 });
     this.#fileBytes += member.length;
     onWritten();

@@ -59,11 +59,14 @@ export class BuildLogs {
 
   /** @returns the size of the file in bytes; 0 if it is not kept */
   async end(id: number, keep: boolean): Promise<number> {
-    await this.#open.get(id)?.flush();
+    const writer = this.#open.get(id);
+    const written = this.#open.has(id);
+    await writer?.flush();
     this.#open.delete(id);
     this.#changes.emit(id);
-    if (keep) return await sizeOf(this.#path(id));
-    await this.remove(id);
+    // What an earlier supervisor has left is measured.
+    if (keep) return written ? (writer?.fileBytes ?? 0) : await sizeOf(this.#path(id));
+    if (writer !== undefined) await this.remove(id);
     return 0;
   }
 

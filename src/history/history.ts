@@ -10,6 +10,8 @@ import { Segments, type LinePosition } from './segments.js';
 
 /** Builds of one name whose durations make its expected duration. */
 const EXPECTATION_BUILDS = 9;
+/** Records of finished builds that stay in memory. */
+const RECENT_BUILDS = 64;
 /** Names whose durations are remembered. */
 const MAX_NAMES = 4_096;
 /** Part of `maxBytes` that one log may take. */
@@ -77,6 +79,8 @@ export class BuildHistory {
   readonly #durations = new Map<string, number[]>();
   #logBytes = 0;
   readonly #open = new Map<number, OpenBuild>();
+  /** The last that have ended: what is amended is there. */
+  readonly #recent = new Map<number, BuildRecord>();
   readonly #logs: BuildLogs;
   #nextId = 1;
   #writable = true;
@@ -229,7 +233,11 @@ export class BuildHistory {
     const record = withLog(open, storedBytes);
     const position = await this.#write(record);
     this.#open.delete(id);
-    if (position !== undefined) this.#index(record, position);
+    if (position === undefined) return;
+    this.#index(record, position);
+    this.#recent.set(id, record);
+    const [oldest] = this.#recent.keys();
+    if (this.#recent.size > RECENT_BUILDS && oldest !== undefined) this.#recent.delete(oldest);
   }
 
   /** Adds what is known only after the end: that the client has fetched the outputs. */
@@ -244,11 +252,13 @@ export class BuildHistory {
       this.update(id, change);
       return;
     }
-    const record = await this.get(id);
+    const record = this.#recent.get(id) ?? (await this.get(id));
     if (record === undefined) return;
     const amended = { ...record, ...change(record) };
     const position = await this.#write(amended);
-    if (position !== undefined && this.#entries.has(id)) this.#index(amended, position);
+    if (position === undefined || !this.#entries.has(id)) return;
+    this.#index(amended, position);
+    if (this.#recent.has(id)) this.#recent.set(id, amended);
   }
 
   /** @returns undefined for a build that is not known, or not any more */
@@ -309,7 +319,7 @@ export class BuildHistory {
     await Promise.all([...this.#open.values()].map(({ finished }) => finished));
     await this.#amending;
     await this.#pruning;
-    await this.#segments.flush();
+    await this.#segments.close();
   }
 
   async #write(record: BuildRecord): Promise<LinePosition | undefined> {

@@ -1,4 +1,4 @@
-import { open, readdir, stat, unlink } from 'node:fs/promises';
+import { open, readdir, stat, unlink, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** Size at which a segment is closed and the next one begun, in bytes. */
@@ -15,6 +15,12 @@ export interface LinePosition {
   readonly bytes: number;
 }
 
+interface Pending {
+  readonly line: string;
+  readonly resolve: (position: LinePosition) => void;
+  readonly reject: (error: unknown) => void;
+}
+
 /**
  * Lines in a directory of append-only files, `<prefix>-<number>.jsonl`, so that old ones can be removed by the file.
  *
@@ -28,7 +34,10 @@ export class Segments {
   #current = 1;
   /** The current file may end in the middle of a line. */
   #torn = false;
-  #appending: Promise<unknown> = Promise.resolve();
+  /** The current segment, while lines are appended. */
+  #file: FileHandle | undefined;
+  #queue: Pending[] = [];
+  #appending: Promise<void> | undefined;
 
   constructor(dir: string, prefix: string) {
     this.#dir = dir;
@@ -92,34 +101,69 @@ export class Segments {
     this.#torn = pending.length > 0 || skipping;
   }
 
-  /** Appends a line, which ends with a newline. @throws what the file system says; nothing of it counts then */
+  /** Appends a line, which ends with a newline. @throws the file system's error; nothing of it counts then */
   async append(line: string): Promise<LinePosition> {
-    const appended = this.#appending.then(() => this.#append(line));
-    this.#appending = appended.catch(() => undefined);
-    return await appended;
+    return await new Promise((resolve, reject) => {
+      this.#queue.push({ line, resolve, reject });
+      this.#appending ??= this.#drain().finally(() => {
+        this.#appending = undefined;
+      });
+    });
   }
 
-  async #append(line: string): Promise<LinePosition> {
+  /** Lines that arrive during a write are written together. */
+  async #drain(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const batch = this.#queue.splice(0);
+      try {
+        const positions = await this.#write(batch.map(({ line }) => line));
+        batch.forEach(({ resolve }, index) => {
+          resolve(positions[index] ?? { segment: this.#current, offset: 0, bytes: 0 });
+        });
+      } catch (error) {
+        for (const { reject } of batch) reject(error);
+      }
+    }
+  }
+
+  async #write(lines: readonly string[]): Promise<LinePosition[]> {
     if ((this.#sizes.get(this.#current) ?? 0) >= SEGMENT_BYTES) {
+      await this.#closeFile();
       this.#current += 1;
       this.#torn = false;
     }
     const segment = this.#current;
-    const text = this.#torn ? `\n${line}` : line;
-    await using file = await open(this.#path(segment), 'a', 0o600);
-    const { size } = await file.stat();
+    const file = (this.#file ??= await this.#open());
+    let offset = this.#sizes.get(segment) ?? 0;
+    const separator = this.#torn ? '\n' : '';
     try {
-      await file.appendFile(text);
+      await file.appendFile(separator + lines.join(''));
     } catch (error) {
       this.#torn = true;
+      await this.#closeFile();
       throw error;
-    } finally {
-      this.#sizes.set(segment, (await file.stat()).size);
     }
-    const bytes = Buffer.byteLength(line);
-    const offset = size + Buffer.byteLength(text) - bytes;
     this.#torn = false;
-    return { segment, offset, bytes };
+    offset += separator.length;
+    const positions = lines.map((line) => {
+      const position = { segment, offset, bytes: Buffer.byteLength(line) };
+      offset += position.bytes;
+      return position;
+    });
+    this.#sizes.set(segment, offset);
+    return positions;
+  }
+
+  async #open(): Promise<FileHandle> {
+    const file = await open(this.#path(this.#current), 'a', 0o600);
+    this.#sizes.set(this.#current, (await file.stat()).size);
+    return file;
+  }
+
+  async #closeFile(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
   }
 
   async read({ segment, offset, bytes }: LinePosition): Promise<string> {
@@ -135,9 +179,10 @@ export class Segments {
     await unlink(this.#path(segment)).catch(() => undefined);
   }
 
-  /** Settles when everything that was appended so far has been written. */
-  async flush(): Promise<void> {
+  /** Settles when all lines so far have been written, and closes the file until the next one. */
+  async close(): Promise<void> {
     await this.#appending;
+    await this.#closeFile();
   }
 
   #path(segment: number): string {

@@ -2,7 +2,7 @@ import type { RunningBuildReport, Status } from '../../control/api.js';
 import { humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { coloured, type Screen } from '../screen.js';
-import { fit, table, type Column } from '../table.js';
+import { fit, table, wrap, type Column } from '../table.js';
 import { waitingOf } from './build.js';
 
 const GUESTS: readonly Column[] = [
@@ -40,7 +40,7 @@ export function renderTop(status: Status, now: number, screen: Screen): string[]
     coloured(title, state === 'running' ? 'green' : 'yellow', screen),
     ...(guests.length === 0 ? [] : ['', ...bold(table(GUESTS, guestRows(status, now), columns))]),
     ...(running.length === 0 ? [] : ['', ...bold(table(RUNNING, running.map(buildRow), columns))]),
-    ...(waiting.length === 0 ? [] : ['', ...waiting.map((build) => fit(waitingLine(build), columns))]),
+    ...(waiting.length === 0 ? [] : ['', ...waiting.flatMap((build) => waitingLines(build, columns))]),
   ];
 }
 
@@ -81,9 +81,10 @@ function leftOf({ expectedSeconds, runningSeconds }: RunningBuildReport): string
   return left >= 0 ? humanDuration(left * 1000) : `+${humanDuration(-left * 1000)}`;
 }
 
-function waitingLine({ id, derivation, seconds, waiting }: RunningBuildReport): string {
+function waitingLines({ id, derivation, seconds, waiting }: RunningBuildReport, columns: number): string[] {
   const why = waiting === null ? 'asking the host for its inputs' : waitingOf(waiting);
-  return `${id} ${nameOf(derivation)} has waited ${humanDuration(seconds * 1000)}: ${why}`;
+  const text = `${id} ${nameOf(derivation)} has waited ${humanDuration(seconds * 1000)}: ${why}`;
+  return wrap(text, columns - 2).map((line, index) => (index === 0 ? line : `  ${line}`));
 }
 
 function nameOf(derivation: string): string {
