@@ -4,7 +4,8 @@
  *   image=DIR etc=DIR store=DIR   the guest's root, its /etc, and the host's store: all read-only
  *   dir=DIR                       the guest's directory: `root` to mount on; sockets `nix` and `run` are made in it
  *   scratch=BYTES name=NAME
- *   network=host|none
+ *   network=host|outbound|none
+ *   slirp=PROGRAM                 slirp4netns, for network=outbound
  *   ids=N locks=FILE              with a user namespace: number of user ids, and the file with their locks
  *   gid=N                         group of the build users, in the guest
  *   cgroups=DIR[:DIR...]          cgroups to put the guest into
@@ -17,6 +18,7 @@
  * Descriptors: see common.h. SIGTERM kills the guest.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +27,7 @@
 #include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <net/if.h>
+#include <net/route.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -50,7 +53,7 @@ enum { FIRST_ID = 0x70000000, ID_SLOT = 65536, ID_SLOTS = 4096 };
 enum { RDONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
 
 static struct {
-  const char *image, *etc, *store, *dir, *scratch, *name, *network, *ids, *locks, *gid, *cgroups, *probe;
+  const char *image, *etc, *store, *dir, *scratch, *name, *network, *slirp, *ids, *locks, *gid, *cgroups, *probe;
 } given;
 
 noreturn void die(const char *what) {
@@ -69,7 +72,7 @@ static void parse(char *const *arguments) {
     const char **value;
   } names[] = {
       {"image", &given.image}, {"etc", &given.etc},         {"store", &given.store}, {"dir", &given.dir},
-      {"scratch", &given.scratch}, {"name", &given.name}, {"network", &given.network}, {"ids", &given.ids},
+      {"scratch", &given.scratch}, {"name", &given.name}, {"network", &given.network}, {"slirp", &given.slirp}, {"ids", &given.ids},
       {"locks", &given.locks}, {"gid", &given.gid},       {"cgroups", &given.cgroups}, {"probe", &given.probe},
   };
   for (; *arguments; arguments++) {
@@ -127,11 +130,57 @@ static void enter_cgroups(pid_t pid, unsigned root) {
   }
 }
 
-static void loopback_up(void) {
+/* Addresses that no guest reaches: link-local ones, where clouds tell machines their secrets, and what stands for the
+ * host's loopback in slirp4netns' network. */
+static void refuse_addresses(int s) {
+  static const struct {
+    const char *address, *mask;
+  } refused[] = {{"169.254.0.0", "255.255.0.0"}, {"100.100.100.200", "255.255.255.255"}};
+  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+    struct rtentry route = {.rt_flags = RTF_UP | RTF_REJECT};
+    struct sockaddr_in *to = (struct sockaddr_in *)&route.rt_dst, *mask = (struct sockaddr_in *)&route.rt_genmask;
+    to->sin_family = mask->sin_family = AF_INET;
+    inet_aton(refused[i].address, &to->sin_addr);
+    inet_aton(refused[i].mask, &mask->sin_addr);
+    must(ioctl(s, SIOCADDRT, &route), "route");
+  }
+}
+
+static void make_network(void) {
   struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
   int s = (int)must(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket");
   must(ioctl(s, SIOCSIFFLAGS, &request), "lo");
+  refuse_addresses(s);
   close(s);
+}
+
+/* Starts slirp4netns, which waits for a byte from GO before it takes this process's network as its guest's.
+ * @returns its process; READY can be read when it has connected it */
+static pid_t start_slirp(int go[2], int *ready) {
+  int said[2];
+  must(pipe2(go, O_CLOEXEC), "pipe");
+  must(pipe2(said, O_CLOEXEC), "pipe");
+  pid_t pid = (pid_t)must(fork(), "fork");
+  if (pid > 0) {
+    close(said[1]);
+    *ready = said[0];
+    return pid;
+  }
+  must(prctl(PR_SET_PDEATHSIG, SIGKILL), "pdeathsig");
+  char byte, network[64];
+  close(go[1]);
+  if (read(go[0], &byte, 1) != 1) _exit(1);
+  snprintf(network, sizeof network, "/proc/%d/ns/net", getppid());
+  must(dup2((int)must(open("/dev/null", O_RDWR), "/dev/null"), 0), "dup2");
+  must(dup2(CONSOLE, 1), "dup2");
+  must(dup2(said[1], REPORT), "dup2");
+  syscall(SYS_close_range, REPORT + 1, ~0U, 0);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  execl(given.slirp, "slirp4netns", "--configure", "--mtu=65520", "--ready-fd=3", "--disable-host-loopback",
+        "--disable-dns", "--enable-sandbox", "--enable-seccomp", "--netns-type=path", network, "tap0", NULL);
+  die(given.slirp);
 }
 
 /* A socket in the guest's directory, which the guest does not see. */
@@ -271,7 +320,7 @@ static void drop_capabilities(void) {
 }
 
 /* The guest's side: enters the tree, and leaves the host's. */
-static noreturn void be_guest(int go, int image, int daemon_socket, int agent_socket) {
+static noreturn void be_guest(int go, int image, int daemon_socket, int agent_socket, int network) {
   char byte;
   if (read(go, &byte, 1) != 1) _exit(1);
   if (given.ids) {
@@ -301,7 +350,7 @@ static noreturn void be_guest(int go, int image, int daemon_socket, int agent_so
   drop_capabilities();
   refuse_system_calls();
   if (given.probe) _exit(0);
-  run_init(daemon_socket, agent_socket);
+  run_init(daemon_socket, agent_socket, network);
 }
 
 /* As `mount -o remount` does; only the host's root may. */
@@ -314,7 +363,7 @@ static int forget_lookups(int store) {
 }
 
 /* Waits for the guest's end, and ends as it did. */
-static int outlive(pid_t guest, int store, int signals) {
+static int outlive(pid_t guest, pid_t slirp, int store, int signals) {
   for (;;) {
     struct pollfd waits[] = {{.fd = signals, .events = POLLIN}, {.fd = ask, .events = POLLIN}};
     if (poll(waits, 2, -1) < 0 && errno != EINTR) die("poll");
@@ -322,6 +371,11 @@ static int outlive(pid_t guest, int store, int signals) {
     while (read(signals, &info, sizeof info) == sizeof info)
       if (info.ssi_signo == SIGTERM) kill(guest, SIGKILL);
     int status;
+    if (slirp > 0 && waitpid(slirp, &status, WNOHANG) == slirp) {
+      dprintf(CONSOLE, "drover-namespace: slirp4netns has ended (status %d)\n", status);
+      kill(guest, SIGKILL);
+      slirp = 0;
+    }
     if (waitpid(guest, &status, WNOHANG) == guest) {
       if (!WIFSIGNALED(status)) return WEXITSTATUS(status);
       sigset_t none;
@@ -356,9 +410,15 @@ int main(int count, char **arguments) {
   int own_network = strcmp(given.network, "host") != 0;
   /* A mount namespace of the host's user namespace, since only here can its file systems be idmapped. The network's
    * belongs to the host, too: the guest's root cannot change it. */
+  int slirp_go[2], network = -1;
+  pid_t slirp = given.slirp && !given.probe ? start_slirp(slirp_go, &network) : 0;
   must(unshare(CLONE_NEWNS | (own_network ? CLONE_NEWNET : 0)), "unshare");
   must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "/");
-  if (own_network) loopback_up();
+  if (own_network) make_network();
+  if (slirp > 0) {
+    must(write(slirp_go[1], "", 1), "slirp4netns");
+    write_file(slirp, "oom_score_adj", "500");
+  }
   int image = detached(given.image), etc = detached(given.etc), store = detached(given.store);
   /* One that hides nothing, as the host's may: the kernel lets the guest mount its own only then. */
   must(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL), "/proc");
@@ -372,7 +432,7 @@ int main(int count, char **arguments) {
   pid_t guest = (pid_t)must(syscall(SYS_clone, own | SIGCHLD, NULL, NULL, NULL, NULL), "clone");
   if (guest == 0) {
     close(go[1]);
-    be_guest(go[0], image, daemon_socket, agent_socket);
+    be_guest(go[0], image, daemon_socket, agent_socket, network);
   }
   int user_namespace = -1;
   if (ids > 0) {
@@ -387,8 +447,8 @@ int main(int count, char **arguments) {
   write_file(guest, "oom_score_adj", "500"); /* what runs in a guest ends before anything of the host */
   int mounted = make_tree(image, etc, store, user_namespace, root);
   must(write(go[1], "", 1), "go");
-  const int done[] = {LIFE, REPORT, go[0], go[1], daemon_socket, agent_socket, image, etc, store};
+  const int done[] = {LIFE, REPORT, go[0], go[1], daemon_socket, agent_socket, image, etc, store, network};
   for (size_t i = 0; i < sizeof done / sizeof *done; i++) close(done[i]);
   int signals = (int)must(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
-  return outlive(guest, mounted, signals);
+  return outlive(guest, slirp, mounted, signals);
 }

@@ -67,7 +67,15 @@ static pid_t start_daemon(int daemon_socket) {
   die("nix-daemon");
 }
 
-noreturn void run_init(int daemon_socket, int agent_socket) {
+static void report_if_ready(pid_t database, int network) {
+  static int reported;
+  if (reported || database > 0 || network >= 0) return;
+  must(write(REPORT, "ready\n", 6), "report");
+  close(REPORT);
+  reported = 1;
+}
+
+noreturn void run_init(int daemon_socket, int agent_socket, int network) {
   sigset_t handled;
   sigemptyset(&handled);
   sigaddset(&handled, SIGCHLD);
@@ -78,9 +86,18 @@ noreturn void run_init(int daemon_socket, int agent_socket) {
   close(daemon_socket);
   for (;;) {
     struct pollfd waits[] = {
-        {.fd = LIFE, .events = POLLIN}, {.fd = signals, .events = POLLIN}, {.fd = agent_socket, .events = POLLIN}};
-    if (poll(waits, 3, -1) < 0 && errno != EINTR) die("poll");
+        {.fd = LIFE, .events = POLLIN},
+        {.fd = signals, .events = POLLIN},
+        {.fd = agent_socket, .events = POLLIN},
+        {.fd = network, .events = POLLIN},
+    };
+    if (poll(waits, 4, -1) < 0 && errno != EINTR) die("poll");
     char byte;
+    if (waits[3].revents) {
+      if (read(network, &byte, 1) != 1) exit(1); /* it has said why */
+      close(network);
+      network = -1;
+    }
     if (waits[0].revents && read(LIFE, &byte, 1) <= 0) exit(0);
     struct signalfd_siginfo info;
     while (read(signals, &info, sizeof info) == sizeof info)
@@ -91,9 +108,9 @@ noreturn void run_init(int daemon_socket, int agent_socket) {
       if (pid == daemon) exit(code);
       if (pid != database) continue;
       if (code != 0) exit(code);
-      must(write(REPORT, "ready\n", 6), "report");
-      close(REPORT);
+      database = 0;
     }
+    report_if_ready(database, network);
     if (!waits[2].revents) continue;
     int connection = accept4(agent_socket, NULL, NULL, SOCK_CLOEXEC);
     if (connection < 0) continue;

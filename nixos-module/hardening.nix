@@ -35,6 +35,9 @@
   ProtectKernelLogs = true;
   # Beyond /dev/null and the like.
   DevicePolicy = "closed";
-  DeviceAllow = [ "/dev/kvm rw" ];
+  DeviceAllow = [
+    "/dev/kvm rw"
+    "/dev/net/tun rw"
+  ];
   KeyringMode = "private";
 }

@@ -37,8 +37,8 @@ in
         "benchmark"
         "big-parallel"
       ];
-      memory = lib.mkOptionDefault "2GiB";
-      scratchSize = lib.mkOptionDefault "20GiB";
+      memory = lib.mkOptionDefault null;
+      scratchSize = lib.mkOptionDefault null;
       guest.image = lib.mkIf (cfg.driver != "qemu") (lib.mkDefault null);
       settings.driver = lib.mkDefault cfg.driver;
     };

@@ -32,6 +32,7 @@ in
       ];
       path = [
         config.nix.package
+        pkgs.slirp4netns
         pkgs.util-linux
         # Statically linked: all the tools that a guest has.
         pkgs.pkgsStatic.busybox

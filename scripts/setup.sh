@@ -17,19 +17,19 @@ for word in "$@"; do
   case $word in
     npm | root) ;;
     dist) is_built=1 packages="$packages $compiler" ;;
-    run) is_built=1 packages="$packages $compiler nix-bin busybox-static sqlite3 util-linux" ;;
+    run) is_built=1 packages="$packages $compiler nix-bin busybox-static sqlite3 util-linux slirp4netns" ;;
     demo) is_built=1 packages="$packages $archive" ;;
     bench) is_built=1 packages="$packages patchelf openssh-client openssh-server" ;;
     check) packages="$packages shellcheck" ;;
     vms) packages="$packages $archive cpio xz-utils zstd qemu-user-static" ;;
-    nix) packages="$packages nix-bin busybox-static sqlite3 util-linux" ;;
+    nix) packages="$packages nix-bin busybox-static sqlite3 util-linux slirp4netns" ;;
     modern-nix | demo-packages) packages="$packages $archive" ;;
     nixos-units) packages="$packages $archive kmod xz-utils" ;;
     emulation) packages="$packages qemu-user-static" ;;
     systemd) packages="$packages systemd procps" ;;
     ssh) packages="$packages openssh-client" ;;
     sshd) packages="$packages openssh-server" ;;
-    e2fsprogs | jq | procps | prometheus) packages="$packages $word" ;;
+    e2fsprogs | jq | procps | prometheus | slirp4netns) packages="$packages $word" ;;
     vz-helper) packages="$packages make clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
     *)
       echo "setup.sh: unknown: $word" >&2
@@ -47,7 +47,7 @@ fi
 # Looks for the commands first: a command installed in another way, such as through Nix, will do.
 is_there() {
   case $1 in
-    gcc | g++ | make | python3 | curl | jq | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
+    gcc | g++ | make | python3 | curl | jq | slirp4netns | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
     nix-bin) command -v nix-daemon > /dev/null ;;
     util-linux) command -v nsenter > /dev/null && command -v setpriv > /dev/null ;;
     openssh-client) command -v ssh > /dev/null ;;

@@ -41,7 +41,8 @@ function driverOptions({ stateDir, pool, features, guest }: Config) {
 /** The same for drivers of VMs, which take only what they use of these sizes. */
 function vmOptions(config: Config) {
   const { memoryBytes = 2 * GIB_BYTES, scratchSizeBytes = 20 * GIB_BYTES, ...guest } = config.guest;
-  return { ...driverOptions(config), guest: { ...guest, memoryBytes, scratchSizeBytes } };
+  const network = guest.network === 'none' ? 'none' : 'host';
+  return { ...driverOptions(config), guest: { ...guest, memoryBytes, scratchSizeBytes, network } as const };
 }
 
 /** Every driver there is, the best first. */

@@ -25,8 +25,10 @@ in
             ;
         };
         guest = {
-          inherit (cfg) cores memory scratchSize;
+          inherit (cfg) cores;
         }
+        // lib.optionalAttrs (cfg.memory != null) { inherit (cfg) memory; }
+        // lib.optionalAttrs (cfg.scratchSize != null) { inherit (cfg) scratchSize; }
         // lib.optionalAttrs (cfg.guest.image != null) { image = toString cfg.guest.image; };
         doors.socket.path = "${cfg.settings.stateDir}/doors/nix.sock";
         doors.ssh = {

@@ -56,8 +56,8 @@ export interface GuestConfig {
   readonly scratchSizeBytes: number | undefined;
   /** View of the host's store that VMs get: listed paths only and exactly as they are, or the share as it is. */
   readonly store: 'exact' | 'raw';
-  /** `host`: the host's network. `none`: loopback only. */
-  readonly network: 'host' | 'none';
+  /** `outbound`: the world, but not the host's loopback. `host`: the host's network. `none`: loopback only. */
+  readonly network: 'host' | 'outbound' | 'none';
   /** Namespace guests: their root is a user that the host has not; `auto`: where the host can do it. */
   readonly userNamespace: 'required' | 'auto' | 'off';
   /** Extra settings of the guest's nix.conf; each value is ready to stand after `name = `. */
@@ -180,7 +180,7 @@ const guest = section({
     .optional(),
   scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).optional(),
   store: choice(['exact', 'raw']).prefault('exact'),
-  network: choice(['host', 'none']).prefault('host'),
+  network: choice(['outbound', 'host', 'none']).prefault('outbound'),
   userNamespace: choice(['required', 'auto', 'off']).prefault('auto'),
   nixConf: nixConf.prefault({}),
   nix: absolutePath.optional(),

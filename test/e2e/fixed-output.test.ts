@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { createServer as createSocketServer, type AddressInfo } from 'node:net';
+import { networkInterfaces } from 'node:os';
 
 import { expect, test } from '@jest/globals';
 
@@ -10,18 +11,21 @@ import { startDrover } from '../support/drover.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 
-/** Serves one text to every client, on the host's loopback. */
-async function serveText(text: string): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
+/** Serves one text to every client. @param address of the host */
+async function serveText(
+  text: string,
+  address = '127.0.0.1',
+): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
   let requests = 0;
   const server = createServer((_, response) => {
     requests += 1;
     response.end(text);
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(0, address);
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {
-    url: `http://127.0.0.1:${port}/`,
+    url: `http://${address}:${port}/`,
     requests: () => requests,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
@@ -39,6 +43,47 @@ function download(host: NixHost, url: string, expected: string): string {
     `url = "${url}"; outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = "${hash}";`,
   );
 }
+
+/** An address of this host that other machines reach it by. */
+function outerAddress(): string | undefined {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+}
+
+describeE2e('a fixed-output derivation with guest.network outbound, the default,', ['slirp4netns'], () => {
+  test("reaches other machines, but not the host's loopback, link-local addresses or abstract sockets", async () => {
+    await using drover = await startDrover();
+    await using host = await nixHost({ drover });
+    await using local = await serveText('secret');
+    const abstract = createSocketServer().listen(`\0drover-test-${host.id}`);
+    await once(abstract, 'listening');
+    const port = new URL(local.url).port;
+    const urls = [
+      local.url,
+      `http://10.0.2.2:${port}/`,
+      `http://10.0.2.3:${port}/`,
+      'http://169.254.169.254/',
+    ];
+    const tries = urls.map((url) => `wget -q -T 3 -O - ${url} && echo reached ${url}`).join('; ');
+    const probe = host.derivation(
+      'probe',
+      `${tries}; echo "sockets: $(grep -c @ /proc/net/unix)"; exit 1`,
+      `outputHashMode = "flat"; outputHashAlgo = "sha256"; outputHash = "${'a'.repeat(64)}";`,
+    );
+    const { stderr } = await host.build(probe);
+    abstract.close();
+    expect(stderr).toContain('sockets: 0');
+    expect(stderr).not.toContain('secret');
+    expect(stderr).not.toContain('reached');
+    expect(local.requests()).toBe(0);
+
+    const address = outerAddress();
+    if (address === undefined) return; // a host without a network has no world to reach
+    await using outer = await serveText(`for ${host.id}`, address);
+    const { outputs } = succeeded(await host.build(download(host, outer.url, `for ${host.id}`)));
+    expect(await readFile(outputs[0] ?? '', 'utf8')).toBe(`for ${host.id}`);
+  });
+});
 
 describeE2e('a fixed-output derivation', [], () => {
   test('reaches a server on the host with guest.network host, and its hash is checked', async () => {

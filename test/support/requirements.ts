@@ -27,6 +27,7 @@ type Requirement =
   | 'emulation'
   | 'systemd'
   | 'memory-cgroup'
+  | 'slirp4netns'
   | 'ssh'
   | 'sshd'
   | 'e2fsprogs'
@@ -63,6 +64,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
       'systemd is not installed, or the kernel has no cgroup2',
     ),
   'memory-cgroup': () => unless(kernelHas('cgroup') || kernelHas('cgroup2'), 'the kernel has no cgroups'),
+  slirp4netns: () => unless(hasProgram('slirp4netns'), 'slirp4netns is not installed'),
   ssh: () => unless(hasProgram('ssh') && hasProgram('ssh-keygen'), 'openssh-client is not installed'),
   sshd: () => unless(existsSync('/usr/sbin/sshd'), 'openssh-server is not installed'),
   e2fsprogs: () => unless(hasProgram('mke2fs', '/usr/sbin', '/sbin'), 'e2fsprogs is not installed'),

@@ -37,15 +37,20 @@ in
     };
 
     memory = mkOption {
-      type = size;
-      defaultText = literalMD ''`"6GiB"` on macOS, `"2GiB"` on NixOS'';
-      description = "Memory of one guest that is a machine of its own. A guest takes of it what it touches.";
+      type = types.nullOr size;
+      defaultText = literalMD ''`"6GiB"` on macOS, `null` on NixOS'';
+      description = ''
+        Memory of one guest, which takes of it what it touches. `null`: 2 GiB for a machine of its own, else what fits the
+        host.
+      '';
     };
 
     scratchSize = mkOption {
-      type = size;
-      defaultText = literalMD ''`"50GiB"` on macOS, `"20GiB"` on NixOS'';
+      type = types.nullOr size;
+      defaultText = literalMD ''`"50GiB"` on macOS, `null` on NixOS'';
       description = ''
+        `null`: 20 GiB for a machine of its own, else what fits the host.
+
         How much one guest can write: outputs, build directories, everything. A bound, not a reservation; but a guest that
         is a machine of its own is refused where the host has less room.
       '';

@@ -14,6 +14,7 @@ import { greetGuest } from '../greet.js';
 import { emulatedSystems } from './binfmt.js';
 import { availableMemory, Cgroups, fittingSizes, type CgroupLimits } from './cgroups.js';
 import { accounts, CA_FILE, GuestEtc, HOST_FILES } from './etc.js';
+import { reachableResolvers, resolverWarning } from './resolvers.js';
 import { NamespaceGuest } from './guest.js';
 import type { GuestSetup, UserIds } from './helper.js';
 import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';
@@ -42,7 +43,7 @@ export interface NamespaceDriverOptions {
     /** Undefined: what fits this host. */
     readonly memoryBytes: number | undefined;
     readonly scratchSizeBytes: number | undefined;
-    readonly network: 'host' | 'none';
+    readonly network: 'host' | 'outbound' | 'none';
     readonly userNamespace: 'required' | 'auto' | 'off';
     readonly nixConf: Readonly<Record<string, string>>;
     readonly nix: string | undefined;
@@ -133,6 +134,14 @@ export class NamespaceDriver implements GuestDriver {
     const facts = await probeNix(nix, env);
     const image = await makeImage(stateDir.images, { programs, nix, scripts: options.scripts });
     const sizes = fittingSizes(await availableMemory(), options.maxGuests, guest);
+    const slirp =
+      guest.network === 'outbound'
+        ? await requireProgram(
+            env,
+            'slirp4netns',
+            'Install it (on Debian: apt-get install slirp4netns), or set guest.network to host or none.',
+          )
+        : undefined;
     const { ids, why } = await userIds(options, image);
     const cgroups = await Cgroups.find();
     const systems = await namespaceSystems();
@@ -166,10 +175,14 @@ export class NamespaceDriver implements GuestDriver {
       },
       {
         ...HOST_FILES,
+        ...(guest.network === 'outbound' ? await reachableResolvers() : {}),
         ...(env['NIX_SSL_CERT_FILE'] === undefined ? {} : { [CA_FILE]: env['NIX_SSL_CERT_FILE'] }),
       },
     );
-    const setup = commonSetup(options, image, etc.path, sizes.scratchSizeBytes, ids, buildGid);
+    const setup = {
+      ...commonSetup(options, image, etc.path, sizes.scratchSizeBytes, ids, buildGid),
+      slirp,
+    };
     const limits = {
       memoryBytes: sizes.memoryBytes,
       swapBytes: sizes.scratchSizeBytes,
@@ -177,6 +190,7 @@ export class NamespaceDriver implements GuestDriver {
     };
     const warnings = [
       ...(why === undefined ? [] : [why]),
+      ...(guest.network === 'outbound' ? await resolverWarning(join(etc.path, 'resolv.conf')) : []),
       ...(typeof cgroups === 'string'
         ? [`guests have no limits of memory and processes, since Drover cannot make cgroups: ${cgroups}`]
         : []),
@@ -258,7 +272,16 @@ function commonSetup(
   buildGid: number,
 ): CommonSetup {
   const { network } = guest;
-  return { image: image.root, etc, store: storeDir, scratchSizeBytes, network, ids, buildGid };
+  return {
+    image: image.root,
+    etc,
+    store: storeDir,
+    scratchSizeBytes,
+    network,
+    slirp: undefined,
+    ids,
+    buildGid,
+  };
 }
 
 function daemonEnv(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {

@@ -14,7 +14,9 @@ export interface GuestSetup {
   readonly dir: string;
   readonly name: string;
   readonly scratchSizeBytes: number;
-  readonly network: 'host' | 'none';
+  readonly network: 'host' | 'outbound' | 'none';
+  /** slirp4netns, for `outbound`. */
+  readonly slirp: string | undefined;
   /** Its user namespace; undefined: root in the guest is root on the host. */
   readonly ids: UserIds | undefined;
   /** Group of the build users, in the guest. */
@@ -52,6 +54,7 @@ export async function startHelper(
     name: setup.name,
     scratch: setup.scratchSizeBytes,
     network: setup.network,
+    ...(setup.slirp === undefined ? {} : { slirp: setup.slirp }),
     gid: setup.buildGid,
     ...(ids === undefined ? {} : { ids: ids.count, locks: ids.locks }),
     ...(setup.cgroups.length === 0 ? {} : { cgroups: setup.cgroups.join(':') }),

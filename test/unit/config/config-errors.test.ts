@@ -104,7 +104,7 @@ const table: Record<string, [string, string][]> = {
       'log: { level: warning }',
       '1:15: log.level: expected one of fatal, error, warn, info, debug, trace, got "warning"; did you mean warn?',
     ],
-    ['guest: { network: no }', '1:19: guest.network: expected one of host, none, got "no"'],
+    ['guest: { network: no }', '1:19: guest.network: expected one of outbound, host, none, got "no"'],
   ],
   'paths of sockets': [
     [

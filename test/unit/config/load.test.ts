@@ -35,7 +35,7 @@ describe('defaults', () => {
       memoryBytes: undefined,
       scratchSizeBytes: undefined,
       store: 'exact',
-      network: 'host',
+      network: 'outbound',
       userNamespace: 'auto',
       nixConf: {},
       nix: undefined,
