@@ -13,7 +13,7 @@
 #                       and the exit status is 3. With --again, some of them were here before, and the host
 #                       has removed and recreated them since.
 #   stats [SECONDS]     scratch use and uptime, as JSON (bytes, seconds); sets the clock first, as set-clock does
-#   build-usage NAME    what the build of the derivation with that file name (`<hash>-hello.drv`) has used so far, as JSON
+#   build-usage NAME    what the build of the derivation with that file name (`<hash>-hello.drv`) has used, as JSON
 #                       (seconds, bytes): of its control group if Nix has made one, else the sum of its processes and of
 #                       those that they have waited for. Nothing if no process of it is found
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away

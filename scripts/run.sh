@@ -1,6 +1,6 @@
 #!/bin/sh
-# run.sh demo | test | test:fast | attack | check | bench [ARG...]: the npm scripts of these names. Each starts from a fresh
-# clone.
+# run.sh demo | test | test:fast | attack | check | bench [ARG...]: the npm scripts of these names. Each
+# starts from a fresh clone.
 set -eu
 cd "$(dirname "$0")/.."
 task=${1:?usage: run.sh demo | test | test:fast | attack | check | bench}
@@ -40,7 +40,8 @@ case $task in
     CI='' jest "$@" --selectProjects unit integration
     ;;
   attack)
-    # The tests of what attackers tried, and the fuzzers with 100,000 cases for each peer, or as many as the argument says.
+    # The tests of known attacks, and the fuzzers with 100,000 cases for each peer, or as many as the argument
+    # says.
     sh scripts/setup.sh npm run
     DROVER_FUZZ_CASES=${1:-100000} CI='' jest --testTimeout=86400000 \
       test/integration/fuzz test/integration/ssh-door test/integration/socket-door test/integration/control-server \

@@ -16,7 +16,7 @@ export async function hostFacts(): Promise<HostFacts> {
   return { memoryBytes: totalmem(), mounts };
 }
 
-/** What of a configuration goes beyond this host, one sentence each. */
+/** Parts of a configuration that exceed this host, one sentence each. */
 export function hostWarnings(config: Config, driver: string, host: HostFacts): string[] {
   const { pool, guest, stateDir } = config;
   const inMemory = driver === 'namespace' ? guest.scratchSizeBytes : guest.memoryBytes;
@@ -43,7 +43,7 @@ function noexecMount(path: string, mounts: string): string | undefined {
   for (const line of mounts.split('\n')) {
     const [, , , , point = '', options = ''] = line.split(' ');
     const holds = point === '/' || path === point || path.startsWith(`${point}/`);
-    // Of two mounts on the same point, the later one is seen.
+    // The later of two mounts on the same point is visible.
     if (point !== '' && holds && point.length >= found.point.length) found = { point, options };
   }
   return found.options.split(',').includes('noexec') ? found.point : undefined;

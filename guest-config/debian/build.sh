@@ -2,7 +2,8 @@
 # build.sh ARCHITECTURE DIRECTORY      ARCHITECTURE: x86_64 or aarch64
 #
 # Makes a guest image for the qemu driver from Debian 13's packages, without root and for either architecture on any:
-# kernel, busybox, OpenSSH, Nix, drover-guest and exact-store, which clang compiles. Nothing of a package is run or installed.
+# kernel, busybox, OpenSSH, Nix, drover-guest and exact-store, which clang compiles. Nothing of a package is run or
+# installed.
 #
 #   DIRECTORY/kernel, DIRECTORY/initrd     to be booted directly; the whole guest is in the initrd
 #   DIRECTORY/manifest.json                written last: what drivers read (docs/images.md)

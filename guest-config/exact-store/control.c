@@ -178,8 +178,8 @@ static bool for_each_path(const char *listings, const char *store, bool (*with)(
   return true;
 }
 
-/// overlayfs remembers that a name was absent; a directory of its own that comes and goes makes it forget. A name that is
-/// there already stays as it is.
+// / overlayfs remembers that a name was absent; a directory of its own that comes and goes makes it forget. A name that
+// is / there already stays as it is.
 static bool refresh(const char *path) {
   if (mkdir(path, 0700) == 0) rmdir(path);
   return true;

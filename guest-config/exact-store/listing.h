@@ -1,7 +1,7 @@
 // A store path as the host lists it: every name in it, with type, size and link target.
 //
-// Text form: the path's root on one line, then the children of each directory in the order in which the directories were
-// listed, sorted by the bytes of their names, each group ended by an empty line.
+// Text form: the path's root on one line, then the children of each directory in the order in which the directories
+// were listed, sorted by the bytes of their names, each group ended by an empty line.
 //
 //   TYPE VALUE NAME [SOURCE]     TYPE d: directory, VALUE 0.   f, x: file, VALUE its size.   l: link, VALUE its target.
 //                                SOURCE: name on the host's disk, if it differs (Nix's case hack)

@@ -1,12 +1,13 @@
-// exact-store: a read-only FUSE file system between the host's store, shared by VirtioFS, and the overlay on /nix/store.
+// exact-store: a read-only FUSE file system between the host's store, shared by VirtioFS, and the overlay on
+// /nix/store.
 //
 //   exact-store mount SOURCE MOUNTPOINT SOCKET   mounts; returns once it is mounted, and goes on in the background
 //   exact-store register SOCKET STORE FD         see control.h
 //   exact-store status SOCKET
 //
-// It shows the paths that it was told of, each exactly as listed. Names and attributes come from the listings; only files
-// that are read are opened in SOURCE. Whatever fails there is EIO, never an absent file: builds remember what is absent.
-// When it ends, so does the machine.
+// It shows the paths that it was told of, each exactly as listed. Names and attributes come from the listings; only
+// files that are read are opened in SOURCE. Whatever fails there is EIO, never an absent file: builds remember what is
+// absent. When it ends, so does the machine.
 #define _GNU_SOURCE
 #include "control.h"
 #include "requests.h"
@@ -106,8 +107,8 @@ static void start(void *(*run)(void *), void *argument) {
   }
 }
 
-/// Without its store a build would see errors that it may take for answers. The machine has to be off before one of them
-/// ends well.
+// / Without its store a build would see errors that it may take for answers. The machine has to be off before one of
+// them / ends well.
 static void guard(pid_t child) {
   int status = 0;
   while (waitpid(child, &status, 0) < 0 && errno == EINTR) continue;

@@ -1,8 +1,8 @@
 // The store paths that the file system shows, and the numbers by which the kernel knows the files in them.
 //
-// A node id is the path's slot and, in the low 32 bits, 1 + the entry's index; slot 0 is the root of the file system. The
-// entries of a path never change. A path lives until it is hidden and the kernel has forgotten every node of it, so a
-// request for a node needs no lock.
+// A node id is the path's slot and, in the low 32 bits, 1 + the entry's index; slot 0 is the root of the file system.
+// The entries of a path never change. A path lives until it is hidden and the kernel has forgotten every node of it, so
+// a request for a node needs no lock.
 #pragma once
 #include "listing.h"
 

@@ -12,8 +12,8 @@ let
 in
 lib.mkIf cfg.enable {
   virtualisation.rosetta.enable = true;
-  # The newest kernel that Rosetta of every macOS from 13 on runs on: docs/images.md has the table. Newer ones are fine from
-  # macOS 26 on.
+  # The newest kernel that Rosetta of every macOS from 13 on runs on: docs/images.md has the table. Newer ones are fine
+  # from macOS 26 on.
   boot.kernelPackages = lib.mkDefault pkgs.linuxPackages_6_1;
   # The share is there only if the host has Rosetta; the guest boots without it.
   fileSystems.${mountPoint} = {

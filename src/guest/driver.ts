@@ -65,8 +65,8 @@ export interface RunningGuest {
    */
   readonly rememberedFiles?: number | undefined;
   /**
-   * How to list the host's paths for the guest. Its store then shows listed paths only, each exactly as listed, so none has
-   * to be copied for its names. Undefined: it sees the share as it is.
+   * How to list the host's paths for the guest. Its store then shows listed paths only, each exactly as listed, so none
+   * has to be copied for its names. Undefined: it sees the share as it is.
    */
   readonly listings?: Listings | undefined;
   /** Undefined: nothing happens to it that its driver could tell of. */

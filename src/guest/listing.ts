@@ -19,8 +19,8 @@ interface Item {
 }
 
 /**
- * Lists a store path in the text form of `guest-config/exact-store/listing.h`: every name in it, with type, size and link
- * target.
+ * Lists a store path in the text form of `guest-config/exact-store/listing.h`: every name in it, with type, size and
+ * link target.
  * @param caseHack whether the host's Nix undoes its case hack when it reads the path
  * @throws DroverError `PROVISION_FAILED` if a directory holds two files that Nix would give one name, or a file that is
  *   neither directory, regular file nor link; Node's error if it cannot be read

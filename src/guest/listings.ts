@@ -13,8 +13,8 @@ const MAX_KEPT = 20_000;
 /** Listings of the host's store paths, for guests whose store shows listed paths only. */
 export interface Listings {
   /**
-   * The listings of these paths, each after a line `path NAME`. A path that is not there is listed as an empty file: the
-   * guest does not find it, and says so.
+   * The listings of these paths, each after a line `path NAME`. A path that is not there is listed as an empty file:
+   * the guest does not find it, and says so.
    * @throws DroverError `PROVISION_FAILED` if one cannot be read
    */
   of(infos: readonly ValidPathInfo[]): Promise<string>;

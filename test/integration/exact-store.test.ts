@@ -152,7 +152,7 @@ describeWith('exact-store', ['root'], () => {
     ['a NUL', 'd 0 .\nf 0 a%00\n\n'],
     ['names out of order', 'd 0 .\nf 0 b\nf 0 a\n\n'],
     ['one name twice', 'd 0 .\nf 0 a\nf 0 a\n\n'],
-    ['a size that is none', 'f 1x .\n'],
+    ['a size that is not a number', 'f 1x .\n'],
     ['a negative size', 'f -1 .\n'],
     ['an unknown type', 's 0 .\n'],
     ['a listing that is cut', 'd 0 .\nf 0 a\n'],

@@ -31,7 +31,7 @@ export function renderStatus(status: Status, now: number, screen: Screen): strin
   ];
 }
 
-/** What is not as it should be. */
+/** Warnings and failures. */
 function troubles({ warnings, failedBoots, reloadError, restartKeys, rollout }: Status): string[] {
   return [
     ...warnings.map((warning) => `warning: ${warning}`),

@@ -1,6 +1,9 @@
 import type { Connection } from 'ssh2';
 
-/** Algorithms of clients' signatures that are accepted, with the type of their keys. SHA-1 (`ssh-rsa`) is not among them. */
+/**
+ * Algorithms of clients' signatures that are accepted, with the type of their keys. SHA-1 (`ssh-rsa`) is not among
+ * them.
+ */
 export const SIGNATURE_ALGORITHMS: ReadonlyMap<string, { readonly type: string; readonly hash?: string }> =
   new Map([
     ['ssh-ed25519', { type: 'ssh-ed25519' }],
@@ -22,9 +25,10 @@ interface PacketWriter {
 }
 
 /**
- * Has ssh2 announce the algorithms that are accepted. Its own list (1.17) offers SHA-1 and DSA, and lacks a comma, so that it
- * names neither nistp521 nor rsa-sha2-512. There is no option for it, and the packet is encrypted when it leaves ssh2, so it is
- * exchanged inside. If an ssh2 without this writer comes, its own list goes out, and a test says so.
+ * Has ssh2 announce the algorithms that are accepted. Its own list (1.17) offers SHA-1 and DSA, and lacks a comma, so
+ * that it names neither nistp521 nor rsa-sha2-512. There is no option for it, and the packet is encrypted when it
+ * leaves ssh2, so it is exchanged inside. If an ssh2 without this writer comes, its own list goes out, and a test says
+ * so.
  */
 export function announceSignatureAlgorithms(connection: Connection): void {
   const { _protocol: protocol } = connection as unknown as {

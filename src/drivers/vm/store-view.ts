@@ -6,7 +6,7 @@ import { run } from '../../lib/process.js';
 export const NO_EXACT_STORE =
   "the guest image has no exact-store: guests see the host's store as VirtioFS shares it, with every file of it; rebuild the image, or set guest.store to raw";
 
-/** What VMs see of the host's store: `guest.store`. */
+/** View of the host's store in VMs: `guest.store`. */
 export class StoreView {
   readonly #listings: StoredListings | undefined;
   /** Whether a guest had no exact store although it was to have one. */
@@ -30,7 +30,7 @@ export class StoreView {
     return this.#listings === undefined ? 'raw' : 'exact';
   }
 
-  /** What a guest that has said hello is to be told of paths. */
+  /** Listings of paths for a guest that has said hello. */
   listingsFor({ exactStore }: Pick<GuestHello, 'exactStore'>): Listings | undefined {
     if (!exactStore && this.#listings !== undefined) this.lacking = true;
     return exactStore ? this.#listings : undefined;

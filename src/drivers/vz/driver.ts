@@ -33,8 +33,8 @@ export interface VzDriverOptions extends VmOptions {
 
 /** Facts about the host and the image. */
 /**
- * Files that the kernels of all guests together may remember. macOS keeps a descriptor for each of them, and other programs
- * have been seen to fail at 57,000.
+ * Files that the kernels of all guests together may remember. macOS keeps a descriptor for each of them, and other
+ * programs have been seen to fail at 57,000.
  */
 const REMEMBERED_FILES = 20_000;
 

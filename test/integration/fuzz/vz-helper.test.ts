@@ -29,7 +29,7 @@ test(`no reply of a vz-helper ends more than its guest (seed ${FUZZ_SEED})`, asy
     for (const piece of pieces(mutated(SAID, next), next)) stdout.write(piece);
     stdout.end();
     await new Promise((resolve) => stdout.once('end', resolve));
-    // What is not a message is a failure, and costs the helper its life.
+    // Anything but a message is a failure, and ends the helper.
     if (connection.failure !== undefined) expect(isKilled).toBe(true);
   }
 });

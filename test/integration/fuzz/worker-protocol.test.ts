@@ -23,7 +23,7 @@ const IDENTITIES = [
   { door: 'ssh', domain: 'key:SHA256:x', name: 'x', trusted: false },
 ] as const;
 
-/** What a client sends in a session in which it builds. */
+/** A client's bytes in a session with a build. */
 async function recordedSession(): Promise<Buffer> {
   const bench = benchThatBuilds(() => new ScriptedDaemon());
   const sent: Buffer[] = [];
