@@ -54,7 +54,10 @@ export function joinSession(channel: ServerChannel, token: Buffer, socket: Socke
   const pass = (bytes: Buffer): void => {
     if (bytes.length === 0) return;
     if (isAccepted === true) {
+      // All its packets in one system call.
+      socket.cork();
       channel.write(bytes, resume);
+      socket.uncork();
       // The client's window is used up: the channel keeps the buffer.
       if (channel.writableLength > 0) buffer = undefined;
     } else channel.stderr.write(Buffer.from(bytes));
