@@ -42,6 +42,7 @@ async function main(): Promise<number> {
     packageDir: REPOSITORY,
     command: [process.execPath, join(REPOSITORY, 'dist/main.js')],
     print: (text) => process.stdout.write(text),
+    columns: process.stdout.columns,
     outputLost,
   });
   return EXIT.ok;

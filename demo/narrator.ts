@@ -1,13 +1,30 @@
+import { wrap } from '../src/cli/table.js';
 import { humanBytes } from '../src/lib/human.js';
 import type { DroverEvent } from '../src/control/api.js';
 
-/** Prints what happens, with the seconds since the start. */
+/** Width of the time before each line. */
+const TIME_WIDTH = '[   0.00 s] '.length;
+/** After so long without a line, the demo says that it goes on, in milliseconds. */
+const SILENCE_MS = 10_000;
+
+/** Prints what happens, with the seconds since the start, in lines that fit the terminal. */
 export class Narrator {
   readonly #print: (text: string) => void;
+  readonly #columns: number;
+  /** Names of the derivations that are being built, by build. */
+  readonly #building = new Map<string, string>();
   #startedAt = performance.now();
+  #saidAt = performance.now();
+  #last = '';
 
-  constructor(print: (text: string) => void) {
+  constructor(print: (text: string) => void, columns = 80) {
     this.#print = print;
+    this.#columns = Math.max(40, columns);
+    setInterval(() => {
+      if (performance.now() - this.#saidAt < SILENCE_MS) return;
+      const names = [...this.#building.values()];
+      this.#write(names.length > 0 ? `still building ${names.join(', ')}` : `still: ${this.#last}`);
+    }, 1_000).unref();
   }
 
   /** Restarts the clock at zero. */
@@ -16,12 +33,20 @@ export class Narrator {
   }
 
   say(text: string): void {
-    const seconds = ((performance.now() - this.#startedAt) / 1000).toFixed(2).padStart(7);
-    this.#print(`[${seconds} s] ${text}\n`);
+    this.#last = text;
+    this.#write(text);
+  }
+
+  #write(text: string): void {
+    this.#saidAt = performance.now();
+    const seconds = ((this.#saidAt - this.#startedAt) / 1000).toFixed(2).padStart(7);
+    const [first = '', ...more] = wrap(text, this.#columns - TIME_WIDTH);
+    const rest = more.map((line) => `${' '.repeat(TIME_WIDTH)}${line}\n`);
+    this.#print(`[${seconds} s] ${first}\n${rest.join('')}`);
   }
 
   plain(text = ''): void {
-    this.#print(`${text}\n`);
+    for (const line of wrap(text, this.#columns)) this.#print(`${line}\n`);
   }
 
   /** Prints those events of the supervisor that are part of the story. */
@@ -33,9 +58,11 @@ export class Narrator {
         );
         return;
       case 'build-started':
+        this.#building.set(event.build, nameOf(event.derivation));
         this.say(`${event.guest}: building ${nameOf(event.derivation)}`);
         return;
       case 'build-finished':
+        this.#building.delete(event.build);
         this.say(
           `${event.guest ?? '-'}: ${event.result.toLowerCase()} ${nameOf(event.derivation)} in ${(event.durationMs / 1000).toFixed(2)} s`,
         );
@@ -60,6 +87,9 @@ export class Narrator {
       case 'operation-refused':
       case 'settings-refused':
       case 'guest-retired':
+      case 'rollout-finished':
+      case 'operation-refused':
+      case 'settings-refused':
       case 'lease-granted':
       case 'lease-refused':
       case 'lease-returned':

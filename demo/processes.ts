@@ -22,20 +22,21 @@ export interface Running {
   readonly ended: Promise<number | NodeJS.Signals>;
 }
 
-/** @param onLine sees each line of standard error */
-export function start(
-  program: string,
-  args: readonly string[],
-  options: {
-    readonly env: NodeJS.ProcessEnv;
-    readonly logFile: string;
-    readonly onLine?: (line: string) => void;
-  },
-): Running {
+export interface StartOptions {
+  readonly env: NodeJS.ProcessEnv;
+  readonly logFile: string;
+  /** Sees each line of standard error. */
+  readonly onLine?: (line: string) => void;
+  /** Sees each line of standard output. */
+  readonly onOutput?: (line: string) => void;
+}
+
+export function start(program: string, args: readonly string[], options: StartOptions): Running {
   const child = spawn(program, args, { env: options.env, stdio: ['ignore', 'pipe', 'pipe'] });
   const log = createWriteStream(options.logFile, { mode: 0o600 });
   child.stderr.pipe(log);
-  const { onLine } = options;
+  const { onLine, onOutput } = options;
+  if (onOutput !== undefined) createInterface({ input: child.stdout }).on('line', onOutput);
   if (onLine !== undefined) createInterface({ input: child.stderr }).on('line', onLine);
   const ended = new Promise<number | NodeJS.Signals>((resolve, reject) => {
     child.once('error', reject);

@@ -9,7 +9,7 @@ import { humanBytes } from '../src/lib/human.js';
 import { readChecks, runCheck } from './checks.js';
 import { makeDemoDirectory, plainEnv } from './directory.js';
 import { Narrator } from './narrator.js';
-import { DemoError, outputOf, start, tailOf, type Running } from './processes.js';
+import { DemoError, outputOf, start, tailOf, type Running, type StartOptions } from './processes.js';
 
 export interface DemoOptions {
   /** Directory for downloads; undefined: in the demo's temporary directory. */
@@ -23,6 +23,8 @@ export interface DemoOptions {
   readonly packageDir: string;
   readonly command: readonly [program: string, ...args: string[]];
   readonly print: (text: string) => void;
+  /** Width of the terminal; undefined: 80. */
+  readonly columns: number | undefined;
   /** Settles when the reader of the output is gone. */
   readonly outputLost: Promise<void>;
 }
@@ -61,6 +63,7 @@ export async function demo(options: DemoOptions): Promise<void> {
   } finally {
     await run.cleanUp();
   }
+  run.tellNext();
 }
 
 class DemoRun {
@@ -72,16 +75,15 @@ class DemoRun {
   constructor(options: DemoOptions, directory: string) {
     this.#options = options;
     this.#directory = directory;
-    this.#tell = new Narrator(options.print);
+    this.#tell = new Narrator(options.print, options.columns);
   }
 
   async play(): Promise<void> {
     const { small } = this.#options;
     const tell = this.#tell;
     tell.plain(
-      'This machine plays a Mac: its Nix is told that it is aarch64-darwin, so it cannot build for Linux by',
+      'This machine plays a Mac: its Nix is told that it is aarch64-darwin, so it cannot build for Linux by itself. Everything below is built by Drover, in guests that do not exist yet.',
     );
-    tell.plain('itself. Everything below is built by Drover, in guests that do not exist yet.');
     tell.plain();
     // First the steps that may fail, such as without root; then the slow ones.
     const configFile = await this.#startSupervisor();
@@ -96,6 +98,15 @@ class DemoRun {
     tell.say(`nothing left to build; waiting for the guests to be idle for ${IDLE_TIMEOUT}`);
     await zero;
     tell.say(`guests: ${(await fetchStatus(stateDir)).guests.length}`);
+  }
+
+  /** What a reader may want to do after this. */
+  tellNext(): void {
+    this.#tell.plain();
+    this.#tell.plain('To use Drover for your own builds:');
+    this.#tell.plain('  dist/main.js serve      runs it; docs/linux.md and docs/mac.md make it a service');
+    this.#tell.plain('  dist/main.js machines   prints the line for nix.conf that sends builds to it');
+    this.#tell.plain('  dist/main.js doctor     checks the host, Nix and a first build');
   }
 
   tellInterrupted(): void {
@@ -123,6 +134,12 @@ class DemoRun {
         [join(this.#options.packageDir, 'demo/fetch.sh'), cache],
         'fetch.log',
         this.#options.env,
+        {
+          onOutput: (line) => {
+            // Files of a list are indented.
+            if (!line.startsWith(' ')) this.#tell.say(line);
+          },
+        },
       ),
     );
     return await realpath(cache);
@@ -148,8 +165,10 @@ class DemoRun {
         [...args, 'serve', '--config', configFile],
         'serve.log',
         this.#options.env,
-        (line) => {
-          if (line.includes('"drover is ready"')) resolve();
+        {
+          onLine: (line) => {
+            if (line.includes('"drover is ready"')) resolve();
+          },
         },
       );
       serve.ended.then(async (status) => {
@@ -239,12 +258,12 @@ class DemoRun {
     args: readonly string[],
     log: string,
     env: NodeJS.ProcessEnv,
-    onLine?: (line: string) => void,
+    listeners: Pick<StartOptions, 'onLine' | 'onOutput'> = {},
   ): Running {
     const running = start(program, args, {
       env,
       logFile: join(this.#directory, log),
-      ...(onLine === undefined ? {} : { onLine }),
+      ...listeners,
     });
     this.#running.push(running);
     running.ended

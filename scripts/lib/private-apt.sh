@@ -41,12 +41,22 @@ debian_mirror() {
   echo "$mirror"
 }
 
+# require_archive MIRROR SUITE DIRECTORY: stop at once where there is no network; apt would try again for most of a minute.
+require_archive() {
+  local -a quick=(-o Acquire::Retries=0 -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10)
+  "$APT_HELPER" "${quick[@]}" -qq download-file "$1/dists/$2/InRelease" "$3/InRelease" >/dev/null 2>&1 && return
+  echo "$0: Debian's archive cannot be reached: $1" >&2
+  echo "Check the network and apt's proxy settings, or set DEBIAN_MIRROR to the address of another mirror." >&2
+  exit 1
+}
+
 # private_apt_setup STATE SUITE [with-sources]: SUITE's package lists, kept in the directory STATE.
 # PRIVATE_APT_ARCHITECTURE: of the packages, in Debian's words; default: this machine's.
 private_apt_setup() {
   local state=$1 suite=$2 sources=${3:-} mirror
   mirror=$(debian_mirror)
   mkdir -p "$state"/{preferences.d,lists/partial,archives/partial}
+  require_archive "${mirror%/}" "$suite" "$state"
   : >"$state/status"
   {
     echo "deb [signed-by=$APT_KEYRING target=Packages] $mirror $suite main"
