@@ -59,6 +59,8 @@ in
         TimeoutStopSec = 3600;
         # A build that takes too much memory must not end all others.
         OOMPolicy = "continue";
+        # For the socket of control.group.
+        RuntimeDirectory = "drover-control";
         TasksMax = "infinity";
         # Each guest has a cgroup below the service's.
         Delegate = "memory pids io";

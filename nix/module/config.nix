@@ -15,6 +15,7 @@ in
       lib.mapAttrsRecursive (_: lib.mkDefault) {
         stateDir = cfg.workingDirectory;
         inherit (cfg) systems;
+        control = { inherit (cfg.control) group; };
         features = lib.unique (cfg.supportedFeatures ++ cfg.mandatoryFeatures);
         pool = {
           inherit (cfg)

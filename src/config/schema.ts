@@ -203,7 +203,7 @@ const control = section({
   group: text(/^[A-Za-z_][\w.-]{0,63}$/, 'the name of a group')
     .nullable()
     .prefault(null),
-  path: socketPath.prefault('/var/run/drover/look.sock'),
+  path: socketPath.prefault('/var/run/drover-control/look.sock'),
 });
 
 const history = section({

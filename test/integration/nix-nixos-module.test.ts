@@ -55,7 +55,9 @@ describeWith('services.drover on NixOS', ['nix', 'dist'], () => {
       /\nExecStart=\/nix\/store\/\w+-drover-1\.0\/bin\/drover serve --config \/etc\/drover\/drover\.yaml\n/,
     );
     // Before busybox, whose programs of the same names can do less.
-    expect(plain.path).toEqual(['nix-2.34.0', 'slirp4netns-1.0', 'util-linux-1.0', 'busybox-static-1.0']);
+    expect(plain.path).toEqual([
+      ...['nix-2.34.0', 'slirp4netns-1.0', 'util-linux-1.0', 'busybox-static-1.0', 'sqlite-1.0'],
+    ]);
     expect(plain.kernelModules).toEqual(['overlay']);
     expect(plain.tmpfiles).toEqual(['d /var/lib/drover 0700 root root - -']);
     expect(plain.packages).toEqual(['drover-1.0']);

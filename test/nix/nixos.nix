@@ -12,6 +12,7 @@ let
     names = [
       "coreutils"
       "qemu_kvm"
+      "sqlite"
       "slirp4netns"
       "util-linux"
       "virtiofsd"

@@ -7,7 +7,7 @@ let
     mkOption
     types
     ;
-  inherit (import ../types.nix { inherit lib; }) listen path;
+  inherit (import ../types.nix { inherit lib; }) listen path word;
 in
 {
   options.services.drover = {
@@ -33,6 +33,13 @@ in
       type = types.nullOr listen;
       default = "127.0.0.1:9619";
       description = "Where metrics are served for Prometheus; null: nowhere.";
+    };
+
+    control.group = mkOption {
+      type = types.nullOr word;
+      default = null;
+      example = "admin";
+      description = "Group whose members may look at guests, builds and logs, and change nothing; null: none.";
     };
 
     settings = mkOption {

@@ -57,7 +57,7 @@ describe('defaults', () => {
     metrics: { listen: { host: '127.0.0.1', port: 9619 } },
     audit: { file: null },
     signing: { secretKeyFile: null },
-    control: { group: null, path: '/var/run/drover/look.sock' },
+    control: { group: null, path: '/var/run/drover-control/look.sock' },
     history: { keepMs: 30 * 86_400_000, maxBuilds: 20_000, maxBytes: 2 * 1024 ** 3, logs: 'all' },
     log: { level: 'info', file: undefined },
   };
