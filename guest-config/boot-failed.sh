@@ -8,7 +8,7 @@ systemctl list-units --failed --plain --no-legend | while read -r unit _; do
   # Output of its own processes: systemd would only repeat that it has failed.
   why=$(journalctl --boot --quiet --output cat --lines 1 "_SYSTEMD_UNIT=$unit") || why=
   case $unit in
-    sysroot-nix-.host.mount) why="the host does not share its store, where this guest's system is ($why)" ;;
+    sysroot-nix-.share.mount) why="the host does not share its store, where this guest's system is ($why)" ;;
   esac
   say "$unit has failed: ${why:-for no reason that it told}"
 done

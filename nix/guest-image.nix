@@ -11,19 +11,25 @@
   kernel,
   initrd,
   kernelParams,
+  exactStore,
   shell,
   systems,
 }:
 let
+  closure = closureInfo {
+    rootPaths = [
+      toplevel
+      shell
+    ];
+  };
+  # What the guest's store shows while it boots.
+  listing = runCommand "drover-guest-listing" { } ''
+    xargs ${lib.getExe exactStore} list ${registration} < ${closure}/store-paths > $out
+  '';
   registration =
     runCommand "drover-guest-registration"
       {
-        closure = closureInfo {
-          rootPaths = [
-            toplevel
-            shell
-          ];
-        };
+        inherit closure;
       }
       ''
         sh ${./guest-registration.sh} $closure/store-paths $closure/registration > $out
@@ -49,10 +55,11 @@ runCommand "drover-guest-image"
         ++ [
           "init=${toplevel}/init"
           "drover.registration=${registration}"
+          "drover.listing=${listing}"
         ]
       );
     };
-    passthru = { inherit registration; };
+    passthru = { inherit listing registration; };
     meta.platforms = lib.platforms.linux;
   }
   ''

@@ -230,6 +230,16 @@ int control_register(const char *socketPath, const char *store, int fd) {
   return write_all(fd, rest, (size_t)(input + length - rest)) ? 0 : fail("the registration");
 }
 
+int control_send(const char *socketPath, FILE *listings) {
+  static char bytes[1 << 16];
+  int server = connect_to(socketPath);
+  if (server < 0) return fail(socketPath);
+  for (size_t got; (got = fread(bytes, 1, sizeof bytes, listings)) > 0;)
+    if (!write_all(server, bytes, got)) return fail(socketPath);
+  FILE *answer = shutdown(server, SHUT_WR) ? NULL : fdopen(server, "r");
+  return answer && print_answer(answer, "missing:") == 0 ? 0 : 1;
+}
+
 int control_status(const char *socketPath) {
   int server = connect_to(socketPath);
   if (server < 0 || !write_all(server, "?\n", 2) || shutdown(server, SHUT_WR)) return fail(socketPath);

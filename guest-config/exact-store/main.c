@@ -4,6 +4,7 @@
 //   exact-store mount SOURCE MOUNTPOINT SOCKET   mounts; returns once it is mounted, and goes on in the background
 //   exact-store register SOCKET STORE FD         see control.h
 //   exact-store status SOCKET
+//   exact-store list PATH... | exact-store show SOCKET literal|case-hack   see tools.h
 //
 // It shows the paths that it was told of, each exactly as listed. Names and attributes come from the listings; only
 // files that are read are opened in SOURCE. Whatever fails there is EIO, never an absent file: builds remember what is
@@ -13,6 +14,7 @@
 #include "requests.h"
 #include "say.h"
 #include "source.h"
+#include "tools.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -181,6 +183,9 @@ int main(int argc, char **argv) {
   if (argc == 5 && !strcmp(argv[1], "mount")) return mount_store(argv);
   if (argc == 5 && !strcmp(argv[1], "register")) return control_register(argv[2], argv[3], atoi(argv[4]));
   if (argc == 3 && !strcmp(argv[1], "status")) return control_status(argv[2]);
-  fputs("usage: exact-store mount SOURCE MOUNTPOINT SOCKET | register SOCKET STORE FD | status SOCKET\n", stderr);
+  if (argc >= 3 && !strcmp(argv[1], "list")) return tools_list(argv + 2);
+  if (argc == 4 && !strcmp(argv[1], "show")) return tools_show(argv[2], argv[3]);
+  fputs("usage: exact-store mount SOURCE MOUNTPOINT SOCKET | register SOCKET STORE FD | status SOCKET |\n"
+        "       list PATH... | show SOCKET literal|case-hack\n", stderr);
   return 2;
 }

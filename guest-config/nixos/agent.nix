@@ -1,11 +1,12 @@
 # drover-guest, the same file as in every other kind of guest.
-{ pkgs, ... }:
+{ config, pkgs, ... }:
 {
   environment.systemPackages = [
     (pkgs.runCommandLocal "drover-guest" { } ''
       install -D -m 755 ${../drover-guest.sh} $out/bin/drover-guest
     '')
     # Programs that it calls, besides Nix.
+    config.drover.guest.exactStore
     pkgs.coreutils
     pkgs.findutils
     pkgs.gawk

@@ -13,7 +13,7 @@ let
 in
 {
   system.build.droverImage = pkgs.callPackage ../../nix/guest-image.nix {
-    inherit (config.drover.guest) shell systems;
+    inherit (config.drover.guest) exactStore shell systems;
     inherit (build) toplevel;
     inherit (config.boot) kernelParams;
     nix = config.nix.package;

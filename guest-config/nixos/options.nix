@@ -29,6 +29,14 @@ in
       '';
     };
 
+    exactStore = lib.mkOption {
+      type = lib.types.package;
+      default = pkgs.pkgsStatic.callPackage ../exact-store { };
+      defaultText = lib.literalMD "`guest-config/exact-store`";
+      internal = true;
+      description = "The program that shows the host's store. It runs from the initrd to the end.";
+    };
+
     shell = lib.mkOption {
       type = lib.types.path;
       default = "${pkgs.busybox-sandbox-shell}/bin/busybox";

@@ -1,12 +1,14 @@
 # /nix/store is the host's, read-only, with a layer of the guest's own above it. Everything that is written goes to one
 # scratch disk, so that drover-guest can tell how full it is; only / itself is in memory.
 {
+  config,
   lib,
   options,
   pkgs,
   ...
 }:
 let
+  exactStore = lib.getExe config.drover.guest.exactStore;
   scratch = "/dev/disk/by-id/virtio-drover-scratch";
   scratchDevice = "dev-disk-by\\x2did-virtio\\x2ddrover\\x2dscratch.device";
   # Not for a disk that is gone with the guest: times of access, barriers, inode tables zeroed in the background.
@@ -32,7 +34,8 @@ in
       neededForBoot = true;
       options = scratchOptions;
     };
-    "/nix/.host" = {
+    # Below /nix/.host, which drover-exact-store mounts.
+    "/nix/.share" = {
       device = "nix-store";
       fsType = "virtiofs";
       noCheck = true;
@@ -77,7 +80,34 @@ in
           };
           path = [ pkgs.e2fsprogs ];
         };
+        services.drover-exact-store = {
+          description = "The host's store, exactly as Nix made it";
+          requires = [ "sysroot-nix-.share.mount" ];
+          after = [ "sysroot-nix-.share.mount" ];
+          requiredBy = [ "sysroot-nix-store.mount" ];
+          before = [ "sysroot-nix-store.mount" ];
+          unitConfig = {
+            DefaultDependencies = false;
+            # It serves the root file system from here on.
+            IgnoreOnIsolate = true;
+          };
+          serviceConfig = {
+            Type = "oneshot";
+            RemainAfterExit = true;
+            # Its end is not that of the program.
+            KillMode = "process";
+            ExecStart = "${pkgs.runtimeShell} ${../exact-store.sh} ${exactStore} /sysroot/nix/.share /sysroot/nix/.host";
+          };
+          path = [
+            pkgs.coreutils
+            pkgs.util-linux
+          ];
+        };
         storePaths = [
+          "${../exact-store.sh}"
+          exactStore
+          "${pkgs.coreutils}/bin"
+          "${pkgs.util-linux}/bin/mount"
           "${../format-scratch.sh}"
           "${pkgs.e2fsprogs}/bin/mke2fs"
         ];

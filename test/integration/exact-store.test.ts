@@ -183,6 +183,23 @@ describeWith('exact-store', ['root'], () => {
     expect(Number(/listing_bytes (\d+)/.exec(seen)?.[1])).toBeLessThan(20_000 * 200);
   });
 
+  test("lists as the supervisor does, and shows an image's own listing on a host that renames", async () => {
+    const path = `${HASH}-own`;
+    await mkdir(join(dir, path, 'b c'), { recursive: true });
+    for (const name of ['FOO', 'Foo', 'b c/x', 'foo', 'zed']) await writeFile(join(dir, path, name), name);
+    await symlink('b c', join(dir, path, 'link'));
+    const { stdout: listing } = await execa(program, ['list', join(dir, path)], { stripFinalNewline: false });
+    expect(listing).toBe(`path ${path}\n${await listPath(join(dir, path), false)}`);
+    await mkdir(join(source, path, 'b c'), { recursive: true });
+    for (const name of ['FOO', 'Foo~nix~case~hack~1', 'b c/x', 'foo~nix~case~hack~2', 'zed'])
+      await writeFile(join(source, path, name), name.replace(/~.*/, ''));
+    await writeFile(join(dir, 'listing'), listing);
+    const seen = await inside(`
+      ${program} show socket case-hack < listing; cat store/${path}/FOO store/${path}/Foo store/${path}/foo
+    `);
+    expect(seen).toBe('FOOFoofoo');
+  });
+
   test.each(['head', 'tail'])('ends the machine when it or its guardian is killed: %s', async (which) => {
     const killed = inside(
       `kill -9 $(pidof exact-store | tr ' ' '\\n' | sort -n | ${which} -n 1); exec sleep 1000`,

@@ -206,7 +206,7 @@ describe('canary.sh', () => {
       'echo "rosetta error: unhandled auxillary vector type 29" >&2; echo more >&2; exit 133',
       '133: rosetta error: unhandled auxillary vector type 29',
     ],
-    ['crash', 'kill -SEGV $$', '139'],
+    ['crash', 'kill -SEGV $$', '139: Segmentation fault'],
     ['do as if', 'exit 0', '0'],
   ])('says, to all whom it concerns, that x86_64 programs %s', async (_, body, status) => {
     await world.double('timeout', body);
@@ -309,13 +309,45 @@ describeWith('load-registration.sh', ['nix'], () => {
   });
 });
 
+describe('exact-store.sh', () => {
+  const run = async (cmdline: string): Promise<string> => {
+    await world.write('proc/cmdline', `quiet ${cmdline} panic=-1\n`);
+    await world.write('share/abc-listing', 'the listing');
+    await world.double('mount');
+    await world.double('program', `[ "$1" != show ] || cat > ${world.path('shown')}`);
+    const { exitCode, stderr } = await world.run(
+      'guest-config/exact-store.sh',
+      [world.path('bin/program'), world.path('share'), world.path('host')],
+      { DROVER_EXACT_STORE: '/run/s' },
+    );
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    return (await world.calls()).replaceAll(`${world.dir}/`, '');
+  };
+
+  test.each([
+    ['', 'literal'],
+    [' drover.case-hack', 'case-hack'],
+  ])('mounts, and shows the listing of the image: exact%s', async (more, names) => {
+    expect(await run(`drover.store=exact${more} drover.listing=/nix/store/abc-listing`)).toBe(
+      `program mount share host /run/s\nprogram show /run/s ${names}\n`,
+    );
+    expect(await world.read('shown')).toBe('the listing');
+  });
+
+  test('leaves the share as it is where the supervisor says so', async () => {
+    expect(await run('drover.store=raw drover.listing=/nix/store/abc-listing')).toBe(
+      'mount -o bind share host\n',
+    );
+  });
+});
+
 describe('on the console', () => {
   test('boot-failed.sh names what has failed, and why, and powers off', async () => {
     await world.double(
       'systemctl',
-      'if [ "$1" = list-units ]; then echo "sysroot-nix-.host.mount loaded failed failed x"; echo "other.service a b"; fi',
+      'if [ "$1" = list-units ]; then echo "sysroot-nix-.share.mount loaded failed failed x"; echo "other.service a b"; fi',
     );
-    await world.double('journalctl', 'case $* in *host*) echo "mount: wrong fs type" ;; esac');
+    await world.double('journalctl', 'case $* in *share*) echo "mount: wrong fs type" ;; esac');
     const { exitCode } = await world.run('guest-config/boot-failed.sh', [], {
       DROVER_SCRATCH_DISK: world.dir,
     });
@@ -323,7 +355,7 @@ describe('on the console', () => {
     expect(await world.calls()).toMatch(/systemctl poweroff --force --force\n$/);
     expect(await world.console()).toBe(
       [
-        "drover: sysroot-nix-.host.mount has failed: the host does not share its store, where this guest's system is (mount: wrong fs type)\n",
+        "drover: sysroot-nix-.share.mount has failed: the host does not share its store, where this guest's system is (mount: wrong fs type)\n",
         'drover: other.service has failed: for no reason that it told\n',
       ].join(''),
     );

@@ -58,7 +58,7 @@ describeWith('a guest', ['nix'], () => {
       '/dev/disk/by-id/virtio-drover-scratch /nix ext4 noatime,barrier=0,noinit_itable,nodev,nosuid,x-initrd.mount 0 0',
       '/nix/.scratch/build /build none bind 0 0',
       '/nix/.scratch/tmp /tmp none bind 0 0',
-      'nix-store /nix/.host virtiofs ro,x-initrd.mount 0 0',
+      'nix-store /nix/.share virtiofs ro,x-initrd.mount 0 0',
       'overlay /nix/store overlay x-initrd.mount,lowerdir=/sysroot/nix/.host,upperdir=/sysroot/nix/.scratch/upper,workdir=/sysroot/nix/.scratch/work 0 0',
       'rosetta /run/rosetta virtiofs ro,nofail 0 0',
       'tmpfs / tmpfs mode=0755,x-initrd.mount 0 0',
@@ -80,6 +80,16 @@ describeWith('a guest', ['nix'], () => {
     expect(plain.initrdModules).toEqual(
       expect.arrayContaining(['virtio_pci', 'virtio_blk', 'virtiofs', 'overlay', 'ext4']),
     );
+    expect(directives(plain.initrdServices['drover-exact-store'])).toMatchObject({
+      Requires: 'sysroot-nix-.share.mount',
+      After: 'sysroot-nix-.share.mount',
+      Before: 'sysroot-nix-store.mount',
+      IgnoreOnIsolate: 'true',
+      KillMode: 'process',
+      ExecStart: expect.stringMatching(
+        /-exact-store\.sh \S+\/bin\/exact-store \/sysroot\/nix\/\.share \/sysroot\/nix\/\.host$/,
+      ),
+    });
     expect(directives(plain.initrdServices['drover-boot-failed'])).toMatchObject({
       WantedBy: 'emergency.target',
       ExecStart: expect.stringMatching(/-boot-failed\.sh$/),

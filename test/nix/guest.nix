@@ -45,6 +45,7 @@ let
       };
     };
     callPackage = _: arguments: stub.package "drover-guest-image" arguments;
+    pkgsStatic.callPackage = _: _: stub.package "exact-store" { };
   };
   inherit
     (lib.evalModules {

@@ -180,7 +180,7 @@ export class QemuDriver implements GuestDriver {
           accelerator: this.#accelerator,
           cores: guest.cores === 0 ? availableParallelism() : guest.cores,
           memoryBytes: guest.memoryBytes,
-          commandLine: this.#image.commandLine,
+          commandLine: `${this.#view.kernelParameters} ${this.#image.commandLine}`,
         },
         network: guest.network,
         dir,

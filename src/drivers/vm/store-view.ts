@@ -9,11 +9,17 @@ export const NO_EXACT_STORE =
 /** View of the host's store in VMs: `guest.store`. */
 export class StoreView {
   readonly #listings: StoredListings | undefined;
+  /** What the guest's kernel is told of it, for its initrd. */
+  readonly kernelParameters: string;
   /** Whether a guest had no exact store although it was to have one. */
   lacking = false;
 
-  private constructor(listings: StoredListings | undefined) {
+  private constructor(listings: StoredListings | undefined, caseHack: boolean) {
     this.#listings = listings;
+    this.kernelParameters =
+      listings === undefined
+        ? 'drover.store=raw'
+        : `drover.store=exact${caseHack ? ' drover.case-hack' : ''}`;
   }
 
   static async create(
@@ -21,9 +27,9 @@ export class StoreView {
     directory: string,
     env: NodeJS.ProcessEnv,
   ): Promise<StoreView> {
-    return new StoreView(
-      wanted === 'raw' ? undefined : new StoredListings(directory, await hostUsesCaseHack(env)),
-    );
+    if (wanted === 'raw') return new StoreView(undefined, false);
+    const caseHack = await hostUsesCaseHack(env);
+    return new StoreView(new StoredListings(directory, caseHack), caseHack);
   }
 
   get wanted(): 'exact' | 'raw' {

@@ -12,6 +12,8 @@ const ROSETTAD_SOCKET = '/run/rosettad/rosetta.sock';
 
 export interface ConfigurationSpec {
   readonly image: Pick<GuestImage, 'kernel' | 'initrd' | 'commandLine'>;
+  /** See `StoreView`. */
+  readonly kernelParameters: string;
   readonly cores: number;
   readonly memoryBytes: number;
   readonly dir: GuestDir;
@@ -30,7 +32,7 @@ export function guestConfiguration(spec: ConfigurationSpec): HelperConfiguration
   return {
     kernel,
     initrd,
-    commandLine: `console=hvc0 ${commandLine}`,
+    commandLine: `console=hvc0 ${spec.kernelParameters} ${commandLine}`,
     cpus: spec.cores,
     memoryBytes: spec.memoryBytes,
     disks: [{ path: scratch, readOnly: false, identifier: 'drover-scratch' }],

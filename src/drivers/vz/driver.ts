@@ -180,6 +180,7 @@ export class VzDriver implements GuestDriver {
     const { image, cores, rosetta } = this.#ground;
     return guestConfiguration({
       image,
+      kernelParameters: this.#view.kernelParameters,
       cores,
       memoryBytes: guest.memoryBytes,
       dir: this.#stateDir.guest(id),
