@@ -46,7 +46,8 @@ in
         ]
         ++ lib.optional cfg.nestedVirtualization "kvm"
       );
-      memory = lib.mkOptionDefault "6GiB";
+      # By the size of the Mac: a quarter of its memory, from 2 to 8 GiB.
+      memory = lib.mkOptionDefault null;
       # Sparse: an upper bound, not a reservation.
       scratchSize = lib.mkOptionDefault "50GiB";
       settings = {

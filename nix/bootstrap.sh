@@ -159,7 +159,7 @@ write_config() {
   begin "write the configuration: $config" || return 0
   write "$config" "# Drover's configuration: see its README. A change is noticed.
 driver: vz
-guest: { image: /nix/var/nix/profiles/drover-guest-image/manifest.json, memory: 6GiB, scratchSize: 50GiB }
+guest: { image: /nix/var/nix/profiles/drover-guest-image/manifest.json, scratchSize: 50GiB }
 log: { file: /var/log/drover.log }"
 }
 

@@ -21,7 +21,7 @@ for word in "$@"; do
     demo) is_built=1 packages="$packages $archive" ;;
     bench) is_built=1 packages="$packages patchelf openssh-client openssh-server" ;;
     check) packages="$packages shellcheck" ;;
-    vms) packages="$packages $archive cpio xz-utils zstd qemu-user-static" ;;
+    vms) packages="$packages $archive clang-14 cpio lld-14 xz-utils zstd qemu-user-static" ;;
     nix) packages="$packages nix-bin busybox-static sqlite3 util-linux slirp4netns" ;;
     modern-nix | demo-packages) packages="$packages $archive" ;;
     nixos-units) packages="$packages $archive kmod xz-utils" ;;

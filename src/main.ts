@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { homedir, hostname } from 'node:os';
+import { homedir, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -11,6 +11,7 @@ import type { Config } from './config/schema.js';
 import { connectProgram } from './doors/socket-door.js';
 import type { GuestDriver } from './guest/driver.js';
 import { NamespaceDriver, namespaceSystems } from './drivers/namespace/driver.js';
+import { memoryOfVm } from './drivers/vm/memory.js';
 import { firstThatWorks, type DriverCandidate } from './drivers/registry.js';
 import { hostStore } from './host-store/host-store.js';
 import { EXIT } from './lib/error-codes.js';
@@ -40,7 +41,7 @@ function driverOptions({ stateDir, pool, features, guest }: Config) {
 
 /** The same for drivers of VMs, which take only what they use of these sizes. */
 function vmOptions(config: Config) {
-  const { memoryBytes = 2 * GIB_BYTES, scratchSizeBytes = 20 * GIB_BYTES, ...guest } = config.guest;
+  const { memoryBytes = memoryOfVm(totalmem()), scratchSizeBytes = 20 * GIB_BYTES, ...guest } = config.guest;
   const network = guest.network === 'none' ? 'none' : 'host';
   return { ...driverOptions(config), guest: { ...guest, memoryBytes, scratchSizeBytes, network } as const };
 }

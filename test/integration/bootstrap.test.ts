@@ -124,7 +124,7 @@ describeWith('bootstrap.sh', ['nix'], () => {
       driver: 'vz',
       guest: {
         image: '/nix/var/nix/profiles/drover-guest-image/manifest.json',
-        memoryBytes: 6 * 1024 ** 3,
+        memoryBytes: undefined,
         scratchSizeBytes: 50 * 1024 ** 3,
       },
       log: { file: '/var/log/drover.log' },

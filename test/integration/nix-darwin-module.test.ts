@@ -82,7 +82,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
       systems: ['aarch64-linux', 'x86_64-linux'],
       guest: {
         ...defaults.guest,
-        memoryBytes: 6 * 1024 ** 3,
+        memoryBytes: undefined,
         scratchSizeBytes: 50 * 1024 ** 3,
         image: expect.stringMatching(/^\/nix\/store\/\w+-image-with-1-modules\/manifest\.json$/),
       },
@@ -149,7 +149,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
     expect(failed).toEqual([]);
     expect(load(settings)).toMatchObject({
       log: { file: undefined },
-      guest: { memoryBytes: 2 * 1024 ** 3 },
+      guest: { memoryBytes: undefined },
       pool: { idleTimeoutMs: 300_000 },
       metrics: null,
     });

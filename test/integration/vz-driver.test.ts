@@ -250,6 +250,12 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     }
   });
 
+  test("warns of a host's Nix that replaces files under guests", async () => {
+    const env = { ...process.env, NIX_CONFIG: 'auto-optimise-store = true' };
+    const driver = await VzDriver.create({ ...(await options()), env });
+    expect(driver.warnings).toEqual([expect.stringContaining('auto-optimise-store')]);
+  });
+
   test('starts although the scratch disk could not be filled, with a warning', async () => {
     const driver = await VzDriver.create(await options('', { scratchSizeBytes: 2 ** 49 }));
     expect(driver.warnings).toEqual([expect.stringContaining('guest.scratchSize')]);

@@ -38,10 +38,10 @@ in
 
     memory = mkOption {
       type = types.nullOr size;
-      defaultText = literalMD ''`"6GiB"` on macOS, `null` on NixOS'';
+      defaultText = literalMD "`null`";
       description = ''
-        Memory of one guest, which takes of it what it touches. `null`: 2 GiB for a machine of its own, else what fits the
-        host.
+        Memory of one guest, which takes of it what it touches. `null`: for a machine of its own a quarter of the host's, from
+        2 to 8 GiB, else what fits the host.
       '';
     };
 

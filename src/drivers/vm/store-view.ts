@@ -28,7 +28,9 @@ export class StoreView {
     env: NodeJS.ProcessEnv,
   ): Promise<StoreView> {
     if (wanted === 'raw') return new StoreView(undefined, false);
-    const caseHack = await hostUsesCaseHack(env);
+    const settings = await hostSettings(env);
+    // Nix's default on macOS, and a setting elsewhere.
+    const caseHack = process.platform === 'darwin' || /^use-case-hack = true$/m.test(settings);
     return new StoreView(new StoredListings(directory, caseHack), caseHack);
   }
 
@@ -47,14 +49,23 @@ export class StoreView {
   }
 }
 
-/** Nix's default on macOS, and a setting elsewhere. */
-async function hostUsesCaseHack(env: NodeJS.ProcessEnv): Promise<boolean> {
-  if (process.platform === 'darwin') return true;
+/**
+ * A warning if the host's Nix replaces files in the store by hard links while guests read them. On macOS a file's number
+ * then changes under the guests, which see errors.
+ */
+export async function optimiseWarning(env: NodeJS.ProcessEnv): Promise<string | undefined> {
+  return /^auto-optimise-store = true$/m.test(await hostSettings(env))
+    ? "the host's Nix has auto-optimise-store, which replaces files under guests that read them: set it to false, and run nix store optimise only while nothing builds"
+    : undefined;
+}
+
+/** Settings of the host's Nix, a line each; none if it does not say. */
+async function hostSettings(env: NodeJS.ProcessEnv): Promise<string> {
   // Nix 2.20 renamed `show-config`.
   for (const verb of [['config', 'show'], ['show-config']]) {
     const args = ['--extra-experimental-features', 'nix-command', ...verb];
     const result = await run('nix', args, { env }).catch(() => undefined);
-    if (result?.exitCode === 0) return /^use-case-hack = true$/m.test(result.stdout);
+    if (result?.exitCode === 0) return result.stdout;
   }
-  return false;
+  return '';
 }

@@ -12,7 +12,7 @@ import { greetGuest } from '../greet.js';
 import { guestFiles, makeGuestKeys } from '../vm/guest-files.js';
 import { loadImage, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
-import { NO_EXACT_STORE, StoreView } from '../vm/store-view.js';
+import { NO_EXACT_STORE, optimiseWarning, StoreView } from '../vm/store-view.js';
 import { makeScratchDisk, requireSpace, spaceWarning } from '../vm/scratch-disk.js';
 import { guestConfiguration } from './configuration.js';
 import { VzGuest } from './guest.js';
@@ -62,6 +62,7 @@ export class VzDriver implements GuestDriver {
   readonly #slots = new Slots();
   readonly #view: StoreView;
   #spaceWarning: string | undefined;
+  #optimiseWarning: string | undefined;
 
   private constructor(options: VzDriverOptions, ground: Ground, view: StoreView) {
     this.#view = view;
@@ -87,6 +88,7 @@ export class VzDriver implements GuestDriver {
     const driver = new VzDriver(options, await survey(options), view);
     driver.#checkConfiguration();
     await makePrivateDir(options.stateDir);
+    driver.#optimiseWarning = await optimiseWarning(options.env);
     driver.#spaceWarning = await spaceWarning(options.stateDir, options.guest.scratchSizeBytes);
     return driver;
   }
@@ -102,6 +104,7 @@ export class VzDriver implements GuestDriver {
       this.#ground.rosetta.warning,
       entitlementWarning(this.#ground.facts, this.#options.helper),
       this.#spaceWarning,
+      this.#optimiseWarning,
       this.#view.lacking ? NO_EXACT_STORE : undefined,
       broken === ''
         ? undefined
