@@ -14,8 +14,8 @@ long must(long result, const char *what);
 /* Refuses the system calls that container runtimes refuse, in this process and all that it starts. */
 void refuse_system_calls(void);
 
-/* Runs process 1 of a guest, inside of its root. The guest is ready when there is something to read from NETWORK, too; -1:
- * it does not wait for a network. */
+/* Runs process 1 of a guest, inside of its root. The guest is ready once NETWORK can be read, too; -1: it does not wait
+ * for a network. */
 noreturn void run_init(int daemon_socket, int agent_socket, int network);
 
 /* Serves one connection of the supervisor, in a process of its own: see agent.c. */

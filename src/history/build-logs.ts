@@ -64,7 +64,7 @@ export class BuildLogs {
     await writer?.flush();
     this.#open.delete(id);
     this.#changes.emit(id);
-    // What an earlier supervisor has left is measured.
+    // A log of an earlier supervisor is measured.
     if (keep) return written ? (writer?.fileBytes ?? 0) : await sizeOf(this.#path(id));
     if (writer !== undefined) await this.remove(id);
     return 0;

@@ -16,7 +16,7 @@ const BLANKS = Buffer.alloc(64 * 1024, ' ');
 /** A log frame, as it is observed: its texts are cut at 64 KiB. */
 export type LogFrame = Extract<StderrFrame, { kind: 'start-activity' | 'stop-activity' | 'result' }>;
 
-/** What is read next: a number of 8 bytes, or a text of so many bytes, which is worth looking at or not. */
+/** The next item to read: a number of 8 bytes, or a text of this length, which is observed or skipped. */
 type Want = 'number' | { readonly textBytes: number; readonly observed: boolean };
 
 /**
@@ -56,7 +56,7 @@ export class LogScanner {
     this.#pausing = true;
   }
 
-  /** What was pushed last and was not looked at. */
+  /** The part of the last push that was not examined. */
   get rest(): Uint8Array {
     return this.#rest;
   }

@@ -12,7 +12,7 @@ import { nixHost, succeeded, type NixHost, type NixProcess } from '../support/ni
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
 
-/** Nobody waits for it to end. */
+/** The test does not wait for its end. */
 const ENDLESS = 'echo "it has begun"; sleep 86399';
 const HOSTILE = "printf 'title \\033]0;evil\\007\\n'; echo last; exit 3";
 

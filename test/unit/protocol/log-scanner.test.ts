@@ -65,7 +65,7 @@ function decode(bytes: Uint8Array): StderrFrame[] {
   return frames;
 }
 
-/** What an observer sees of a frame. */
+/** The part of a frame that an observer sees. */
 function observed(one: StderrFrame): LogFrame[] {
   if (one.kind === 'result' || one.kind === 'stop-activity') return [one];
   return one.kind === 'start-activity'
