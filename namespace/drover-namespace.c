@@ -8,6 +8,8 @@
  *   slirp=PROGRAM                 slirp4netns, for network=outbound
  *   ids=N locks=FILE              with a user namespace: number of user ids, and the file with their locks
  *   gid=N                         group of the build users, in the guest
+ *   kvm=1                         with /dev/kvm
+ *   sys=1                         with /sys, which builds that have user ids of their own mount
  *   cgroups=DIR[:DIR...]          cgroups to put the guest into
  *   probe=1                       only try whether this host can do it
  *
@@ -53,7 +55,7 @@ enum { FIRST_ID = 0x70000000, ID_SLOT = 65536, ID_SLOTS = 4096 };
 enum { RDONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
 
 static struct {
-  const char *image, *etc, *store, *dir, *scratch, *name, *network, *slirp, *ids, *locks, *gid, *cgroups, *probe;
+  const char *image, *etc, *store, *dir, *scratch, *name, *network, *slirp, *ids, *locks, *gid, *kvm, *sys, *cgroups, *probe;
 } given;
 
 noreturn void die(const char *what) {
@@ -73,7 +75,7 @@ static void parse(char *const *arguments) {
   } names[] = {
       {"image", &given.image}, {"etc", &given.etc},         {"store", &given.store}, {"dir", &given.dir},
       {"scratch", &given.scratch}, {"name", &given.name}, {"network", &given.network}, {"slirp", &given.slirp}, {"ids", &given.ids},
-      {"locks", &given.locks}, {"gid", &given.gid},       {"cgroups", &given.cgroups}, {"probe", &given.probe},
+      {"locks", &given.locks}, {"gid", &given.gid},       {"kvm", &given.kvm}, {"sys", &given.sys}, {"cgroups", &given.cgroups}, {"probe", &given.probe},
   };
   for (; *arguments; arguments++) {
     size_t i = 0, count = sizeof names / sizeof *names, length = strcspn(*arguments, "=");
@@ -261,6 +263,16 @@ static void make_devices(void) {
     close((int)must(open(to, O_CREAT | O_WRONLY | O_CLOEXEC, 0666), to));
     must(mount(from, to, NULL, MS_BIND, NULL), to);
   }
+  /* All users of the guest may use it, whatever group the host's belongs to. */
+  struct stat kvm;
+  if (given.kvm && stat("/dev/kvm", &kvm) == 0) {
+    if (mknod("dev/kvm", S_IFCHR | 0666, kvm.st_rdev) == 0) {
+      must(chmod("dev/kvm", 0666), "dev/kvm");
+    } else {
+      close((int)must(open("dev/kvm", O_CREAT | O_WRONLY | O_CLOEXEC, 0666), "dev/kvm"));
+      must(mount("/dev/kvm", "dev/kvm", NULL, MS_BIND, NULL), "dev/kvm");
+    }
+  }
   for (size_t i = 0; i < sizeof links / sizeof *links; i++) must(symlink(links[i][0], links[i][1]), links[i][1]);
   must(mkdir("dev/pts", 0755), "dev/pts");
   must(mkdir("dev/shm", 0755), "dev/shm");
@@ -296,6 +308,7 @@ static int make_tree(int image, int etc, int store, int user_namespace, unsigned
              "lowerdir=nix/store,upperdir=run/upper,workdir=run/work"), "overlay");
   attach(etc, "etc", user_namespace);
   make_devices();
+  if (given.sys) must(mount("sysfs", "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL), "sys");
   make_fifos(root);
   return (int)must(open("nix/store", O_PATH | O_CLOEXEC), "nix/store");
 }

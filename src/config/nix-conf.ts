@@ -18,7 +18,7 @@ export const nixConf = z.unknown().transform((value, context): Readonly<Record<s
   const settings: [string, string][] = [];
   // Not z.record, which silently skips the key __proto__.
   for (const [name, setting] of Object.entries(value)) {
-    const reason = nameProblem(name) ?? settingProblem(setting);
+    const reason = nameProblem(name) ?? settingProblem(setting) ?? programProblem(name, render(setting));
     if (reason === undefined) settings.push([name, render(setting)]);
     else context.addIssue({ code: 'custom', message: reason, path: [name], input: setting });
   }
@@ -32,6 +32,16 @@ function nameProblem(name: string): string | undefined {
   // nix.conf reads `include` as a command, not as a setting.
   if (/^[a-z][a-z0-9-]*$/.test(name) && name !== 'include') return undefined;
   return 'this is not the name of a Nix setting (lowercase letters, digits and -)';
+}
+
+/** Settings that name programs or plugins. Guests do not have the host's. */
+const PROGRAM_SETTINGS = ['pre-build-hook', 'post-build-hook', 'diff-hook', 'build-hook', 'plugin-files'];
+
+function programProblem(name: string, value: string): string | undefined {
+  if (!PROGRAM_SETTINGS.includes(name)) return undefined;
+  const outside = value.split(/\s+/).find((word) => word !== '' && !word.startsWith('/nix/store/'));
+  if (outside === undefined) return undefined;
+  return `guests do not have ${outside}: name a program in /nix/store, which they share`;
 }
 
 function settingProblem(setting: unknown): string | undefined {

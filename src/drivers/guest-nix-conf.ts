@@ -8,6 +8,10 @@ export interface NixConfOptions {
   readonly nixVersion: string;
   /** Users whose requests the daemon trusts: those the supervisor comes as. Default: root. */
   readonly trustedUsers?: readonly string[];
+  /** Experimental features besides those that guests always have. */
+  readonly experimental?: readonly string[];
+  /** User ids for builds that have a range of their own (`auto-allocate-uids`). */
+  readonly uidRange?: { readonly first: number; readonly count: number } | undefined;
   /** The static shell in the guest that builds get as `/bin/sh`; default: its busybox. */
   readonly shell?: string | undefined;
   /** The user's own lines; they win. */
@@ -27,7 +31,8 @@ export function guestNixConf(options: NixConfOptions): string {
     ['cores', String(options.cores)],
     ['system-features', options.features.join(' ')],
     ['extra-platforms', options.extraPlatforms.join(' ')],
-    ['experimental-features', 'nix-command ca-derivations'],
+    ['experimental-features', ['nix-command', 'ca-derivations', ...(options.experimental ?? [])].join(' ')],
+    ...uidSettings(options.uidRange),
     ['auto-optimise-store', 'false'],
     // The guest's disk does not outlive it, so nothing needs to reach it.
     ['fsync-metadata', 'false'],
@@ -47,4 +52,14 @@ export function guestNixConf(options: NixConfOptions): string {
 function hasBuildDir(nixVersion: string): boolean {
   const [major = 0, minor = 0] = nixVersion.split('.').map(Number);
   return major > 2 || (major === 2 && minor >= 22);
+}
+
+function uidSettings(range: NixConfOptions['uidRange']): readonly (readonly [string, string])[] {
+  if (range === undefined) return [];
+  return [
+    ['auto-allocate-uids', 'true'],
+    ['use-cgroups', 'true'],
+    ['start-id', String(range.first)],
+    ['id-count', String(range.count)],
+  ];
 }

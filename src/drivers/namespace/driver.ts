@@ -12,6 +12,7 @@ import { guestNixConf } from '../guest-nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { emulatedSystems } from './binfmt.js';
+import { featureNeeds, hostSettings } from './host-settings.js';
 import { availableMemory, Cgroups, fittingSizes, type CgroupLimits } from './cgroups.js';
 import { accounts, CA_FILE, GuestEtc, HOST_FILES } from './etc.js';
 import { reachableResolvers, resolverWarning } from './resolvers.js';
@@ -144,6 +145,8 @@ export class NamespaceDriver implements GuestDriver {
         : undefined;
     const { ids, why } = await userIds(options, image);
     const cgroups = await Cgroups.find();
+    const needs = await featureNeeds(options.features, facts.nixVersion);
+    const own = await hostSettings(guest.nixConf);
     const systems = await namespaceSystems();
     const nixConf = guestNixConf({
       cores: guest.cores,
@@ -153,7 +156,9 @@ export class NamespaceDriver implements GuestDriver {
       nixVersion: facts.nixVersion,
       // The supervisor, the host's root, has no id in the guest.
       trustedUsers: ids === undefined ? ['root'] : ['root', 'nobody'],
-      extra: guest.nixConf,
+      experimental: needs.experimental,
+      uidRange: needs.uidRange ? { first: GUEST_IDS, count: GUEST_IDS * options.maxJobs } : undefined,
+      extra: own.nixConf,
     });
     const { major, minor, features } = facts.protocol;
     const manifest = {
@@ -177,11 +182,14 @@ export class NamespaceDriver implements GuestDriver {
         ...HOST_FILES,
         ...(guest.network === 'outbound' ? await reachableResolvers() : {}),
         ...(env['NIX_SSL_CERT_FILE'] === undefined ? {} : { [CA_FILE]: env['NIX_SSL_CERT_FILE'] }),
+        ...own.sources,
       },
     );
     const setup = {
       ...commonSetup(options, image, etc.path, sizes.scratchSizeBytes, ids, buildGid),
       slirp,
+      kvm: needs.kvm,
+      sys: needs.uidRange,
     };
     const limits = {
       memoryBytes: sizes.memoryBytes,
@@ -189,6 +197,7 @@ export class NamespaceDriver implements GuestDriver {
       pids: PIDS_PER_JOB * options.maxJobs,
     };
     const warnings = [
+      ...own.warnings,
       ...(why === undefined ? [] : [why]),
       ...(guest.network === 'outbound' ? await resolverWarning(join(etc.path, 'resolv.conf')) : []),
       ...(typeof cgroups === 'string'
@@ -279,6 +288,8 @@ function commonSetup(
     scratchSizeBytes,
     network,
     slirp: undefined,
+    kvm: false,
+    sys: false,
     ids,
     buildGid,
   };
@@ -319,7 +330,9 @@ async function userIds(
   };
   let why: string | undefined;
   if (guest.userNamespace !== 'off') {
-    const ids = { count: GUEST_IDS, locks: await idLocks(stateDir) };
+    // Builds with ranges of ids have theirs above those of the guest.
+    const count = options.features.includes('uid-range') ? GUEST_IDS * (1 + options.maxJobs) : GUEST_IDS;
+    const ids = { count, locks: await idLocks(stateDir) };
     const problem = await probe(ids);
     if (problem === undefined) return { ids };
     why = `guests have no user namespaces of their own on this host: ${problem}`;

@@ -17,6 +17,10 @@ export interface GuestSetup {
   readonly network: 'host' | 'outbound' | 'none';
   /** slirp4netns, for `outbound`. */
   readonly slirp: string | undefined;
+  /** True if it has /dev/kvm. */
+  readonly kvm: boolean;
+  /** True if it has /sys, which builds with a range of user ids mount. Nothing in it is the guest's to write. */
+  readonly sys: boolean;
   /** Its user namespace; undefined: root in the guest is root on the host. */
   readonly ids: UserIds | undefined;
   /** Group of the build users, in the guest. */
@@ -56,6 +60,8 @@ export async function startHelper(
     network: setup.network,
     ...(setup.slirp === undefined ? {} : { slirp: setup.slirp }),
     gid: setup.buildGid,
+    ...(setup.kvm ? { kvm: 1 } : {}),
+    ...(setup.sys ? { sys: 1 } : {}),
     ...(ids === undefined ? {} : { ids: ids.count, locks: ids.locks }),
     ...(setup.cgroups.length === 0 ? {} : { cgroups: setup.cgroups.join(':') }),
     ...(options.probe === true ? { probe: 1 } : {}),

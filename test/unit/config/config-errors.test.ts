@@ -104,6 +104,10 @@ const table: Record<string, [string, string][]> = {
       'log: { level: warning }',
       '1:15: log.level: expected one of fatal, error, warn, info, debug, trace, got "warning"; did you mean warn?',
     ],
+    [
+      'guest: { nixConf: { post-build-hook: /etc/hook } }',
+      '1:38: guest.nixConf.post-build-hook: guests do not have /etc/hook: name a program in /nix/store, which they share',
+    ],
     ['guest: { network: no }', '1:19: guest.network: expected one of outbound, host, none, got "no"'],
   ],
   'paths of sockets': [
