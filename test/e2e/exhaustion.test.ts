@@ -69,40 +69,51 @@ describeE2e('where the host runs out', [], () => {
     succeeded(await host.build(host.derivation('after', 'echo > $out')));
   });
 
-  test.each([
-    { what: 'space', options: 'size=256m', fill: 'dd if=/dev/zero of=$0/logs/filler bs=64k' },
-    {
-      what: 'inodes',
-      options: 'size=256m,nr_inodes=500',
-      fill: 'for i in $(seq 600); do : > $0/logs/filler$i || break; done',
-    },
-  ])(
-    'of $what in the state directory, builds that need a boot are refused, and it recovers',
-    async ({ options, fill }) => {
-      const stateDir = await mountedDirectory(options);
-      try {
-        await using drover = await startDrover({ stateDir, config: { pool: { idleTimeout: '0s' } } });
-        await using host = await nixHost({ drover });
-        succeeded(await host.build(host.derivation('before', 'echo > $out')));
-        await drover.events.waitFor('guest-state', ({ guest, to }) => guest === 'g1' && to === 'stopped');
-        await execa('/bin/sh', ['-c', fill, stateDir], { reject: false });
+  test('of space in the state directory, builds go on: a guest needs none there', async () => {
+    const stateDir = await mountedDirectory('size=256m');
+    try {
+      await using drover = await startDrover({ stateDir, config: { pool: { idleTimeout: '0s' } } });
+      await using host = await nixHost({ drover });
+      await fill('for size in 64k 4k; do dd if=/dev/zero of=$0/logs/filler$size bs=$size; done', stateDir);
+      succeeded(await host.build(host.derivation('without', 'echo > $out')));
+    } finally {
+      await unmount(stateDir);
+    }
+  });
 
-        const { exitCode, stderr } = await host.build(host.derivation('refused', 'echo > $out'));
-        expect(exitCode).not.toBe(0);
-        expect(stderr).toMatch(/drover: The guest g\d+ did not boot: .*no (space left|free space)/);
-        expect((await drover.status()).failedBoots).toMatchObject({ count: 2 });
+  test('of inodes in the state directory, builds that need a boot are refused, and it recovers', async () => {
+    const stateDir = await mountedDirectory('size=256m,nr_inodes=500');
+    try {
+      await using drover = await startDrover({ stateDir, config: { pool: { idleTimeout: '0s' } } });
+      await using host = await nixHost({ drover });
+      succeeded(await host.build(host.derivation('before', 'echo > $out')));
+      await drover.events.waitFor('guest-state', ({ guest, to }) => guest === 'g1' && to === 'stopped');
+      await fill('for i in $(seq 600); do : > $0/logs/filler$i || break; done', stateDir);
 
-        for (const name of await readdir(join(stateDir, 'logs')))
-          if (name.startsWith('filler')) await rm(join(stateDir, 'logs', name));
-        succeeded(await host.build(host.derivation('after', 'echo > $out')));
-        expect((await drover.status()).failedBoots).toBeNull();
-      } finally {
-        await execa('umount', [stateDir]);
-        await rm(stateDir, { recursive: true });
-      }
-    },
-  );
+      const { exitCode, stderr } = await host.build(host.derivation('refused', 'echo > $out'));
+      expect(exitCode).not.toBe(0);
+      expect(stderr).toMatch(/drover: The guest g\d+ did not boot: .*no (space left|free space)/);
+      expect((await drover.status()).failedBoots).toMatchObject({ count: 2 });
+
+      for (const name of await readdir(join(stateDir, 'logs')))
+        if (name.startsWith('filler')) await rm(join(stateDir, 'logs', name));
+      succeeded(await host.build(host.derivation('after', 'echo > $out')));
+      expect((await drover.status()).failedBoots).toBeNull();
+    } finally {
+      await unmount(stateDir);
+    }
+  });
 });
+
+/** Runs a script until it can write no more. */
+async function fill(script: string, stateDir: string): Promise<void> {
+  await execa('/bin/sh', ['-c', script, stateDir], { reject: false });
+}
+
+async function unmount(directory: string): Promise<void> {
+  await execa('umount', [directory]);
+  await rm(directory, { recursive: true });
+}
 
 /** A state directory that is a small file system of its own. */
 async function mountedDirectory(options: string): Promise<string> {
