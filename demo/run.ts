@@ -100,7 +100,7 @@ class DemoRun {
     tell.say(`guests: ${(await fetchStatus(stateDir)).guests.length}`);
   }
 
-  /** What a reader may want to do after this. */
+  /** Suggestions for the reader's next steps. */
   tellNext(): void {
     this.#tell.plain();
     this.#tell.plain('To use Drover for your own builds:');

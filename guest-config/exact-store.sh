@@ -1,6 +1,6 @@
 #!/bin/sh
-# exact-store.sh PROGRAM SHARE HOST: in the initrd, puts the exact store (PROGRAM) on HOST, above SHARE, and shows in it what the
-# kernel's parameter drover.listing lists: the guest's own system. With drover.store=raw, HOST is SHARE itself.
+# exact-store.sh PROGRAM SHARE HOST: in the initrd, puts the exact store (PROGRAM) on HOST, above SHARE, and shows in it
+# what the kernel's parameter drover.listing lists: the guest's own system. With drover.store=raw, HOST is SHARE itself.
 # drover.case-hack: the host's Nix renames files whose names differ only in case.
 set -eu
 program=$1 share=$2 host=$3

@@ -22,7 +22,7 @@ let
       shell
     ];
   };
-  # What the guest's store shows while it boots.
+  # Paths in the guest's store while it boots.
   listing = runCommand "drover-guest-listing" { } ''
     xargs ${lib.getExe exactStore} list ${registration} < ${closure}/store-paths > $out
   '';

@@ -41,7 +41,8 @@ debian_mirror() {
   echo "$mirror"
 }
 
-# require_archive MIRROR SUITE DIRECTORY: stop at once where there is no network; apt would try again for most of a minute.
+# require_archive MIRROR SUITE DIRECTORY: stop at once where there is no network; apt would try again for most of a
+# minute.
 require_archive() {
   local -a quick=(-o Acquire::Retries=0 -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10)
   "$APT_HELPER" "${quick[@]}" -qq download-file "$1/dists/$2/InRelease" "$3/InRelease" >/dev/null 2>&1 && return

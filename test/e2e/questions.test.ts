@@ -45,7 +45,7 @@ async function answerOf(store: WorkerClient, { request, response }: Question): P
   }
 }
 
-/** Every question that has the same answer whoever asks. */
+/** Every query with the same answer for all clients. */
 function questionsAbout(
   path: StorePath,
   drv: StorePath,

@@ -9,7 +9,7 @@ export const NO_EXACT_STORE =
 /** View of the host's store in VMs: `guest.store`. */
 export class StoreView {
   readonly #listings: StoredListings | undefined;
-  /** What the guest's kernel is told of it, for its initrd. */
+  /** The kernel's parameters for it, read by the initrd. */
   readonly kernelParameters: string;
   /** Whether a guest had no exact store although it was to have one. */
   lacking = false;
@@ -50,8 +50,8 @@ export class StoreView {
 }
 
 /**
- * A warning if the host's Nix replaces files in the store by hard links while guests read them. On macOS a file's number
- * then changes under the guests, which see errors.
+ * A warning if the host's Nix replaces files in the store by hard links while guests read them. On macOS a file's
+ * number then changes under the guests, which see errors.
  */
 export async function optimiseWarning(env: NodeJS.ProcessEnv): Promise<string | undefined> {
   return /^auto-optimise-store = true$/m.test(await hostSettings(env))
