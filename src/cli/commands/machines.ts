@@ -105,10 +105,15 @@ function warningAbout({ ssh }: MachineFacts): string | undefined {
   return `the ssh door listens on ${ssh.host}, which only this host reaches; to serve others, set doors.ssh.listen`;
 }
 
-/** Systems that the configuration names and guests on this host can build: a Mac may lack Rosetta. */
+/**
+ * Systems that the configuration names and guests on this host can build: a Mac may lack Rosetta. Where the driver cannot be
+ * asked, as before its image is built, those that the configuration names.
+ */
 async function servedSystems(config: Config, sources: MachineSources): Promise<readonly string[]> {
-  const here = await sources.systems(config);
-  return config.systems?.filter((system) => here.includes(system)) ?? here;
+  const { systems } = config;
+  if (systems === undefined) return await sources.systems(config);
+  const here = await sources.systems(config).catch(() => systems);
+  return systems.filter((system) => here.includes(system));
 }
 
 async function statusIfRunning(config: Config): Promise<Status | undefined> {
