@@ -18,7 +18,7 @@ export function manPage(verbs: readonly VerbReference[], version: string): strin
     '.SH COMMANDS',
     ...named.flatMap(({ name, usage, description, arguments: args, options }) => [
       `.SS drover ${roff(`${name} ${usage}`)}`,
-      `${roff(sentence(description))}`,
+      roff(sentence(description)),
       ...args.flatMap((argument) => entry(argument.name, argument.description)),
       ...options.flatMap(({ flags, description: about }) => entry(flags, about)),
     ]),

@@ -53,14 +53,18 @@ export function table(
 /** The text, cut to a number of characters, with an ellipsis in place of the rest. */
 export function fit(text: string, width: number): string {
   if (lengthOf(text) <= width) return text;
-  return width < 1 ? '' : `${[...text].slice(0, width - 1).join('')}…`;
+  return width < 1
+    ? ''
+    : `${Array.from(text)
+        .slice(0, width - 1)
+        .join('')}…`;
 }
 
 /** Lines of at most `width` characters, broken between words where there are any. */
 export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   for (const paragraph of text.split('\n')) {
-    let rest = [...paragraph];
+    let rest = Array.from(paragraph);
     while (rest.length > width) {
       const space = rest.slice(0, width + 1).lastIndexOf(' ');
       const end = space > 0 ? space : width;
@@ -78,5 +82,5 @@ function pad(text: string, width: number, right = false): string {
 }
 
 function lengthOf(text: string): number {
-  return [...text].length;
+  return Array.from(text).length;
 }

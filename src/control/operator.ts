@@ -173,7 +173,12 @@ function secondsSince(time: number | null): number | null {
 async function* readConsole(path: string, { follow, signal }: FollowOptions): AsyncGenerator<Uint8Array> {
   let wake = (): void => undefined;
   let changed = true;
-  const watcher = follow ? watchFile(path, () => ((changed = true), wake())) : undefined;
+  const watcher = follow
+    ? watchFile(path, () => {
+        changed = true;
+        wake();
+      })
+    : undefined;
   signal.addEventListener('abort', () => {
     wake();
   });

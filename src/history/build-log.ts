@@ -142,7 +142,11 @@ function isHighSurrogate(unit: number): boolean {
  * @param start where a member begins
  * @param end where a member ends; default: the end of the file
  */
-export async function* readBuildLog(path: string, start = 0, end?: number): AsyncGenerator<Buffer> {
+export async function* readBuildLog(
+  path: string,
+  start = 0,
+  end?: number,
+): AsyncGenerator<Buffer, void, undefined> {
   if (start >= (end ?? Infinity)) return;
   const gunzip = createGunzip({ finishFlush: constants.Z_SYNC_FLUSH });
   const source = createReadStream(path, { start, ...(end === undefined ? {} : { end: end - 1 }) });

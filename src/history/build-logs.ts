@@ -83,7 +83,10 @@ export class BuildLogs {
   }
 
   /** Yields the log, as far as there is one. */
-  async *read(id: number, { follow = false, signal }: ReadLogOptions = {}): AsyncGenerator<Buffer> {
+  async *read(
+    id: number,
+    { follow = false, signal }: ReadLogOptions = {},
+  ): AsyncGenerator<Buffer, void, undefined> {
     let changed = true;
     let wake = (): void => undefined;
     const off = this.#changes.on((other) => {
@@ -128,7 +131,7 @@ export class BuildLogs {
   }
 
   async flush(): Promise<void> {
-    await Promise.all([...this.#open.values()].map((writer) => writer?.flush()));
+    await Promise.all([...this.#open.values()].map(async (writer) => writer?.flush()));
   }
 
   #path(id: number): string {

@@ -309,14 +309,14 @@ export class BuildHistory {
   }
 
   /** Yields the log of a build, as far as there is one. */
-  readLog(id: number, options?: ReadLogOptions): AsyncGenerator<Buffer> {
+  readLog(id: number, options?: ReadLogOptions): AsyncGenerator<Buffer, void, undefined> {
     return this.#logs.read(id, options);
   }
 
   /** Settles when everything so far is on disk. */
   async close(): Promise<void> {
     await this.#logs.flush();
-    await Promise.all([...this.#open.values()].map(({ finished }) => finished));
+    for (const { finished } of this.#open.values()) await finished;
     await this.#amending;
     await this.#pruning;
     await this.#segments.close();

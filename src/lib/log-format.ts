@@ -47,9 +47,11 @@ export function formatLine(line: string, format: LogFormat): string {
   if (format === 'journal') return `<${level.priority}>${line}`;
   const parsed = lineSchema.safeParse(parse(line));
   if (!parsed.success) return line;
-  const { level: _, time, msg, err, ...fields } = parsed.data;
+  const { time, msg, err, ...others } = parsed.data;
   const severity = level.name === 'info' ? [] : [`${level.name}:`];
-  const words = Object.entries(fields).map(([name, value]) => `${name}=${word(value)}`);
+  const words = Object.entries(others)
+    .filter(([name]) => name !== 'level')
+    .map(([name, value]) => `${name}=${word(value)}`);
   const first = [clockTime(time), ...severity, msg, ...words].join(' ');
   return `${[first, ...errorLines(err)].join('\n')}\n`;
 }

@@ -71,7 +71,7 @@ export class LogScanner {
     this.#pausing = false;
     this.#rest = NOTHING;
     while (at < chunk.length) {
-      if (this.#pausing && this.#between) {
+      if (this.#isPaused()) {
         this.#rest = chunk.subarray(at);
         return at > 0 ? [...parts, chunk.subarray(0, at)] : parts;
       }
@@ -112,7 +112,7 @@ export class LogScanner {
    */
   *completion(): Generator<Uint8Array, void, undefined> {
     if (this.#between || this.#ended) return;
-    while (!this.#between) {
+    do {
       if (this.#want === 'number') {
         const zeroes = ZEROES.subarray(this.#headBytes);
         this.#head.set(zeroes, this.#headBytes);
@@ -126,7 +126,15 @@ export class LogScanner {
       const filler = blanks > 0 ? BLANKS.subarray(0, blanks) : ZEROES.subarray(0, this.#left);
       this.#passText(filler);
       yield filler;
-    }
+    } while (!this.#isBetween());
+  }
+
+  #isBetween(): boolean {
+    return this.#between;
+  }
+
+  #isPaused(): boolean {
+    return this.#pausing && this.#between;
   }
 
   #passText(bytes: Uint8Array): number {

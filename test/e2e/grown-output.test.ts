@@ -31,7 +31,7 @@ async function build(client: WorkerClient, name: string): Promise<ReturnType<typ
   const derivation = {
     outputs: new Map([['out', { path, hashAlgorithm: '', hash: '' }]]),
     ...{ inputSources: [], platform: 'x86_64-linux', builder: '/bin/sh', args: ['-c', script] },
-    env: new Map([['out', path as string]]),
+    env: new Map([['out', path]]),
   };
   const drvPath = storePath(`${name}.drv`);
   const result = await client.exchange(async (channel) => {

@@ -69,7 +69,7 @@ async function build(name: string, succeeded = true): Promise<string> {
     ...{ derivation: `/nix/store/${'0'.repeat(32)}-${name}.drv`, name, system: 'x86_64-linux' },
     client: { door: 'socket', domain: 'uid:0', name: 'uid 0' },
   });
-  history.addLine(id, `log of ${name}`);
+  await history.addLine(id, `log of ${name}`);
   await history.finish(id, { result: succeeded ? 'Built' : 'MiscFailure', succeeded, error: null });
   return `b${id}`;
 }

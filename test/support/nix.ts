@@ -189,7 +189,7 @@ export async function nixHost(options: NixHostOptions = {}): Promise<NixHost> {
   const sshConfig = drover !== undefined && door === 'ssh' ? await drover.sshConfig() : '';
   // Made late, so that nothing is left of it when a supervisor does not answer.
   const dir = await mkdtemp('/tmp/nh-');
-  if (settings.builders !== undefined) settings.builders = withSshConfig(settings.builders, dir);
+  settings.builders = withSshConfig(settings.builders, dir);
   await writeFile(
     join(dir, 'nix.conf'),
     Object.entries(settings)

@@ -30,7 +30,7 @@ export function renderHistory(builds: readonly BuildReport[], now: number, { col
       humanDuration(now - times.asked).split(' ')[0] ?? '',
       durationOf(build) === undefined ? '-' : humanDuration(durationOf(build) ?? 0),
       usage === null ? '-' : humanDuration(usage.cpuSeconds * 1000),
-      usage?.peakMemoryBytes == null ? '-' : humanBytes(usage.peakMemoryBytes),
+      usage === null || usage.peakMemoryBytes === null ? '-' : humanBytes(usage.peakMemoryBytes),
     ];
   });
   return `${table(COLUMNS, rows, columns).join('\n')}\n`;
@@ -76,11 +76,13 @@ export function renderBuild(build: BuildReport, now: number, screen: Screen): st
     ],
     [
       'memory',
-      usage?.peakMemoryBytes == null ? undefined : `${humanBytes(usage.peakMemoryBytes)} at its peak`,
+      usage === null || usage.peakMemoryBytes === null
+        ? undefined
+        : `${humanBytes(usage.peakMemoryBytes)} at its peak`,
     ],
     [
       'disk',
-      usage?.readBytes == null
+      usage === null || usage.readBytes === null
         ? undefined
         : `${humanBytes(usage.readBytes)} read, ${humanBytes(usage.writtenBytes ?? 0)} written`,
     ],

@@ -54,7 +54,7 @@ export function compare(
       pair('outputs', ({ relayedBytes }) => humanBytes(relayedBytes)),
       pair('processor', ({ usage }) => (usage === null ? undefined : humanDuration(usage.cpuSeconds * 1000))),
       pair('memory', ({ usage }) =>
-        usage?.peakMemoryBytes == null ? undefined : humanBytes(usage.peakMemoryBytes),
+        usage === null || usage.peakMemoryBytes === null ? undefined : humanBytes(usage.peakMemoryBytes),
       ),
       pair('log lines', ({ log }) => String(log.lines)),
     ],

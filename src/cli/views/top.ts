@@ -70,7 +70,7 @@ function buildRow(build: RunningBuildReport): string[] {
     humanDuration(seconds * 1000),
     leftOf(build),
     usage === null ? '-' : humanDuration(usage.cpuSeconds * 1000),
-    usage?.peakMemoryBytes == null ? '-' : humanBytes(usage.peakMemoryBytes),
+    usage === null || usage.peakMemoryBytes === null ? '-' : humanBytes(usage.peakMemoryBytes),
   ];
 }
 

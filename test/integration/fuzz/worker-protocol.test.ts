@@ -136,7 +136,7 @@ describe(`the worker protocol with mutated peers (seed ${FUZZ_SEED})`, () => {
       const served = bench.front.serve(server, IDENTITIES[0]);
       client.end(session);
       // A daemon that says nothing more is given up on after a while.
-      let isOver = false;
+      let isOver = false as boolean;
       void served.then(() => (isOver = true));
       for (let turn = 0; turn < 50 && !isOver; turn++) await bench.clock.advance(60_000);
       client.destroy();

@@ -69,7 +69,7 @@ function status(builds: readonly RunningBuildReport[]): Status {
         ...{ id: 'g7', state: 'leased', driver: 'namespace', domain: 'uid:0', leases: 1, builds: 3 },
         ...{ startedAt: '2026-01-01T11:00:00Z', bootedAt: '2026-01-01T11:00:01Z', idleSeconds: 0 },
         ...{ asleep: false, scratch: { usedBytes: 1, totalBytes: 4 }, sharedPaths: 0, consoleLog: '' },
-      } as Status['guests'][number],
+      },
     ],
     builds,
     totals: {
@@ -109,7 +109,7 @@ describe('views of builds', () => {
     const long = { ...BUILD, name: 'n'.repeat(200), error: 'e '.repeat(500) };
     for (const line of everything(columns, long, RUNNING).split('\n')) {
       // A sentence that says why derivations cannot be compared is text, not a table.
-      if (!line.startsWith('The derivations')) expect([...line].length).toBeLessThanOrEqual(columns);
+      if (!line.startsWith('The derivations')) expect(Array.from(line).length).toBeLessThanOrEqual(columns);
     }
   });
 

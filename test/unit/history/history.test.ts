@@ -51,8 +51,8 @@ describe('BuildHistory', () => {
     const history = await open();
     const id = begin(history);
     history.update(id, ({ times }) => ({ guest: 'g7', times: { ...times, started: 5 } }));
-    history.addLine(id, 'one');
-    history.addLine(id, 'two');
+    void history.addLine(id, 'one');
+    void history.addLine(id, 'two');
     await history.finish(id, { result: 'PermanentFailure', succeeded: false, error: 'builder failed' });
     const before = await history.get(id);
     await history.close();
@@ -268,13 +268,13 @@ describe('the log of a build', () => {
   test('is followed from its beginning to the end of the build', async () => {
     const history = await open();
     const id = begin(history);
-    history.addLine(id, 'before');
+    void history.addLine(id, 'before');
     const parts: string[] = [];
     const following = (async () => {
       for await (const part of history.readLog(id, { follow: true })) parts.push(part.toString());
     })();
     await waitUntil('the first line', () => parts.join('').includes('before'));
-    history.addLine(id, 'after');
+    void history.addLine(id, 'after');
     await history.finish(id, { result: 'Built', succeeded: true, error: null });
     await following;
     expect(parts.join('')).toBe('before\nafter\n');
@@ -286,7 +286,7 @@ describe('the log of a build', () => {
     const id = begin(history);
     const follower = history.readLog(id, { follow: true });
     const first = follower.next();
-    history.addLine(id, 'alive');
+    void history.addLine(id, 'alive');
     await waitUntil('the timer of the writer', () => clock.pendingTimers > 0);
     await clock.advance(100);
     expect((await first).value?.toString()).toBe('alive\n');
@@ -298,9 +298,9 @@ describe('the log of a build', () => {
     const history = await open({ logs: 'failed' });
     const id = begin(history);
     const follower = history.readLog(id, { follow: true });
-    history.addLine(id, 'one');
+    void history.addLine(id, 'one');
     const first = follower.next();
-    history.addLine(id, 'two');
+    void history.addLine(id, 'two');
     await history.finish(id, { result: 'Built', succeeded: true, error: null });
     let text = (await first).value?.toString() ?? '';
     for await (const part of follower) text += part.toString();

@@ -8,7 +8,7 @@ function build(
   system: string,
   result: BuildEnd,
   durationMs = 1000,
-  { waitedMs = 0, guest = 'g1' as string | null } = {},
+  { waitedMs = 0, guest = 'g1' }: { waitedMs?: number; guest?: string | null } = {},
 ): void {
   const derivation = '/nix/store/00000000000000000000000000000000-hello.drv';
   const succeeded = result === 'Built';
