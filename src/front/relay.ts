@@ -72,22 +72,22 @@ const UNHEARD: LogSink = { write: () => Promise.resolve(), observe: () => undefi
  * frame, the frame is completed: the client can be sent others.
  */
 export async function relayLog(from: Channel, { write, observe }: LogSink): Promise<void> {
-  const observed: { behind: Promise<void> | undefined } = { behind: undefined };
+  let behind: Promise<void> | undefined;
   const scanner = new LogScanner((frame) => {
-    observed.behind = observe(frame);
-    if (observed.behind !== undefined) scanner.pause();
+    behind = observe(frame);
+    if (behind !== undefined) scanner.pause();
   });
   try {
-    while (!scanner.ended) {
+    for (;;) {
       const chunks = [...(await from.readWithin(UNENDING))];
       for (let chunk = chunks.shift(); chunk !== undefined; chunk = chunks.shift()) {
         await write(scanner.push(chunk));
-        if (observed.behind !== undefined || scanner.ended) break;
+        if (scanner.pausing || scanner.ended) break;
       }
       for (const chunk of chunks.reverse()) from.unread(chunk);
       from.unread(scanner.rest);
-      await observed.behind;
-      observed.behind = undefined;
+      await behind;
+      if (scanner.ended) return;
     }
   } catch (error) {
     for (const filler of scanner.completion()) await write([filler]);

@@ -56,6 +56,11 @@ export class LogScanner {
     this.#pausing = true;
   }
 
+  /** Whether `pause` was called during the last push. */
+  get pausing(): boolean {
+    return this.#pausing;
+  }
+
   /** The part of the last push that was not examined. */
   get rest(): Uint8Array {
     return this.#rest;

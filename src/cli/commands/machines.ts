@@ -106,8 +106,8 @@ function warningAbout({ ssh }: MachineFacts): string | undefined {
 }
 
 /**
- * Systems that the configuration names and guests on this host can build: a Mac may lack Rosetta. Where the driver cannot be
- * asked, as before its image is built, those that the configuration names.
+ * Systems that the configuration names and guests on this host can build: a Mac may lack Rosetta. Where the driver
+ * cannot be asked, as before its image is built, those that the configuration names.
  */
 async function servedSystems(config: Config, sources: MachineSources): Promise<readonly string[]> {
   const { systems } = config;

@@ -71,7 +71,7 @@ function absentPaths(given: Readonly<Record<string, string>>): string[] {
 
 const words = (text = ''): string[] => text.split(/\s+/).filter((word) => word !== '');
 
-/** What guests need for the system features of Nix that are more than a name. */
+/** Requirements of the system features of Nix that are more than a name. */
 export interface FeatureNeeds {
   readonly kvm: boolean;
   /** Each build has 65536 user ids. */
