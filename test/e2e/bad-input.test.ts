@@ -179,7 +179,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     const home = join(dir, 'home');
     await mkdir(home);
     await chmod(dir, 0o755);
-    await chmod(home, 0o777);
+    await chown(home, 65_534, 65_534);
     const file = join(dir, 'drover.yaml');
     await writeFile(file, stringify({ stateDir: join(home, 's'), metrics: null }));
     const { exitCode, stderr } = await execa(
