@@ -8,6 +8,10 @@ const E2E = ['root', 'dist', 'nix', 'ssh', 'procps'];
 
 const needs = new Set();
 const files = readFileSync(0, 'utf8').match(/[^\s",[\]]+\.test\.ts/g) ?? [];
+if (files.length === 0) {
+  console.error('test-needs.mjs: no test file was listed');
+  process.exit(1);
+}
 for (const file of files) {
   const text = readFileSync(file, 'utf8');
   if (/\bdescribeE2e\(/.test(text)) for (const need of E2E) needs.add(need);
