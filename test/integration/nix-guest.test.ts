@@ -138,7 +138,9 @@ describeWith('a guest', ['nix'], () => {
   });
 
   test('lets no build reach vsock', () => {
-    expect(directives(plain.services['nix-daemon'])['RestrictAddressFamilies']).toBe('~AF_VSOCK');
+    const daemon = directives(plain.services['nix-daemon']);
+    expect(daemon['RestrictAddressFamilies']).toBe('~AF_VSOCK');
+    expect(daemon['SystemCallFilter']).toBe('~io_uring_setup io_uring_enter io_uring_register');
     expect(plain.blacklistedKernelModules).toEqual(['vsock_loopback']);
   });
 
