@@ -4,6 +4,7 @@
  *   image=DIR etc=DIR store=DIR   the guest's root, its /etc, and the host's store: all read-only
  *   dir=DIR                       the guest's directory: `root` to mount on; sockets `nix` and `run` are made in it
  *   scratch=BYTES name=NAME
+ *   disk=FILE                     with an ext4 file system for the scratch, which is in memory otherwise
  *   network=host|outbound|none
  *   slirp=PROGRAM                 slirp4netns, for network=outbound
  *   ids=N locks=FILE              with a user namespace: number of user ids, and the file with their locks
@@ -27,6 +28,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/keyctl.h>
+#include <linux/loop.h>
 #include <linux/mount.h>
 #include <net/if.h>
 #include <net/route.h>
@@ -55,7 +57,7 @@ enum { FIRST_ID = 0x70000000, ID_SLOT = 65536, ID_SLOTS = 4096 };
 enum { RDONLY = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV };
 
 static struct {
-  const char *image, *etc, *store, *dir, *scratch, *name, *network, *slirp, *ids, *locks, *gid, *kvm, *sys, *cgroups, *probe;
+  const char *image, *etc, *store, *dir, *scratch, *disk, *name, *network, *slirp, *ids, *locks, *gid, *kvm, *sys, *cgroups, *probe;
 } given;
 
 noreturn void die(const char *what) {
@@ -74,7 +76,7 @@ static void parse(char *const *arguments) {
     const char **value;
   } names[] = {
       {"image", &given.image}, {"etc", &given.etc},         {"store", &given.store}, {"dir", &given.dir},
-      {"scratch", &given.scratch}, {"name", &given.name}, {"network", &given.network}, {"slirp", &given.slirp}, {"ids", &given.ids},
+      {"scratch", &given.scratch}, {"disk", &given.disk}, {"name", &given.name}, {"network", &given.network}, {"slirp", &given.slirp}, {"ids", &given.ids},
       {"locks", &given.locks}, {"gid", &given.gid},       {"kvm", &given.kvm}, {"sys", &given.sys}, {"cgroups", &given.cgroups}, {"probe", &given.probe},
   };
   for (; *arguments; arguments++) {
@@ -222,11 +224,42 @@ static void make_dir(const char *path, unsigned uid, unsigned gid, unsigned mode
   must(chmod(path, mode), path);
 }
 
+/* Mounts the file system in a file. Its loop device is freed when the mount goes with the guest. */
+static void mount_disk(const char *file, const char *to) {
+  int disk = (int)must(open(file, O_RDWR | O_CLOEXEC | O_NOFOLLOW), file);
+  int control = (int)must(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "/dev/loop-control");
+  struct loop_config config = {.fd = (unsigned)disk, .info = {.lo_flags = LO_FLAGS_AUTOCLEAR}};
+  for (int tries = 0; tries < 256; tries++) {
+    char device[32];
+    snprintf(device, sizeof device, "/dev/loop%d", (int)must(ioctl(control, LOOP_CTL_GET_FREE), "/dev/loop-control"));
+    int loop = (int)must(open(device, O_RDWR | O_CLOEXEC), device);
+    if (ioctl(loop, LOOP_CONFIGURE, &config) == 0) {
+      must(mount(device, to, "ext4", MS_NOSUID | MS_NODEV | MS_NOATIME, "discard"), device);
+      close(loop);
+      close(control);
+      close(disk);
+      return;
+    }
+    /* Another process has taken it meanwhile. */
+    if (errno != EBUSY) die(device);
+    close(loop);
+  }
+  errno = EBUSY;
+  die("no loop device is free");
+}
+
 /* One scratch of a fixed size holds everything that is written: upper layer, database, build directories, /tmp. */
 static void make_scratch(unsigned root) {
   char options[128];
   snprintf(options, sizeof options, "size=%s,mode=0755,uid=%u,gid=%u", given.scratch, root, root);
-  must(mount("drover", "run", "tmpfs", MS_NOSUID | MS_NODEV, options), "scratch");
+  if (given.disk) {
+    mount_disk(given.disk, "run");
+    rmdir("run/lost+found");
+    must(chown("run", root, root), "scratch");
+    must(chmod("run", 0755), "scratch");
+  } else {
+    must(mount("drover", "run", "tmpfs", MS_NOSUID | MS_NODEV, options), "scratch");
+  }
   make_dir("run/upper", root, root + (unsigned)atol(given.gid), 01775);
   make_dir("run/work", 0, 0, 0700);
   make_dir("run/nix-var", root, root, 0755);

@@ -15,7 +15,7 @@ packages=
 is_built=
 for word in "$@"; do
   case $word in
-    npm | root | memory-cgroup) ;;
+    npm | root | loop | memory-cgroup) ;;
     dist) is_built=1 packages="$packages $compiler" ;;
     run) is_built=1 packages="$packages $compiler nix-bin busybox-static sqlite3 util-linux slirp4netns" ;;
     demo) is_built=1 packages="$packages $archive" ;;

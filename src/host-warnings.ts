@@ -19,7 +19,8 @@ export async function hostFacts(): Promise<HostFacts> {
 /** Parts of a configuration that exceed this host, one sentence each. */
 export function hostWarnings(config: Config, driver: string, host: HostFacts): string[] {
   const { pool, guest, stateDir } = config;
-  const inMemory = driver === 'namespace' ? guest.scratchSizeBytes : guest.memoryBytes;
+  const scratch = guest.scratch === 'memory' ? guest.scratchSizeBytes : 0;
+  const inMemory = driver === 'namespace' ? scratch : guest.memoryBytes;
   const key = driver === 'namespace' ? 'guest.scratchSize' : 'guest.memory';
   const bytes = pool.maxGuests * (inMemory ?? 0);
   const noexec = driver === 'namespace' ? noexecMount(stateDir, host.mounts) : undefined;

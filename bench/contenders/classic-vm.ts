@@ -8,7 +8,7 @@ import { guestNixConf } from '../../src/drivers/guest-nix-conf.js';
 import { guestMachineArguments } from '../../src/drivers/qemu/arguments.js';
 import { configDisk } from '../../src/drivers/qemu/config-disk.js';
 import { Inheritance, inheritMachine, pipeOf } from '../../src/drivers/qemu/machine.js';
-import { makeScratchDisk } from '../../src/drivers/vm/scratch-disk.js';
+import { makeScratchDisk } from '../../src/drivers/scratch-disk.js';
 import { SshChannel } from '../../src/guest/ssh-channel.js';
 import type { Child } from '../../src/lib/child.js';
 import type { Host } from '../host.js';

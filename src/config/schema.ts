@@ -54,6 +54,8 @@ export interface GuestConfig {
   readonly memoryBytes: number | undefined;
   /** Size of the guest's upper layer: 1 MiB to 1 PiB; undefined: 20 GiB for a VM, else what fits the host. */
   readonly scratchSizeBytes: number | undefined;
+  /** Place of a namespace guest's scratch; `auto`: on disk where memory is short. A VM's is always on disk. */
+  readonly scratch: 'auto' | 'memory' | 'disk';
   /** View of the host's store that VMs get: listed paths only and exactly as they are, or the share as it is. */
   readonly store: 'exact' | 'raw';
   /** `outbound`: the world, but not the host's loopback. `host`: the host's network. `none`: loopback only. */
@@ -179,6 +181,7 @@ const guest = section({
     .transform((bytes) => Math.ceil(bytes / MIB_BYTES) * MIB_BYTES)
     .optional(),
   scratchSize: size({ min: MIB_BYTES, max: PIB_BYTES }).optional(),
+  scratch: choice(['auto', 'memory', 'disk']).prefault('auto'),
   store: choice(['exact', 'raw']).prefault('exact'),
   network: choice(['outbound', 'host', 'none']).prefault('outbound'),
   userNamespace: choice(['required', 'auto', 'off']).prefault('auto'),

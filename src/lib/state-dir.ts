@@ -73,7 +73,7 @@ export class GuestDir {
   readonly daemonSocket: string;
   /** `namespace`: socket of the guest's agent. */
   readonly agentSocket: string;
-  /** VMs: the scratch disk. */
+  /** The scratch disk: of VMs, and of namespace guests whose scratch is on disk. */
   readonly scratch: string;
   /** `vz`: directory with the files of the image contract. */
   readonly files: string;

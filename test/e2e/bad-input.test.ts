@@ -197,7 +197,7 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
 
   test('a host without Nix', async () => {
     await mkdir(join(dir, 'bin'));
-    for (const program of ['busybox', 'ldd']) {
+    for (const program of ['busybox', 'ldd', 'sqlite3']) {
       const { stdout } = await execa('sh', ['-c', `command -v ${program}`]);
       await execa('ln', ['-s', stdout, join(dir, 'bin', program)]);
     }

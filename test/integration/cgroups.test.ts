@@ -126,18 +126,35 @@ test('a host without such cgroups is told apart', async () => {
 });
 
 describe('sizes that the configuration leaves open', () => {
-  const open = { memoryBytes: undefined, scratchSizeBytes: undefined };
+  const open = { memoryBytes: undefined, scratchSizeBytes: undefined, scratch: 'auto' as const };
 
   test('divide what there is by the number of guests', () => {
-    expect(fittingSizes(100 * GIB, 2, open)).toEqual({ memoryBytes: 45 * GIB, scratchSizeBytes: 20 * GIB });
-    expect(fittingSizes(8 * GIB, 2, open)).toMatchObject({ scratchSizeBytes: Math.floor(1.8 * GIB) });
+    expect(fittingSizes(100 * GIB, 2, open, true)).toEqual({
+      ...{ memoryBytes: 45 * GIB, scratchSizeBytes: 20 * GIB, onDisk: false },
+    });
+    expect(fittingSizes(8 * GIB, 2, open, true)).toMatchObject({ scratchSizeBytes: Math.floor(1.8 * GIB) });
   });
 
   test('leave room in a guest for what its builds write', () => {
-    expect(fittingSizes(100 * GIB, 1, { ...open, memoryBytes: 4 * GIB }).scratchSizeBytes).toBe(2 * GIB);
+    expect(fittingSizes(100 * GIB, 1, { ...open, memoryBytes: 4 * GIB }, true).scratchSizeBytes).toBe(
+      2 * GIB,
+    );
+  });
+
+  test.each([
+    ['in memory, where it fits there', 100, { scratchSizeBytes: 20 * GIB }, true, false],
+    ['on disk, where what is wanted does not fit', 100, { scratchSizeBytes: 60 * GIB }, true, true],
+    ['on disk, where memory is short', 2, {}, true, true],
+    ['in memory all the same, where there are no disks', 2, {}, false, false],
+    ['in memory, where that is wanted', 2, { scratch: 'memory' as const }, true, false],
+    ['on disk, where that is wanted', 100, { scratch: 'disk' as const }, true, true],
+  ])('put the scratch %s', (_, hostGib, wanted, mayUseDisk, onDisk) => {
+    expect(fittingSizes(hostGib * GIB, 1, { ...open, ...wanted }, mayUseDisk).onDisk).toBe(onDisk);
   });
 
   test('never exceed the host, whatever is asked for', () => {
-    expect(fittingSizes(4 * GIB, 1, { ...open, memoryBytes: 64 * GIB }).memoryBytes).toBeLessThan(4 * GIB);
+    expect(fittingSizes(4 * GIB, 1, { ...open, memoryBytes: 64 * GIB }, true).memoryBytes).toBeLessThan(
+      4 * GIB,
+    );
   });
 });

@@ -107,9 +107,9 @@ describeWith('what does not fit together is refused, with advice', ['nix'], () =
   test.each([
     [
       'memory = 8192;',
-      /`services\.drover\.memory' is not of type `size with its unit, such as "8GiB" or "512MiB"'/,
+      /`services\.drover\.memory' is not of type `null or size with its unit, such as "8GiB" or "512MiB"'/,
     ],
-    ['scratchSize = "20 gigabytes";', /scratchSize' is not of type `size with its unit/],
+    ['scratchSize = "20 gigabytes";', /scratchSize' is not of type `null or size with its unit/],
     ['idleTimeout = "5 minutes";', /idleTimeout' is not of type `duration, such as "5m"/],
     ['idleTimeout = 300;', /idleTimeout' is not of type/],
     ['maxGuests = 0;', /maxGuests' is not of type `integer between 1 and 1024/],

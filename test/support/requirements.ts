@@ -28,6 +28,7 @@ type Requirement =
   | 'systemd'
   | 'memory-cgroup'
   | 'slirp4netns'
+  | 'loop'
   | 'ssh'
   | 'sshd'
   | 'e2fsprogs'
@@ -64,6 +65,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
       'systemd is not installed, or the kernel has no cgroup2',
     ),
   'memory-cgroup': () => unless(kernelHas('cgroup') || kernelHas('cgroup2'), 'the kernel has no cgroups'),
+  loop: () => unless(existsSync('/dev/loop-control'), 'the kernel has no loop devices'),
   slirp4netns: () => unless(hasProgram('slirp4netns'), 'slirp4netns is not installed'),
   ssh: () => unless(hasProgram('ssh') && hasProgram('ssh-keygen'), 'openssh-client is not installed'),
   sshd: () => unless(existsSync('/usr/sbin/sshd'), 'openssh-server is not installed'),
@@ -81,7 +83,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
 };
 
 /** Requirements that some CI machines cannot meet: tests that name them are skipped there, too. */
-const OPTIONAL: ReadonlySet<Requirement> = new Set(['emulation', 'memory-cgroup']);
+const OPTIONAL: ReadonlySet<Requirement> = new Set(['emulation', 'memory-cgroup', 'loop']);
 
 /** All that `npm run test:fast` looks for, whatever is installed. */
 const FAST: ReadonlySet<Requirement> = new Set(['dist']);

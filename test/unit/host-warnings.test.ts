@@ -16,7 +16,7 @@ const warnings = (sections: object, driver = 'namespace', memoryBytes = 8 * GIB)
 
 describe('a configuration that goes beyond the host', () => {
   test('is warned of where scratch in memory exceeds the memory', () => {
-    const sections = { pool: { maxGuests: 4 }, guest: { scratchSize: '4GiB' } };
+    const sections = { pool: { maxGuests: 4 }, guest: { scratchSize: '4GiB', scratch: 'memory' } };
     expect(warnings(sections)).toEqual([
       'pool.maxGuests × guest.scratchSize is 16.0 GiB of memory, and this host has 8.0 GiB: lower one of them',
     ]);

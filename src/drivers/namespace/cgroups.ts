@@ -100,24 +100,33 @@ export async function availableMemory(proc = '/proc/self'): Promise<number> {
   return Math.min(...limits);
 }
 
+/** With less room than this in memory, a guest's scratch is better on disk, in bytes. */
+const MIN_MEMORY_SCRATCH_BYTES = 1024 ** 3;
+
 /** Sizes of a guest that the configuration leaves open, so that `maxGuests` of them fit this host. */
 export function fittingSizes(
   availableBytes: number,
   maxGuests: number,
-  wanted: { readonly memoryBytes: number | undefined; readonly scratchSizeBytes: number | undefined },
-): { readonly memoryBytes: number; readonly scratchSizeBytes: number } {
+  wanted: {
+    readonly memoryBytes: number | undefined;
+    readonly scratchSizeBytes: number | undefined;
+    readonly scratch: 'auto' | 'memory' | 'disk';
+  },
+  mayUseDisk: boolean,
+): { readonly memoryBytes: number; readonly scratchSizeBytes: number; readonly onDisk: boolean } {
   const memoryBytes = Math.min(
     wanted.memoryBytes ?? Math.floor((availableBytes * GUESTS_SHARE) / maxGuests),
     Math.floor(availableBytes * GUESTS_SHARE),
   );
-  const scratchSizeBytes =
-    wanted.scratchSizeBytes ??
-    Math.min(
-      MAX_DEFAULT_SCRATCH_BYTES,
-      Math.floor(availableBytes / 2 / maxGuests),
-      Math.floor(memoryBytes / 2),
-    );
-  return { memoryBytes, scratchSizeBytes };
+  const inMemoryBytes = Math.min(
+    MAX_DEFAULT_SCRATCH_BYTES,
+    Math.floor(availableBytes / 2 / maxGuests),
+    Math.floor(memoryBytes / 2),
+  );
+  const isShort = inMemoryBytes < (wanted.scratchSizeBytes ?? MIN_MEMORY_SCRATCH_BYTES);
+  const onDisk = wanted.scratch === 'disk' || (wanted.scratch === 'auto' && isShort && mayUseDisk);
+  const scratchSizeBytes = wanted.scratchSizeBytes ?? (onDisk ? MAX_DEFAULT_SCRATCH_BYTES : inMemoryBytes);
+  return { memoryBytes, scratchSizeBytes, onDisk };
 }
 
 interface Parent {

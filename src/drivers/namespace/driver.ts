@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, realpath, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
@@ -6,11 +7,12 @@ import type { ConsoleLog } from '../../lib/console-log.js';
 import { DroverError } from '../../lib/errors.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
-import { requireProgram } from '../../lib/programs.js';
+import { findProgram, requireProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import { guestNixConf } from '../guest-nix-conf.js';
 import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
+import { makeScratchFileSystem, requireSpace } from '../scratch-disk.js';
 import { emulatedSystems } from './binfmt.js';
 import { featureNeeds, hostSettings } from './host-settings.js';
 import { availableMemory, Cgroups, fittingSizes, type CgroupLimits } from './cgroups.js';
@@ -44,6 +46,7 @@ export interface NamespaceDriverOptions {
     /** Undefined: what fits this host. */
     readonly memoryBytes: number | undefined;
     readonly scratchSizeBytes: number | undefined;
+    readonly scratch: 'auto' | 'memory' | 'disk';
     readonly network: 'host' | 'outbound' | 'none';
     readonly userNamespace: 'required' | 'auto' | 'off';
     readonly nixConf: Readonly<Record<string, string>>;
@@ -65,6 +68,8 @@ const HOST_BUILD_GID = 1_900_000_000;
 const ID_LOCKS = '/run/drover';
 
 const PROBE_SCRATCH_BYTES = 1024 ** 2;
+const LOOP_CONTROL = '/dev/loop-control';
+const SYSTEM_MKE2FS = ['/usr/sbin/mke2fs', '/sbin/mke2fs'];
 /** Processes and threads of one build, at most, on average: more than builds have, and less than hosts. */
 const PIDS_PER_JOB = 8192;
 
@@ -72,7 +77,7 @@ const PIDS_PER_JOB = 8192;
 const PROXY_VARIABLES = ['http_proxy', 'https_proxy', 'ftp_proxy', 'all_proxy', 'no_proxy'];
 
 /** Everything that all guests of a driver have in common. */
-type CommonSetup = Omit<GuestSetup, 'dir' | 'name' | 'cgroups'>;
+type CommonSetup = Omit<GuestSetup, 'dir' | 'disk' | 'name' | 'cgroups'>;
 
 interface Limited {
   readonly cgroups: Cgroups;
@@ -91,6 +96,8 @@ export class NamespaceDriver implements GuestDriver {
   readonly #setup: CommonSetup;
   readonly #etc: GuestEtc;
   readonly #limited: Limited | undefined;
+  /** Program that formats scratch disks; undefined: scratch is in memory. */
+  readonly #mke2fs: string | undefined;
   readonly #logs: ConsoleLogs;
   readonly #stateDir: StateDir;
 
@@ -98,12 +105,13 @@ export class NamespaceDriver implements GuestDriver {
     options: NamespaceDriverOptions,
     setup: CommonSetup,
     etc: GuestEtc,
-    limited: Limited | undefined,
+    { limited, disk }: { readonly limited: Limited | undefined; readonly disk: string | undefined },
     manifest: ImageManifest,
     warnings: readonly string[],
   ) {
     this.#options = options;
     this.#limited = limited;
+    this.#mke2fs = disk;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
     this.#setup = setup;
@@ -134,7 +142,13 @@ export class NamespaceDriver implements GuestDriver {
       );
     const facts = await probeNix(nix, env);
     const image = await makeImage(stateDir.images, { programs, nix, scripts: options.scripts });
-    const sizes = fittingSizes(await availableMemory(), options.maxGuests, guest);
+    const mke2fs = await diskFormatter(env, guest.scratch === 'disk');
+    const sizes = fittingSizes(
+      await availableMemory(),
+      options.maxGuests,
+      guest,
+      mke2fs !== undefined && existsSync(LOOP_CONTROL),
+    );
     const slirp =
       guest.network === 'outbound'
         ? await requireProgram(
@@ -191,6 +205,7 @@ export class NamespaceDriver implements GuestDriver {
       kvm: needs.kvm,
       sys: needs.uidRange,
     };
+    const disk = sizes.onDisk ? mke2fs : undefined;
     const limits = {
       memoryBytes: sizes.memoryBytes,
       swapBytes: sizes.scratchSizeBytes,
@@ -205,7 +220,16 @@ export class NamespaceDriver implements GuestDriver {
         : []),
     ];
     const limited = typeof cgroups === 'string' ? undefined : { cgroups, limits };
-    return new NamespaceDriver(options, setup, etc, limited, manifest, warnings);
+    return new NamespaceDriver(options, setup, etc, { limited, disk }, manifest, warnings);
+  }
+
+  /** @throws DroverError `NO_SPACE`, `PROGRAM_FAILED` */
+  async #makeDisk({ scratch }: GuestDir): Promise<string | undefined> {
+    if (this.#mke2fs === undefined) return undefined;
+    const bytes = this.#setup.scratchSizeBytes;
+    await requireSpace(this.#stateDir.path, bytes);
+    await makeScratchFileSystem(this.#mke2fs, scratch, bytes);
+    return scratch;
   }
 
   consoleLog(id: string): string {
@@ -219,11 +243,12 @@ export class NamespaceDriver implements GuestDriver {
     try {
       await makePrivateDir(dir.path);
       await mkdir(dir.root);
+      const disk = await this.#makeDisk(dir);
       const log = (consoleLog = await this.#logs.open(id));
       const cgroup = await this.#limited?.cgroups.make(id, this.#limited.limits);
       const guest = await NamespaceGuest.start(
         {
-          setup: { ...this.#setup, dir: dir.path, name: id, cgroups: cgroup?.directories ?? [] },
+          setup: { ...this.#setup, dir: dir.path, disk, name: id, cgroups: cgroup?.directories ?? [] },
           cgroup,
           helper: this.#options.helper,
           env: daemonEnv(this.#options.env),
@@ -270,6 +295,20 @@ export class NamespaceDriver implements GuestDriver {
     await this.#limited?.cgroups.reap();
     return found;
   }
+}
+
+/** @throws DroverError `REQUIREMENT_MISSING` if a scratch disk is wanted and cannot be made */
+async function diskFormatter(env: NodeJS.ProcessEnv, isWanted: boolean): Promise<string | undefined> {
+  // Debian keeps it out of the PATH of users, and services have their own.
+  const found = (await findProgram(env, 'mke2fs')) ?? SYSTEM_MKE2FS.find((path) => existsSync(path));
+  if (isWanted && !existsSync(LOOP_CONTROL)) {
+    throw new DroverError('REQUIREMENT_MISSING', `This host has no loop devices (${LOOP_CONTROL})`, {
+      hint: 'Load the module loop, or set guest.scratch to memory.',
+    });
+  }
+  if (found !== undefined || !isWanted) return found;
+  const hint = 'Install it (on Debian: apt-get install e2fsprogs), or set guest.scratch to memory.';
+  return await requireProgram(env, 'mke2fs', hint);
 }
 
 function commonSetup(
@@ -323,7 +362,13 @@ async function userIds(
     await mkdir(dir.root);
     try {
       const setup = commonSetup(options, image, image.root, PROBE_SCRATCH_BYTES, ids, BUILD_GID);
-      return await probeSetup(helper, { ...setup, dir: dir.path, name: 'probe', cgroups: [] });
+      return await probeSetup(helper, {
+        ...setup,
+        dir: dir.path,
+        disk: undefined,
+        name: 'probe',
+        cgroups: [],
+      });
     } finally {
       await removeGuestDir(dir);
     }
@@ -383,7 +428,7 @@ export async function checkHost(filesystems?: string): Promise<void> {
 
 /** Never recursive on `root`: whatever were mounted there must not be deleted. */
 async function removeGuestDir(dir: GuestDir): Promise<void> {
-  for (const socket of [dir.daemonSocket, dir.agentSocket]) await rm(socket, { force: true });
+  for (const file of [dir.daemonSocket, dir.agentSocket, dir.scratch]) await rm(file, { force: true });
   await rmdir(dir.root).catch(() => undefined);
   await rmdir(dir.path).catch(() => undefined);
 }

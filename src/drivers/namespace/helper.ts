@@ -14,6 +14,8 @@ export interface GuestSetup {
   readonly dir: string;
   readonly name: string;
   readonly scratchSizeBytes: number;
+  /** File with an ext4 file system for the scratch; undefined: it is in memory. */
+  readonly disk: string | undefined;
   readonly network: 'host' | 'outbound' | 'none';
   /** slirp4netns, for `outbound`. */
   readonly slirp: string | undefined;
@@ -57,6 +59,7 @@ export async function startHelper(
     dir: setup.dir,
     name: setup.name,
     scratch: setup.scratchSizeBytes,
+    ...(setup.disk === undefined ? {} : { disk: setup.disk }),
     network: setup.network,
     ...(setup.slirp === undefined ? {} : { slirp: setup.slirp }),
     gid: setup.buildGid,

@@ -13,7 +13,7 @@ import { guestFiles, makeGuestKeys } from '../vm/guest-files.js';
 import { loadImage, requireNoShare, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
 import { NO_EXACT_STORE, StoreView } from '../vm/store-view.js';
-import { makeScratchDisk, requireSpace, spaceWarning } from '../vm/scratch-disk.js';
+import { makeScratchDisk, requireSpace, spaceWarning } from '../scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
 import { configDisk as configDiskOf } from './config-disk.js';

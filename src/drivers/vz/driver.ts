@@ -13,7 +13,7 @@ import { guestFiles, makeGuestKeys } from '../vm/guest-files.js';
 import { loadImage, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
 import { NO_EXACT_STORE, optimiseWarning, StoreView } from '../vm/store-view.js';
-import { makeScratchDisk, requireSpace, spaceWarning } from '../vm/scratch-disk.js';
+import { makeScratchDisk, requireSpace, spaceWarning } from '../scratch-disk.js';
 import { guestConfiguration } from './configuration.js';
 import { VzGuest } from './guest.js';
 import { MAX_VSOCK_CONNECTIONS } from './helper-vsock.js';

@@ -35,6 +35,7 @@ describe('defaults', () => {
       memoryBytes: undefined,
       scratchSizeBytes: undefined,
       store: 'exact',
+      scratch: 'auto',
       network: 'outbound',
       userNamespace: 'auto',
       nixConf: {},
@@ -149,6 +150,7 @@ log: { level: trace, file: /var/log/drover.log }
       guest: {
         cores: 3,
         memoryBytes: 4 * 1024 ** 3,
+        scratch: 'auto',
         scratchSizeBytes: 512 * 1024 ** 2,
         store: 'exact',
         image: '/images/x86_64/manifest.json',
