@@ -77,6 +77,7 @@ describeWith('services.drover on NixOS', ['nix', 'dist'], () => {
     );
     expect(different.sort()).toEqual(
       [
+        'Environment',
         'ExecReload',
         'ExecStart',
         'ExecStartPre',
@@ -118,7 +119,7 @@ describeWith('services.drover on NixOS', ['nix', 'dist'], () => {
       log: { level: 'debug', file: undefined },
     });
     expect(full).toMatchObject({ machines: '', distributedBuilds: false });
-    expect(full.sshConfig).toContain('Host drover\n  HostName ::1\n  Port 2222\n');
+    expect(full.sshConfig).toContain('Host drover drover-shared\n  HostName ::1\n  Port 2222\n');
   });
 
   test('tells Nix what `drover machines` prints', async () => {

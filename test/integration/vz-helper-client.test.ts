@@ -159,7 +159,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
 
   test('a program that is not there', async () => {
     await expect(startHelper({ program: '/nowhere/vz-helper', setpriv: undefined })).rejects.toThrow(
-      /nowhere.* does not work as vz-helper: The program .*nowhere was not found/,
+      /nowhere.* does not work as vz-helper: The program \/nowhere\/vz-helper was not found/,
     );
   });
 
@@ -167,6 +167,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
     const clock = new FakeClock();
     const silent = startHelper({ program: await fakeHelper('exec sleep 1000'), setpriv: undefined, clock });
     const refused = expect(silent).rejects.toThrow(/it did not answer within 10 s/);
+    await waitUntil('its deadline', () => clock.pendingTimers > 0);
     await clock.advance(10_000);
     await refused;
     const helper = await start();
@@ -178,6 +179,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
       clock,
     });
     const closed = stubborn.close();
+    await waitUntil('the deadline of its end', () => clock.pendingTimers > 0);
     await clock.advance(2_000);
     await within('its end', closed);
     expect(await stubborn.exited).toBe('it was killed by SIGKILL');
