@@ -16,7 +16,7 @@ const DEADLINE_MS = 300_000;
 const SET_CLOCK_DEADLINE_MS = 30_000;
 
 /** Long enough to be killed in the middle of. */
-const SCRIPT = 'echo "it has begun"; sleep 2; read -r line < $input; echo "$line" > $out';
+const SCRIPT = 'echo "it has begun"; sleep 5; read -r line < $input; echo "$line" > $out';
 
 /** The driver and vz-helper as they ship; below them the double of Apple's framework, whose guests are namespaces. */
 describeE2e('builds on a Mac that is doubled', ['modern-nix', 'demo-packages', 'sshd'], () => {
