@@ -14,6 +14,7 @@ describe('StateDir', () => {
       'history',
       'ids',
       'images',
+      'listings',
       'logs',
       'lost+found',
       'ssh',
