@@ -20,7 +20,7 @@ const project = (displayName, extra = {}) => ({
 export default {
   // CI has two cores, and real guests keep them busy: more workers would only wait for each other.
   maxWorkers: 2,
-  testTimeout: 120_000,
+  testTimeout: 240_000,
   projects: ['unit', 'integration', ...(process.getuid?.() === 0 ? ['e2e'] : [])].map((name) =>
     project(name),
   ),

@@ -6,7 +6,7 @@ import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 
 /** A silence is noticed after 30 s, and the guest has 20 s to answer. */
-const HANG_DEADLINE_MS = 80_000;
+const HANG_DEADLINE_MS = 200_000;
 
 async function freeze({ stateDir }: Drover, guest: string): Promise<void> {
   for (const { pid } of await guestProcesses(await guestInit(stateDir, guest))) process.kill(pid, 'SIGSTOP');

@@ -9,7 +9,7 @@ import { makeSystemdImage } from '../support/systemd-image.js';
 import { ROOT_BUILDS, startVmDrover } from '../support/vms.js';
 
 /** systemd, emulated, takes half a minute to start, and longer where other tests do the same. */
-const DEADLINE_MS = 300_000;
+const DEADLINE_MS = 600_000;
 
 describeE2e(
   "the NixOS guest's units, under Debian's systemd",

@@ -17,7 +17,7 @@ const FILES_PER_DIRECTORY = 1_000;
  * Milliseconds. An emulated guest opens and reads a thousand files of its host in a second, if nothing else
  * runs.
  */
-const READ_DEADLINE_MS = 400_000;
+const READ_DEADLINE_MS = 900_000;
 /** Descriptors that a virtiofsd may have open when its guest has looked at any number of files. */
 const MAX_DESCRIPTORS = 1_000;
 

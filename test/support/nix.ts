@@ -18,7 +18,7 @@ export const NIX_DIRS: Readonly<Record<NixVersion, string>> = {
 };
 
 /** A build that is cut off by this would have hung, in milliseconds. */
-const BUILD_DEADLINE_MS = 100_000;
+const BUILD_DEADLINE_MS = 200_000;
 
 export interface NixResult {
   readonly exitCode: number | null;

@@ -10,7 +10,7 @@ import { waitUntil } from './wait.js';
  * Time limit for a boot and a little work in an emulated guest while builds compete for two cores, in
  * milliseconds.
  */
-export const VM_DEADLINE_MS = 110_000;
+export const VM_DEADLINE_MS = 220_000;
 
 /** Guests that are VMs, whatever the host could run faster. */
 export const VM_CONFIG = {
