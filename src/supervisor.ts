@@ -174,6 +174,11 @@ export class Supervisor {
     await makeOwnDir(stateDir.path, stateDir.entries, HINT_STATE_DIR);
     // Detects another supervisor with this state directory before touching any of its files.
     await clearStaleSocket(stateDir.controlSocket);
+    // On a host whose Nix was never used, this makes the store's directory. If it fails, it is tried again below.
+    await host.connect().then(
+      (connection) => connection[Symbol.asyncDispose](),
+      () => undefined,
+    );
     const driver = await parts.createDriver(config);
     requireSystems(config, driver);
     requireNix(config, driver);
