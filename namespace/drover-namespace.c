@@ -183,7 +183,7 @@ static pid_t start_slirp(int go[2], int *ready) {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   execl(given.slirp, "slirp4netns", "--configure", "--mtu=65520", "--ready-fd=3", "--disable-host-loopback",
-        "--disable-dns", "--enable-sandbox", "--enable-seccomp", "--netns-type=path", network, "tap0", NULL);
+        "--disable-dns", "--enable-seccomp", "--netns-type=path", network, "tap0", NULL);
   die(given.slirp);
 }
 
