@@ -179,11 +179,14 @@ static pid_t start_slirp(int go[2], int *ready) {
   must(dup2(CONSOLE, 1), "dup2");
   must(dup2(said[1], REPORT), "dup2");
   syscall(SYS_close_range, REPORT + 1, ~0U, 0);
+  /* Its sandbox moves the root, which no mount may be shared for: systemd's PrivateTmp shares /tmp. */
+  must(unshare(CLONE_NEWNS), "unshare");
+  must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private");
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   execl(given.slirp, "slirp4netns", "--configure", "--mtu=65520", "--ready-fd=3", "--disable-host-loopback",
-        "--disable-dns", "--enable-seccomp", "--netns-type=path", network, "tap0", NULL);
+        "--disable-dns", "--enable-sandbox", "--enable-seccomp", "--netns-type=path", network, "tap0", NULL);
   die(given.slirp);
 }
 
