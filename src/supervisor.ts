@@ -164,6 +164,8 @@ export class Supervisor {
     try {
       return await Supervisor.#start(parts);
     } catch (error) {
+      // A nix-daemon that is its child would keep this process alive.
+      parts.host.close();
       throw errorCode(error) === 'ENOSPC' ? noSpace(parts.config.stateDir, error) : error;
     }
   }
