@@ -31,8 +31,8 @@ export async function serveUntilSignal(
   options: ServeOptions,
 ): Promise<number> {
   const { log } = options.log;
-  // From here on: a signal during the start takes effect after it, and a second one then ends the guests at once.
-  const signalled = nextSignal();
+  // From here on: signals during the start take effect after it.
+  const [signalled, signalledAgain] = endingSignals();
   const hangups = new Emitter<undefined>();
   const onHangup = (): void => {
     options.log.reopen();
@@ -45,7 +45,6 @@ export async function serveUntilSignal(
   });
   const stopReloading = await reloadOnChange(supervisor, hangups, options);
   await signalled;
-  const signalledAgain = nextSignal();
   await stopReloading();
   const { drainTimeoutMs } = supervisor.config.pool;
   log.info({ drainTimeoutMs }, 'draining: running builds may end; signal again to end them now');
@@ -123,13 +122,16 @@ async function canBeReadAgain(file: string): Promise<boolean> {
   return found === undefined || found.isFile();
 }
 
-async function nextSignal(): Promise<void> {
+/** Settle at the first and at the second SIGTERM or SIGINT. A third ends the process, as the system does by default. */
+function endingSignals(): [Promise<void>, Promise<void>] {
   const signals = ['SIGTERM', 'SIGINT'] as const;
-  await new Promise<void>((resolve) => {
-    const onSignal = (): void => {
-      for (const signal of signals) process.off(signal, onSignal);
-      resolve();
-    };
-    for (const signal of signals) process.on(signal, onSignal);
-  });
+  const waiting: (() => void)[] = [];
+  const next = (): Promise<void> => new Promise((resolve) => waiting.push(resolve));
+  const promises: [Promise<void>, Promise<void>] = [next(), next()];
+  const onSignal = (): void => {
+    waiting.shift()?.();
+    if (waiting.length === 0) for (const signal of signals) process.off(signal, onSignal);
+  };
+  for (const signal of signals) process.on(signal, onSignal);
+  return promises;
 }

@@ -60,10 +60,12 @@ describeE2e('the end of a supervisor', [], () => {
     await new Promise<void>((resolve) => daemon.listen(socket, resolve));
     const env = { NIX_DAEMON_SOCKET_PATH: socket };
     const drover = execa(process.execPath, [MAIN, 'serve', '--config', file], { reject: false, env });
-    // The host's nix-daemon, which is what it waits for.
+    // The host's nix-daemon, which is what it waits for, twice.
+    let connections = 0;
     daemon.on('connection', (connection) => {
+      connections += 1;
       drover.kill('SIGHUP');
-      drover.kill('SIGTERM');
+      if (connections <= 2) drover.kill('SIGTERM');
       const child = execa('nix-daemon', ['--stdio'], { buffer: false, reject: false });
       connection.pipe(child.stdin);
       child.stdout.pipe(connection);
@@ -71,7 +73,9 @@ describeE2e('the end of a supervisor', [], () => {
     try {
       const { exitCode, signal, stderr } = await drover;
       expect([exitCode, signal]).toEqual([0, undefined]);
+      expect(connections).toBeGreaterThan(1);
       expect(stderr).toContain('drover is ready');
+      expect(stderr).toContain('signalled again');
       expect(stderr).toContain('drover has ended');
       expect(await readdir(stateDir)).not.toContain('drover.pid');
       for (const name of SOCKETS) expect(existsSync(join(stateDir, name))).toBe(false);
