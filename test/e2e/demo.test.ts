@@ -159,7 +159,7 @@ describeE2e('the demo', ['demo-packages'], () => {
     const { exitCode, stderr } = await runDemo([], { TMPDIR: directory });
 
     expect(stderr).toContain(`The demo cannot use the directory ${directory} for its temporary files: `);
-    expect(stderr).toContain('Set TMPDIR to another one');
+    expect(stderr).toContain('Set TMPDIR to another directory');
     expect(exitCode).toBe(78);
   });
 });

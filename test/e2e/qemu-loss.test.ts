@@ -35,7 +35,7 @@ describeE2e('a VM that is lost in the middle of a build', ['vms'], () => {
     const go = `${host.id}-go-${name}`;
     const script = `if [ "$(/bin/uname -n)" = ${victim} ]; then
       echo "it has begun"
-      until /bin/ls /run/lower | /bin/grep -q -- '-${go}$'; do /bin/sleep 0.05; done
+      until /bin/ls /run/host | /bin/grep -q -- '-${go}$'; do /bin/sleep 0.05; done
       ${inGuest}; /bin/sleep 86399
     fi; echo survived > $out`;
     const client = host.startBuild(host.derivation(name, script, '__noChroot = true;'));
