@@ -13,6 +13,7 @@
  *   sys=1                         with /sys, which builds that have user ids of their own mount
  *   cgroups=DIR[:DIR...]          cgroups to put the guest into
  *   probe=1                       only try whether this host can do it
+ * drover-namespace outbound SLIRP RESOLVERS PROGRAM ARG...: see network.h.
  *
  * This process stays outside of the guest, as the host's root. It makes the guest's whole tree of mounts, so that
  * nothing in it can be unmounted or made writable from within, and then starts process 1 (init.c) in namespaces of a
@@ -21,7 +22,6 @@
  * Descriptors: see common.h. SIGTERM kills the guest.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,8 +30,6 @@
 #include <linux/keyctl.h>
 #include <linux/loop.h>
 #include <linux/mount.h>
-#include <net/if.h>
-#include <net/route.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -51,6 +49,7 @@
 #include <unistd.h>
 
 #include "common.h"
+#include "network.h"
 
 /* Systemd's documentation (UIDs and GIDs on systemd systems) has this range as unused. */
 enum { FIRST_ID = 0x70000000, ID_SLOT = 65536, ID_SLOTS = 4096 };
@@ -132,62 +131,6 @@ static void enter_cgroups(pid_t pid, unsigned root) {
     close(file);
     delegate(directory, root);
   }
-}
-
-/* Addresses that no guest reaches: link-local ones, where clouds tell machines their secrets, and what stands for the
- * host's loopback in slirp4netns' network. */
-static void refuse_addresses(int s) {
-  static const struct {
-    const char *address, *mask;
-  } refused[] = {{"169.254.0.0", "255.255.0.0"}, {"100.100.100.200", "255.255.255.255"}};
-  for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
-    struct rtentry route = {.rt_flags = RTF_UP | RTF_REJECT};
-    struct sockaddr_in *to = (struct sockaddr_in *)&route.rt_dst, *mask = (struct sockaddr_in *)&route.rt_genmask;
-    to->sin_family = mask->sin_family = AF_INET;
-    inet_aton(refused[i].address, &to->sin_addr);
-    inet_aton(refused[i].mask, &mask->sin_addr);
-    must(ioctl(s, SIOCADDRT, &route), "route");
-  }
-}
-
-static void make_network(void) {
-  struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-  int s = (int)must(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket");
-  must(ioctl(s, SIOCSIFFLAGS, &request), "lo");
-  refuse_addresses(s);
-  close(s);
-}
-
-/* Starts slirp4netns, which waits for a byte from GO before it takes this process's network as its guest's.
- * @returns its process; READY can be read when it has connected it */
-static pid_t start_slirp(int go[2], int *ready) {
-  int said[2];
-  must(pipe2(go, O_CLOEXEC), "pipe");
-  must(pipe2(said, O_CLOEXEC), "pipe");
-  pid_t pid = (pid_t)must(fork(), "fork");
-  if (pid > 0) {
-    close(said[1]);
-    *ready = said[0];
-    return pid;
-  }
-  must(prctl(PR_SET_PDEATHSIG, SIGKILL), "pdeathsig");
-  char byte, network[64];
-  close(go[1]);
-  if (read(go[0], &byte, 1) != 1) _exit(1);
-  snprintf(network, sizeof network, "/proc/%d/ns/net", getppid());
-  must(dup2((int)must(open("/dev/null", O_RDWR), "/dev/null"), 0), "dup2");
-  must(dup2(CONSOLE, 1), "dup2");
-  must(dup2(said[1], REPORT), "dup2");
-  syscall(SYS_close_range, REPORT + 1, ~0U, 0);
-  /* Its sandbox moves the root, which no mount may be shared for: systemd's PrivateTmp shares /tmp. */
-  must(unshare(CLONE_NEWNS), "unshare");
-  must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "private");
-  sigset_t none;
-  sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, NULL);
-  execl(given.slirp, "slirp4netns", "--configure", "--mtu=65520", "--ready-fd=3", "--disable-host-loopback",
-        "--disable-dns", "--enable-sandbox", "--enable-seccomp", "--netns-type=path", network, "tap0", NULL);
-  die(given.slirp);
 }
 
 /* A socket in the guest's directory, which the guest does not see. */
@@ -442,7 +385,7 @@ static int outlive(pid_t guest, pid_t slirp, int store, int signals) {
 }
 
 int main(int count, char **arguments) {
-  (void)count;
+  if (count > 1 && strcmp(arguments[1], "outbound") == 0) run_outbound(arguments + 2);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   syscall(SYS_close_range, REPORT + 1, ~0U, 0);
   fcntl(REPORT, F_SETFD, FD_CLOEXEC);
@@ -459,14 +402,26 @@ int main(int count, char **arguments) {
   int own_network = strcmp(given.network, "host") != 0;
   /* A mount namespace of the host's user namespace, since only here can its file systems be idmapped. The network's
    * belongs to the host, too: the guest's root cannot change it. */
-  int slirp_go[2], network = -1;
-  pid_t slirp = given.slirp && !given.probe ? start_slirp(slirp_go, &network) : 0;
+  struct slirp slirp;
+  pid_t slirp_pid = 0;
+  int network = -1;
+  if (given.slirp && !given.probe) {
+    pid_t self = getpid();
+    slirp = prepare_slirp(given.slirp);
+    slirp_pid = (pid_t)must(fork(), "fork");
+    if (slirp_pid == 0) {
+      must(prctl(PR_SET_PDEATHSIG, SIGKILL), "pdeathsig");
+      become_slirp(&slirp, self, 0, -1);
+    }
+    close(slirp.ready[1]);
+    network = slirp.ready[0];
+  }
   must(unshare(CLONE_NEWNS | (own_network ? CLONE_NEWNET : 0)), "unshare");
   must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "/");
   if (own_network) make_network();
-  if (slirp > 0) {
-    must(write(slirp_go[1], "", 1), "slirp4netns");
-    write_file(slirp, "oom_score_adj", "500");
+  if (slirp_pid > 0) {
+    must(write(slirp.go[1], "", 1), "slirp4netns");
+    write_file(slirp_pid, "oom_score_adj", "500");
   }
   int image = detached(given.image), etc = detached(given.etc), store = detached(given.store);
   /* One that hides nothing, as the host's may: the kernel lets the guest mount its own only then. */
@@ -499,5 +454,5 @@ int main(int count, char **arguments) {
   const int done[] = {LIFE, REPORT, go[0], go[1], daemon_socket, agent_socket, image, etc, store, network};
   for (size_t i = 0; i < sizeof done / sizeof *done; i++) close(done[i]);
   int signals = (int)must(signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
-  return outlive(guest, slirp, mounted, signals);
+  return outlive(guest, slirp_pid, mounted, signals);
 }

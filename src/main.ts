@@ -25,6 +25,7 @@ import { Supervisor } from './supervisor.js';
 
 /** Drover's own directory: this file is in its `dist`. */
 const PACKAGE_DIR = fileURLToPath(new URL('..', import.meta.url));
+const NAMESPACE_HELPER = join(PACKAGE_DIR, 'dist/drover-namespace');
 const STORE_DIR = '/nix/store';
 const { env } = process;
 const { version } = JSON.parse(readFileSync(join(PACKAGE_DIR, 'package.json'), 'utf8')) as {
@@ -42,8 +43,7 @@ function driverOptions({ stateDir, pool, features, guest }: Config) {
 /** The same for drivers of VMs, which take only what they use of these sizes. */
 function vmOptions(config: Config) {
   const { memoryBytes = memoryOfVm(totalmem()), scratchSizeBytes = 20 * GIB_BYTES, ...guest } = config.guest;
-  const network = guest.network === 'none' ? 'none' : 'host';
-  return { ...driverOptions(config), guest: { ...guest, memoryBytes, scratchSizeBytes, network } as const };
+  return { ...driverOptions(config), guest: { ...guest, memoryBytes, scratchSizeBytes } };
 }
 
 /** Every driver there is, the best first. */
@@ -63,14 +63,14 @@ function drivers(config: Config): readonly DriverCandidate[] {
         NamespaceDriver.create({
           ...common,
           scripts: join(PACKAGE_DIR, 'guest-config'),
-          helper: join(PACKAGE_DIR, 'dist/drover-namespace'),
+          helper: NAMESPACE_HELPER,
         }),
     },
     {
       name: 'qemu',
       create: async () => {
         const { QemuDriver } = await import('./drivers/qemu/driver.js');
-        return await QemuDriver.create(vmOptions(config));
+        return await QemuDriver.create({ ...vmOptions(config), helper: NAMESPACE_HELPER });
       },
     },
   ];

@@ -1,39 +1,14 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { createServer as createSocketServer, type AddressInfo } from 'node:net';
-import { networkInterfaces } from 'node:os';
+import { createServer } from 'node:net';
 
 import { expect, test } from '@jest/globals';
 
 import { startDrover } from '../support/drover.js';
+import { outerAddress, serveText } from '../support/http.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
-
-/** Serves one text to every client. @param address of the host */
-async function serveText(
-  text: string,
-  address = '127.0.0.1',
-): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
-  let requests = 0;
-  const server = createServer((_, response) => {
-    requests += 1;
-    response.end(text);
-  });
-  server.listen(0, address);
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: `http://${address}:${port}/`,
-    requests: () => requests,
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      server.close();
-      await once(server, 'close');
-    },
-  };
-}
 
 function download(host: NixHost, url: string, expected: string): string {
   const hash = createHash('sha256').update(expected).digest('hex');
@@ -44,18 +19,12 @@ function download(host: NixHost, url: string, expected: string): string {
   );
 }
 
-/** An address of this host that other machines reach it by. */
-function outerAddress(): string | undefined {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
-  return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
-}
-
 describeE2e('a fixed-output derivation with guest.network outbound, the default,', ['slirp4netns'], () => {
   test("reaches other machines, but not the host's loopback, link-local addresses or abstract sockets", async () => {
     await using drover = await startDrover();
     await using host = await nixHost({ drover });
     await using local = await serveText('secret');
-    const abstract = createSocketServer().listen(`\0drover-test-${host.id}`);
+    const abstract = createServer().listen(`\0drover-test-${host.id}`);
     await once(abstract, 'listening');
     const port = new URL(local.url).port;
     const urls = [

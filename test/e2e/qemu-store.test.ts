@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 
 import type { Drover } from '../support/drover.js';
+import { outerAddress, serveText } from '../support/http.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { openDescriptors, processesOf, ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
@@ -59,6 +60,25 @@ describeE2e("the host's store in a VM", ['vms'], () => {
     const warnings = (await drover.status()).warnings.join('\n');
     return Number(/can have only (\d+) files open/.exec(warnings)?.[1] ?? Infinity);
   }
+
+  test(
+    "root in the guest reaches other machines, but not the host's loopback or link-local addresses",
+    async () => {
+      await using loopback = await serveText('secret');
+      await using outer = await serveText('outer', outerAddress());
+      const port = new URL(loopback.url).port;
+      const addresses = ['10.0.2.2', '10.0.2.3', '[fec0::2]', '[::ffff:127.0.0.1]'];
+      const urls = [...addresses.map((address) => `http://${address}:${port}/`), 'http://169.254.169.254/'];
+      const tries = [outer.url, ...urls].map((url) => `wget -q -T 3 -O - ${url} && echo "reached ${url}"`);
+      // With routes of its own, and outside of the sandbox.
+      const script = `until ip route | grep -q default; do sleep 1; done
+        ip route add 169.254.0.0/16 via 10.0.2.2; { ${tries.join('; ')}; } > $out; [ -s $out ]`;
+      const said = await buildWith(await addText('nothing', ''), 'network', script, '__noChroot = true;');
+      expect(said).toBe(`outerreached ${outer.url}\n`);
+      expect(loopback.requests()).toBe(0);
+    },
+    VM_DEADLINE_MS,
+  );
 
   test(
     'a path that the guest looked up before the host had it is seen after one registration',

@@ -256,6 +256,11 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     expect(driver.warnings).toEqual([expect.stringContaining('auto-optimise-store')]);
   });
 
+  test('says what of the Mac builds reach with guest.network outbound', async () => {
+    const driver = await VzDriver.create(await options('', { network: 'outbound' }));
+    expect(driver.warnings).toEqual([expect.stringContaining('listen on all its addresses')]);
+  });
+
   test('starts although the scratch disk could not be filled, with a warning', async () => {
     const driver = await VzDriver.create(await options('', { scratchSizeBytes: 2 ** 49 }));
     expect(driver.warnings).toEqual([expect.stringContaining('guest.scratchSize')]);

@@ -17,7 +17,7 @@ import { emulatedSystems } from './binfmt.js';
 import { featureNeeds, hostSettings } from './host-settings.js';
 import { availableMemory, Cgroups, fittingSizes, type CgroupLimits } from './cgroups.js';
 import { accounts, CA_FILE, GuestEtc, HOST_FILES } from './etc.js';
-import { reachableResolvers, resolverWarning } from './resolvers.js';
+import { reachableResolvers, resolverWarning } from '../resolvers.js';
 import { NamespaceGuest } from './guest.js';
 import type { GuestSetup, UserIds } from './helper.js';
 import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';

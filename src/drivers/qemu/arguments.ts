@@ -28,7 +28,7 @@ export interface GuestMachineSpec extends MachineSpec {
   readonly sshPort: number;
   /** A connection to virtiofsd; undefined: the host's store is not shared. */
   readonly store: number | undefined;
-  readonly network: 'host' | 'none';
+  readonly network: 'host' | 'outbound' | 'none';
 }
 
 /**

@@ -19,6 +19,7 @@ import type { Accelerator } from './arguments.js';
 import { configDisk as configDiskOf } from './config-disk.js';
 import { QemuGuest } from './guest.js';
 import { requireReadable } from './machine.js';
+import { outboundNetwork, type OutboundNetwork } from './outbound.js';
 import { findQemuPrograms, type QemuPrograms } from './programs.js';
 import { endLeftOver } from './reap.js';
 
@@ -30,6 +31,8 @@ const fewFiles = (files: number): string =>
 const MAX_SOCKET_PATH_BYTES = 103;
 
 export interface QemuDriverOptions extends VmOptions {
+  /** drover-namespace, which only Linux has. */
+  readonly helper: string;
   readonly guest: VmOptions['guest'] & { readonly accelerator: Accelerator | 'auto' };
 }
 
@@ -48,6 +51,7 @@ export class QemuDriver implements GuestDriver {
   readonly #logs: ConsoleLogs;
   readonly #stateDir: StateDir;
   readonly #view: StoreView;
+  readonly #networkCommand: readonly string[];
 
   private constructor(
     options: QemuDriverOptions,
@@ -55,8 +59,10 @@ export class QemuDriver implements GuestDriver {
     programs: QemuPrograms,
     { accelerator, warning }: PickedAccelerator,
     view: StoreView,
+    network: OutboundNetwork,
   ) {
     this.#view = view;
+    this.#networkCommand = network.command;
     this.#options = options;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
@@ -64,7 +70,9 @@ export class QemuDriver implements GuestDriver {
     this.#programs = programs;
     this.#accelerator = accelerator;
     const slow = accelerator === 'tcg' && !programs.parallelTcg ? OLD_QEMU_WARNING : undefined;
-    this.#warnings = [warning, slow, ...programs.warnings].filter((text) => text !== undefined);
+    this.#warnings = [warning, slow, ...programs.warnings, ...network.warnings].filter(
+      (text) => text !== undefined,
+    );
     const { nixConf, manifest } = vmIdentity(options, image, image.systems);
     this.#nixConf = nixConf;
     this.manifest = manifest;
@@ -106,6 +114,10 @@ export class QemuDriver implements GuestDriver {
         hint: `Choose one with at most ${MAX_SOCKET_PATH_BYTES - (longest.length - stateDir.path.length)} bytes.`,
       });
     }
+    const network =
+      guest.network === 'outbound'
+        ? await outboundNetwork(options.helper, env)
+        : { command: [], warnings: [] };
     await makePrivateDir(stateDir.path);
     const space = await spaceWarning(stateDir.path, guest.scratchSizeBytes);
     const picked = await pickAccelerator({
@@ -119,7 +131,7 @@ export class QemuDriver implements GuestDriver {
       stateDir.listings,
       env,
     );
-    const driver = new QemuDriver(options, image, programs, picked, view);
+    const driver = new QemuDriver(options, image, programs, picked, view, network);
     if (space !== undefined) driver.#warnOnce(space);
     return driver;
   }
@@ -183,6 +195,7 @@ export class QemuDriver implements GuestDriver {
           commandLine: `${this.#view.kernelParameters} ${this.#image.commandLine}`,
         },
         network: guest.network,
+        networkCommand: this.#networkCommand,
         dir,
         storeDir,
         keys,

@@ -28,7 +28,9 @@ export interface QemuGuestSpec {
   readonly number: number;
   readonly programs: QemuPrograms;
   readonly machine: BareMachine;
-  readonly network: 'host' | 'none';
+  readonly network: 'host' | 'outbound' | 'none';
+  /** Words before the command of QEMU, if its network is `outbound`. */
+  readonly networkCommand: readonly string[];
   /** The names of the disks in it are gone once QEMU has them. */
   readonly dir: GuestDir;
   /** The host's store; shared if there is a virtiofsd. */
@@ -185,7 +187,7 @@ async function startSharing(spec: QemuGuestSpec, signal: AbortSignal): Promise<S
 }
 
 async function startQemu(spec: QemuGuestSpec, store: SharedStore | undefined): Promise<Started> {
-  const { programs, machine, network, dir, number } = spec;
+  const { programs, machine, network, networkCommand, dir, number } = spec;
   await using inherited = new Inheritance();
   const descriptors = {
     store: store === undefined ? undefined : inherited.socket(store.connection),
@@ -197,7 +199,7 @@ async function startQemu(spec: QemuGuestSpec, store: SharedStore | undefined): P
   // From here on, keys and scratch space are released when QEMU ends, even if this process is killed.
   await Promise.all([rm(dir.configDisk), rm(dir.scratch)]);
   const args = guestMachineArguments({ ...bare, ...descriptors, name: dir.path, network });
-  const qemu = await inherited.start(programs, args, number);
+  const qemu = await inherited.start(programs, args, number, networkCommand);
   return {
     qemu,
     store,

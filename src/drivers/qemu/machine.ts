@@ -43,10 +43,20 @@ export class Inheritance implements AsyncDisposable {
     return FIRST_DESCRIPTOR - 1 + this.#stdio.push(what);
   }
 
-  /** @param number of the user that it is to run as: another one for each guest */
-  async start(programs: QemuPrograms, args: readonly string[], number: number): Promise<Child> {
+  /**
+   * @param number of the user that it is to run as: another one for each guest
+   * @param before words before the whole command
+   */
+  async start(
+    programs: QemuPrograms,
+    args: readonly string[],
+    number: number,
+    before: readonly string[] = [],
+  ): Promise<Child> {
     const stdio = ['ignore', 'pipe', 'pipe', ...this.#stdio] as const;
-    return await startChild(setprivForQemu(programs, number), programs.qemu, args, [...stdio]);
+    const [first, ...rest] = [...before, ...(setprivForQemu(programs, number) ?? [])];
+    const command = first === undefined ? undefined : ([first, ...rest] as const);
+    return await startChild(command, programs.qemu, args, [...stdio]);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -12,7 +12,7 @@ export interface GuestFile {
 export interface GuestFacts {
   readonly name: string;
   readonly scratchBytes: number;
-  readonly network: 'host' | 'none';
+  readonly network: 'host' | 'outbound' | 'none';
   /** How the guest sees the host's store. */
   readonly share: 'virtiofs' | 'none';
   /** Whether the share lies under a file system that shows listed paths only. */
@@ -31,8 +31,9 @@ export interface GuestFilesSpec {
 /** The files of the image contract (docs/images.md): each driver hands them to its guests in its own way. */
 export function guestFiles({ facts, nixConf, manifest, keys }: GuestFilesSpec): readonly GuestFile[] {
   const { name, scratchBytes, network, share, store, rosetta } = facts;
+  const card = network === 'none' ? 'none' : 'host';
   const env = [
-    ...[`name=${name}`, `scratch_bytes=${scratchBytes}`, `network=${network}`, `share=${share}`],
+    ...[`name=${name}`, `scratch_bytes=${scratchBytes}`, `network=${card}`, `share=${share}`],
     `store=${store}`,
     ...(rosetta === undefined ? [] : [`rosetta=${rosetta}`]),
   ];

@@ -19,7 +19,7 @@ export interface VmOptions {
     readonly memoryBytes: number;
     readonly scratchSizeBytes: number;
     readonly store: 'exact' | 'raw';
-    readonly network: 'host' | 'none';
+    readonly network: 'host' | 'outbound' | 'none';
     readonly nixConf: Readonly<Record<string, string>>;
     /** Path of a manifest. */
     readonly image: string | undefined;

@@ -31,13 +31,16 @@ export interface VzDriverOptions extends VmOptions {
   };
 }
 
-/** Facts about the host and the image. */
 /**
  * Files that the kernels of all guests together may remember. macOS keeps a descriptor for each of them, and other
  * programs have been seen to fail at 57,000.
  */
 const REMEMBERED_FILES = 20_000;
 
+const OUTBOUND_WARNING =
+  'guest.network outbound is the NAT of macOS: fixed-output builds also reach link-local addresses and services of this Mac that listen on all its addresses, though none that listen on its loopback only; guest.network none cuts them off';
+
+/** Facts about the host and the image. */
 interface Ground {
   readonly setpriv: string | undefined;
   readonly facts: HelperFacts;
@@ -106,6 +109,7 @@ export class VzDriver implements GuestDriver {
       this.#spaceWarning,
       this.#optimiseWarning,
       this.#view.lacking ? NO_EXACT_STORE : undefined,
+      this.#options.guest.network === 'outbound' ? OUTBOUND_WARNING : undefined,
       broken === ''
         ? undefined
         : `Rosetta does not run programs in guests: ${broken} is not built here any more`,

@@ -1,6 +1,6 @@
 import { readFile, realpath } from 'node:fs/promises';
 
-import type { EtcFiles } from './etc.js';
+import type { EtcFiles } from './namespace/etc.js';
 
 /** Where systemd-resolved writes the resolvers that its own, on the host's loopback, asks. */
 const RESOLVED_STUB = '/run/systemd/resolve/stub-resolv.conf';

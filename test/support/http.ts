@@ -1,0 +1,34 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { networkInterfaces } from 'node:os';
+
+/** Serves one text to every client. @param address of the host */
+export async function serveText(
+  text: string,
+  address = '127.0.0.1',
+): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
+  let requests = 0;
+  const server = createServer((_, response) => {
+    requests += 1;
+    response.end(text);
+  });
+  server.listen(0, address);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://${address}:${port}/`,
+    requests: () => requests,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}
+
+/** An address of this host that other machines reach it by. */
+export function outerAddress(): string | undefined {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+}
