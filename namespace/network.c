@@ -122,8 +122,10 @@ static void use_resolvers(const char *file) {
 }
 
 /* Waits for slirp4netns, and ends PROGRAM, which has no network without it. */
-static noreturn void keep_slirp(const struct slirp *slirp, pid_t program, int own_users, const int life[2]) {
+static noreturn void keep_slirp(const struct slirp *slirp, pid_t program, int own_users, const int life[2], char **words) {
   close(life[1]);
+  /* Else ps shows PROGRAM twice. */
+  for (; *words; words++) memset(*words, 0, strlen(*words));
   pid_t pid = (pid_t)must(fork(), "fork");
   if (pid == 0) become_slirp(slirp, program, own_users, life[0]);
   must(dup2((int)must(open("/dev/null", O_RDWR), "/dev/null"), 0), "dup2");
@@ -146,7 +148,7 @@ noreturn void run_outbound(char **words) {
   pid_t self = getpid();
   struct slirp slirp = prepare_slirp(words[0]);
   must(pipe2(life, O_CLOEXEC), "pipe");
-  if (must(fork(), "fork") == 0) keep_slirp(&slirp, self, own_users, life);
+  if (must(fork(), "fork") == 0) keep_slirp(&slirp, self, own_users, life, words + 2);
   if (own_users) leave_users();
   must(unshare(CLONE_NEWNET | CLONE_NEWNS), "network namespace");
   must(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), "/");
