@@ -41,6 +41,7 @@ function guest(id: string): RunningGuest & { readonly id: string } {
       verb === 'stats'
         ? Promise.resolve({ exitCode: 0, stdout: JSON.stringify(STATS), stderr: '' })
         : FOREVER,
+    start: () => FOREVER,
     openDaemon: () => FOREVER,
     stop: () => Promise.resolve(),
     kill: () => Promise.resolve(),

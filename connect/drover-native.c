@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <termios.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <linux/audit.h>
@@ -210,6 +211,27 @@ static napi_value renounce_privileges(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* setRaw(fd): has a terminal pass every byte unchanged, both ways; Node's own raw mode still changes line feeds. */
+static struct termios cooked;
+
+static napi_value set_raw(napi_env env, napi_callback_info info) {
+  int fd = descriptor(env, info);
+  if (fd < 0) return NULL;
+  if (tcgetattr(fd, &cooked) == 0) {
+    struct termios raw = cooked;
+    cfmakeraw(&raw);
+    if (tcsetattr(fd, TCSADRAIN, &raw) == 0) return NULL;
+  }
+  return fail(env, "the terminal");
+}
+
+/* setCooked(fd): undoes setRaw. */
+static napi_value set_cooked(napi_env env, napi_callback_info info) {
+  int fd = descriptor(env, info);
+  if (fd >= 0) tcsetattr(fd, TCSADRAIN, &cooked);
+  return NULL;
+}
+
 static void add(napi_env env, napi_value exports, const char *name, napi_callback callback) {
   napi_value function;
   if (napi_create_function(env, name, strlen(name), callback, NULL, &function) == 0)
@@ -221,6 +243,8 @@ napi_value napi_register_module_v1(napi_env env, napi_value exports) {
   add(env, exports, "duplicate", duplicate);
   add(env, exports, "descriptorLimit", descriptor_limit);
   add(env, exports, "lookUpUser", look_up_user);
+  add(env, exports, "setRaw", set_raw);
+  add(env, exports, "setCooked", set_cooked);
   add(env, exports, "renouncePrivileges", renounce_privileges);
   return exports;
 }

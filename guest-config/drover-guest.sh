@@ -17,6 +17,7 @@
 #                       (seconds, bytes): of its control group if Nix has made one, else the sum of its processes and of
 #                       those that they have waited for. Nothing if no process of it is found
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
+#   shell               a shell as root, for a person
 #
 # Exit status: 0 done, 1 failed (why: standard error), 2 wrong usage, 3 see `register`.
 set -eu
@@ -38,7 +39,7 @@ fail() {
 }
 
 usage() {
-  echo "usage: drover-guest hello | register [--again] | stats [SECONDS] | build-usage NAME | set-clock SECONDS" >&2
+  echo "usage: drover-guest hello | register [--again] | stats [SECONDS] | build-usage NAME | set-clock SECONDS | shell" >&2
   exit 2
 }
 
@@ -188,6 +189,12 @@ set_clock() {
   date -s "@$1" > /dev/null || fail "cannot set the clock"
 }
 
+shell() {
+  cd "${HOME:-/}" 2> /dev/null || cd /
+  export PS1="root@$(hostname):\w# "
+  exec "${SHELL:-/bin/sh}" -l
+}
+
 case ${1-} in
   hello) [ $# = 1 ] || usage; hello ;;
   register)
@@ -200,5 +207,6 @@ case ${1-} in
     ;;
   build-usage) [ $# = 2 ] || usage; build_usage "$2" ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
+  shell) [ $# = 1 ] || usage; shell ;;
   *) usage ;;
 esac

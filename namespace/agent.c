@@ -1,8 +1,9 @@
 /*
  * Runs one command in the guest for the supervisor, over one connection.
  *
- * The supervisor sends the length of the words (32 bits, little-endian), the words, each ended by a NUL, and then what
- * the command reads until it shuts down its side. It gets frames: a byte that says what it is, the length (32 bits,
+ * The supervisor sends the length of the words (24 bits, little-endian), a byte that is 0 for a command, 1 for a
+ * program with pipes and 2 for one on a terminal (see program.c), the words, each ended by a NUL, and then what the
+ * command reads until it shuts down its side. It gets frames: a byte that says what it is, the length (32 bits,
  * little-endian), that many bytes. `1`: standard output, `2`: standard error, `x`: exit status, `s`: the signal that
  * killed it, each as one byte; the last frame. If the supervisor closes the connection, the command is killed.
  */
@@ -21,7 +22,7 @@
 
 #include "common.h"
 
-enum { MAX_WORDS_BYTES = 128 * 1024, MAX_WORDS = 1024, CHUNK = 64 * 1024, CLOSED = -1 };
+enum { MAX_WORDS_BYTES = 1024 * 1024, MAX_WORDS = 8192, CHUNK = 64 * 1024, CLOSED = -1 };
 
 static pid_t command;
 static int connection;
@@ -117,12 +118,13 @@ noreturn void serve_command(int s) {
   connection = s;
   signal(SIGPIPE, SIG_IGN);
   read_all(prefix, sizeof prefix);
-  for (int i = 3; i >= 0; i--) length = length << 8 | prefix[i];
+  for (int i = 2; i >= 0; i--) length = length << 8 | prefix[i];
   if (length == 0 || length > sizeof text) give_up();
   read_all(text, length);
   if (text[length - 1] != '\0') give_up();
   for (char *word = text; word < text + length && count < MAX_WORDS; word += strlen(word) + 1) words[count++] = word;
   words[count] = NULL;
+  if (prefix[3] != 0) serve_program(s, words, prefix[3] == 2);
 
   int input, output, error, more = 1;
   if (start(words, &input, &output, &error) < 0) {

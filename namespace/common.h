@@ -21,5 +21,8 @@ noreturn void run_init(int daemon_socket, int agent_socket, int network);
 /* Serves one connection of the supervisor, in a process of its own: see agent.c. */
 noreturn void serve_command(int connection);
 
+/* Serves one connection with a program for a person: see program.c. */
+noreturn void serve_program(int connection, char *const words[], int on_terminal);
+
 /* In a new process: no descriptor but 0, 1 and 2, default signals, a session of its own; then runs WORDS. */
 noreturn void run_program(char *const words[]);

@@ -17,6 +17,7 @@ import { hostStore } from './host-store/host-store.js';
 import { EXIT } from './lib/error-codes.js';
 import { errorCode, errorMessage } from './lib/errors.js';
 import { openLog } from './lib/log.js';
+import { makeTerminalRaw } from './lib/native.js';
 import { printableColours, printableLines } from './lib/printable.js';
 import { OOM_SCORE, setOomScore } from './lib/oom.js';
 import { StateDir } from './lib/state-dir.js';
@@ -161,6 +162,20 @@ process.exitCode = await runCli(process.argv.slice(2), {
     }
     return interrupted.signal;
   },
+  programIo: () => ({
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    makeRaw: () => {
+      const cook = makeTerminalRaw(process.stdin.fd);
+      process.once('exit', cook);
+      return cook;
+    },
+    onSignal: (signal, handler) => {
+      process.on(signal, handler);
+      return () => process.off(signal, handler);
+    },
+  }),
   printError: (text) => process.stderr.write(safe(process.stderr, text)),
   storeDir: STORE_DIR,
   createDriver,

@@ -385,6 +385,7 @@ export class Supervisor {
   /** Grants no more leases; running builds may finish. Settles when no guest is left. */
   async drain(): Promise<void> {
     this.#state = 'draining';
+    this.#operator.endPrograms();
     // Clients of this host wait for the next supervisor.
     await this.#socketDoor?.suspend();
     await Promise.all([this.#rollout.end(), this.#pool.drain()]);
@@ -399,6 +400,7 @@ export class Supervisor {
   /** Kills all guests. Settles when none is left. */
   async kill(): Promise<void> {
     this.#state = 'draining';
+    this.#operator.endPrograms();
     await this.#pool.kill();
   }
 

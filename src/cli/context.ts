@@ -6,6 +6,7 @@ import { loadConfig } from '../config/load.js';
 import type { Config } from '../config/schema.js';
 import type { GuestDriver } from '../guest/driver.js';
 import { ControlClient } from '../control/client.js';
+import type { ProgramIo } from './attach.js';
 import type { Screen } from './screen.js';
 
 /** Facts for `drover machines` that only the composition root can find out without a running supervisor. */
@@ -39,6 +40,8 @@ export interface CliContext extends MachineSources {
   readonly screen: () => Screen;
   /** Aborts when the user interrupts the command (Ctrl-C), which otherwise ends at once. */
   readonly interrupted: () => AbortSignal;
+  /** Streams of a program in a guest. From then on, signals go to the program. */
+  readonly programIo: () => ProgramIo;
   readonly printError: (text: string) => void;
   /**
    * Runs the supervisor until it is told to stop.

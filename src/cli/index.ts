@@ -15,6 +15,7 @@ import { addMachines } from './commands/machines.js';
 import { addMan } from './commands/man.js';
 import { addResume } from './commands/resume.js';
 import { addServe } from './commands/serve.js';
+import { addShell } from './commands/shell.js';
 import { addShow } from './commands/show.js';
 import { addStatus } from './commands/status.js';
 import { addTop } from './commands/top.js';
@@ -25,7 +26,18 @@ import { exitCodeOf, renderError } from './failure.js';
 /** In the order of --help. */
 const COMMANDS: readonly AddCommand[] = [
   ...[addServe, addCheck, addStatus, addTop, addHistory, addShow, addLogs, addCompare, addCancel],
-  ...[addDrain, addResume, addBoot, addEvents, addMachines, addDoctor, addAudit, addCompletion, addMan],
+  ...[
+    addDrain,
+    addResume,
+    addBoot,
+    addShell,
+    addEvents,
+    addMachines,
+    addDoctor,
+    addAudit,
+    addCompletion,
+    addMan,
+  ],
 ];
 
 /** Runs one command and reports its failure. @returns the exit status */

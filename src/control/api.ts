@@ -90,10 +90,12 @@ export type StampedEvent = { readonly at: string } & Exclude<DroverEvent, { read
  *   POST /builds/ID/cancel              Request: CancelRequest
  *   POST /drain  /guests/ID/drain  /resume
  *   POST /boot                          BootReport
+ *   POST /guests/ID/shell               upgraded to PROGRAM_PROTOCOL: src/control/program-server.ts
  */
 export const STATUS_PATH = '/status';
 export const EVENTS_PATH = '/events';
 export const BUILDS_PATH = '/builds';
+export const PROGRAM_PROTOCOL = 'drover-program';
 
 export interface BuildsQuery {
   readonly failed?: boolean;

@@ -1,12 +1,16 @@
 import { request, type IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { createInterface } from 'node:readline';
 
+import { encodeFrame } from '../guest/program.js';
 import { codeFacts, type DroverErrorCode } from '../lib/error-codes.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import { StateDir } from '../lib/state-dir.js';
+import type { ShellRequest } from './shells.js';
 import {
   BUILDS_PATH,
   EVENTS_PATH,
+  PROGRAM_PROTOCOL,
   STATUS_PATH,
   type BootReport,
   type BuildReport,
@@ -112,6 +116,18 @@ export class ControlClient {
     return ((await this.#order('/boot')) as BootReport).guest;
   }
 
+  /** Starts a shell in a guest. @returns the connection, on which program-server.ts serves it */
+  async shell(guest: string, shellRequest: ShellRequest): Promise<Duplex> {
+    return await this.#program(`/guests/${encodeURIComponent(guest)}/shell`, shellRequest);
+  }
+
+  async #program(path: string, programRequest: object): Promise<Duplex> {
+    const response = await this.#call('POST', path, { upgrade: true });
+    const { socket } = response;
+    socket.write(encodeFrame('r', Buffer.from(JSON.stringify(programRequest))));
+    return socket;
+  }
+
   async #ask(path: string, timeoutMs?: number): Promise<unknown> {
     return JSON.parse(await readText(await this.#call('GET', path, { timeoutMs }))) as unknown;
   }
@@ -123,13 +139,17 @@ export class ControlClient {
   async #call(
     method: 'GET' | 'POST',
     path: string,
-    options: { readonly timeoutMs?: number | undefined; readonly body?: object } = {},
+    options: {
+      readonly timeoutMs?: number | undefined;
+      readonly body?: object;
+      readonly upgrade?: true;
+    } = {},
   ): Promise<IncomingMessage> {
     const { stateDir, control } = this.#address;
     const { controlSocket, pidFile } = new StateDir(stateDir);
     const timeoutMs = options.timeoutMs ?? ANSWER_TIMEOUT_MS;
     const call = (socketPath: string): Promise<IncomingMessage> =>
-      send({ socketPath, method, path, timeoutMs, pidFile, body: options.body });
+      send({ socketPath, method, path, timeoutMs, pidFile, body: options.body, upgrade: options.upgrade });
     const group = control?.group ?? null;
     try {
       return await checked(await call(controlSocket));
@@ -152,13 +172,29 @@ interface Call {
   readonly timeoutMs: number;
   readonly pidFile: string;
   readonly body: object | undefined;
+  /** The connection becomes a program's. */
+  readonly upgrade: true | undefined;
 }
 
-async function send({ socketPath, method, path, timeoutMs, pidFile, body }: Call): Promise<IncomingMessage> {
+async function send({
+  socketPath,
+  method,
+  path,
+  timeoutMs,
+  pidFile,
+  body,
+  upgrade,
+}: Call): Promise<IncomingMessage> {
   return await new Promise((resolve, reject) => {
-    const call = request({ socketPath, method, path, agent: false }, (response) => {
+    const headers = upgrade === true ? { connection: 'Upgrade', upgrade: PROGRAM_PROTOCOL } : {};
+    const onAnswer = (response: IncomingMessage): void => {
       clearTimeout(timer);
       resolve(response);
+    };
+    const call = request({ socketPath, method, path, headers, agent: false }, onAnswer);
+    call.once('upgrade', (response, socket, head) => {
+      if (head.length > 0) socket.unshift(head);
+      onAnswer(response);
     });
     const timer = setTimeout(() => {
       const seconds = timeoutMs / 1000;

@@ -9,7 +9,9 @@ import { DroverError } from '../lib/errors.js';
 import { formatBuildId, parseBuildId } from '../lib/human.js';
 import type { Pool } from '../pool/pool.js';
 import type { BuildReport, BuildsQuery, CancelRequest, RunningBuildReport, Status } from './api.js';
+import type { OpenProgram } from './program-server.js';
 import type { RecentEvents } from './recent-events.js';
+import { openShell } from './shells.js';
 
 /** Builds that one answer lists at most. */
 const MAX_LISTED = 10_000;
@@ -21,7 +23,7 @@ export interface FollowOptions {
 
 export interface OperatorParts {
   readonly front: Pick<Front, 'builds' | 'cancel'>;
-  readonly pool: Pick<Pool, 'snapshot' | 'pause' | 'resume' | 'drainGuest' | 'bootGuest'>;
+  readonly pool: Pick<Pool, 'snapshot' | 'pause' | 'resume' | 'drainGuest' | 'bootGuest' | 'enterGuest'>;
   readonly history: BuildHistory | undefined;
   readonly status: () => Status;
   readonly events: RecentEvents;
@@ -32,6 +34,7 @@ export interface OperatorParts {
 /** Answers the questions and carries out the orders of people. Ids are those that they type. */
 export class Operator {
   readonly #parts: OperatorParts;
+  readonly #programs = new AbortController();
 
   constructor(parts: OperatorParts) {
     this.#parts = parts;
@@ -108,13 +111,36 @@ export class Operator {
 
   /** @throws DroverError `UNKNOWN_GUEST` */
   drain(id: string): void {
-    const { guests } = this.#parts.pool.snapshot();
-    if (!guests.some((guest) => guest.id === id)) throw this.#unknownGuest(id);
+    this.#requireGuest(id);
     this.#parts.pool.drainGuest(id);
   }
 
   resume(): void {
     this.#parts.pool.resume();
+  }
+
+  /** Aborts when programs of people must end, with the reason. */
+  get programsEnd(): AbortSignal {
+    return this.#programs.signal;
+  }
+
+  /** Guests do not end before the programs in them. */
+  endPrograms(): void {
+    this.#programs.abort(new DroverError('SHUTTING_DOWN', 'Drover is shutting down'));
+  }
+
+  /** Finds the program of a path. @throws DroverError `UNKNOWN_GUEST`, `CONTROL_FAILED` */
+  program(path: readonly string[]): OpenProgram {
+    const [what, id = '', verb] = path;
+    if (what === 'guests' && verb === 'shell')
+      return async (request) =>
+        await openShell(request, () => {
+          this.#requireGuest(id);
+          return this.#parts.pool.enterGuest(id);
+        });
+    throw new DroverError('CONTROL_FAILED', `There is no program at ${path.join('/').slice(0, 80)}`, {
+      hint: 'Client and supervisor may be of different versions.',
+    });
   }
 
   /** @returns the guest's id @throws DroverError `NO_ROOM`, `SHUTTING_DOWN` */
@@ -147,6 +173,11 @@ export class Operator {
       waiting: running?.waiting ?? null,
       expectedMs: this.#history.expectedMs(record.name) ?? null,
     };
+  }
+
+  #requireGuest(id: string): void {
+    const { guests } = this.#parts.pool.snapshot();
+    if (!guests.some((guest) => guest.id === id)) throw this.#unknownGuest(id);
   }
 
   #unknownBuild(id: string): DroverError {

@@ -1,14 +1,15 @@
 import { chmod } from 'node:fs/promises';
+import type { Duplex } from 'node:stream';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
-import { codeFacts } from '../lib/error-codes.js';
-import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
+import { DroverError } from '../lib/errors.js';
 import { clearStaleSocket, closeServer, listen } from '../lib/listen.js';
-import { BUILDS_PATH, EVENTS_PATH, STATUS_PATH, type ControlError } from './api.js';
+import { BUILDS_PATH, EVENTS_PATH, PROGRAM_PROTOCOL, STATUS_PATH } from './api.js';
 import type { Operator } from './operator.js';
 import { EventStreams } from './event-streams.js';
+import { controlError, serveProgram } from './program-server.js';
 import { readOrder } from './requests.js';
 
 /** Logs and events that are read at the same time. */
@@ -37,15 +38,51 @@ export async function serveControl(
       sendError(response, error);
     });
   });
+  const programs = new Set<Duplex>();
+  server.on('upgrade', (request, socket, head) => {
+    if (head.length > 0) socket.unshift(head);
+    programs.add(socket);
+    socket.once('close', () => programs.delete(socket));
+    upgrade(request, socket, operator, access);
+  });
   server.maxConnections = 2 * MAX_STREAMS;
   await listen(server, path);
   await chmod(path, 0o600);
   return {
     close: async () => {
+      for (const socket of programs) socket.destroy();
       server.closeAllConnections();
       await closeServer(server);
     },
   };
+}
+
+/** Serves a program: the rest of the connection is its. */
+function upgrade(
+  request: IncomingMessage,
+  socket: Duplex,
+  operator: Operator,
+  { group }: ControlAccess,
+): void {
+  try {
+    if (group !== undefined) throw onlyLooks(group);
+    const open = operator.program(pathOf(request));
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${PROGRAM_PROTOCOL}\r\n\r\n`,
+    );
+    void serveProgram(socket, open, operator.programsEnd);
+  } catch (error) {
+    const body = `${JSON.stringify(controlError(error))}\n`;
+    socket.on('error', () => undefined);
+    socket.end(
+      `HTTP/1.1 ${group === undefined ? '400 Bad Request' : '403 Forbidden'}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+    );
+  }
+}
+
+function pathOf(request: IncomingMessage): string[] {
+  const url = new URL(request.url ?? '/', 'http://drover');
+  return url.pathname.split('/').slice(1).map(decodeURIComponent);
 }
 
 async function answer(
@@ -56,7 +93,7 @@ async function answer(
   { group }: ControlAccess,
 ): Promise<void> {
   const url = new URL(request.url ?? '/', 'http://drover');
-  const parts = url.pathname.split('/').slice(1).map(decodeURIComponent);
+  const parts = pathOf(request);
   if (request.method === 'POST') {
     if (group !== undefined) throw onlyLooks(group);
     sendJson(response, await readOrder(request, parts, operator));
@@ -114,13 +151,9 @@ function sendError(response: ServerResponse, error: unknown): void {
     response.destroy();
     return;
   }
-  const code = errorCode(error);
-  const known = codeFacts(code) === undefined ? undefined : code;
-  const hint = error instanceof DroverError ? (error.hint ?? null) : null;
-  const body: ControlError = {
-    error: { code: known ?? 'CONTROL_FAILED', message: errorMessage(error), hint },
-  };
-  const status = known === 'NOT_PERMITTED' ? 403 : known?.startsWith('UNKNOWN_') === true ? 404 : 400;
+  const body = controlError(error);
+  const { code } = body.error;
+  const status = code === 'NOT_PERMITTED' ? 403 : code.startsWith('UNKNOWN_') ? 404 : 400;
   response
     .writeHead(status, { 'content-type': 'application/json', connection: 'close' })
     .end(`${JSON.stringify(body)}\n`);

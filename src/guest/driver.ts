@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
 import type { Listings } from './listings.js';
+import type { ProgramRequest, RunningProgram } from './program.js';
 
 /** Description of a guest image, recorded when it was made. The guest's `hello` prints the same. */
 export interface ImageManifest {
@@ -49,6 +50,8 @@ export interface RunningGuest {
    * started at once, also when its input is not known yet.
    */
   exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult>;
+  /** Runs a program as root, for a person. It ends with the guest. */
+  start(request: ProgramRequest): Promise<RunningProgram>;
   /** A byte stream to the guest's nix-daemon. */
   openDaemon(): Promise<Duplex>;
   /** Asks the guest to end, and kills it if it does not. Settles when nothing of it is left on the host. */

@@ -3,6 +3,8 @@ import type { Duplex } from 'node:stream';
 import ssh2 from 'ssh2';
 
 import type { ExecResult } from './driver.js';
+import type { ProgramRequest, RunningProgram } from './program.js';
+import { programOf } from './ssh-program.js';
 import { systemClock, type CancelTimer, type Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 
@@ -153,6 +155,17 @@ export class SshChannel {
       });
     }
     return { exitCode: code, stdout, stderr };
+  }
+
+  /**
+   * Runs a program for a person, which ends with the connection.
+   * @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED`
+   */
+  async start({ argv, terminal }: ProgramRequest): Promise<RunningProgram> {
+    const pty = terminal && { rows: terminal.rows, cols: terminal.columns, term: 'xterm-256color' };
+    return await this.#open((done) => {
+      this.#client.exec(argv.map(quote).join(' '), pty === undefined ? {} : { pty }, done);
+    }, programOf);
   }
 
   /** A byte stream to a Unix socket in the guest. @throws DroverError `GUEST_GONE`, `GUEST_EXEC_FAILED` */

@@ -45,7 +45,7 @@ export const ERROR_CODES = {
   GUEST_EXEC_FAILED: facts('failure', 'guest'),
   GUEST_FULL: facts('failure'),
   GUEST_GONE: facts('failure', 'session', 'guest'),
-  GUEST_LOST: facts('failure', 'session'),
+  GUEST_LOST: facts('unavailable', 'session'),
   GUEST_REFUSED: facts('failure'),
   GUEST_UNTRUSTED: facts('failure'),
   GUEST_VERSION: facts('failure'),

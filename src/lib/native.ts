@@ -6,6 +6,8 @@ interface Native {
   duplicate(fd: number): number;
   descriptorLimit(): number;
   lookUpUser(name: string): [uid: number, gid: number] | undefined;
+  setRaw(fd: number): void;
+  setCooked(fd: number): void;
   renouncePrivileges(directory: string, uid: number, gid: number): void;
 }
 
@@ -43,6 +45,18 @@ export interface UserIds {
 export function lookUpUser(name: string): UserIds | undefined {
   const [uid, gid] = native().lookUpUser(name) ?? [];
   return uid === undefined || gid === undefined ? undefined : { uid, gid };
+}
+
+/**
+ * Has a terminal pass every byte unchanged, both ways, which Node's own raw mode does not do with line feeds.
+ * @returns a function that undoes it
+ * @throws if the descriptor is no terminal
+ */
+export function makeTerminalRaw(fd: number): () => void {
+  native().setRaw(fd);
+  return () => {
+    native().setCooked(fd);
+  };
 }
 
 /**

@@ -34,6 +34,7 @@ const RETIRE_REASONS = namesOf<RetireReason>({
   stale: true,
   unfit: true,
   operator: true,
+  shell: true,
   shutdown: true,
 });
 

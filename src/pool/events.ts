@@ -40,6 +40,8 @@ export interface GuestSnapshot {
   /** Trust domain that it serves; null before its first lease. */
   readonly domain: string | null;
   readonly leases: number;
+  /** Shells that are open in it. */
+  readonly shells: number;
   /** Leases granted so far. */
   readonly builds: number;
   /** When its boot began, and when it was ready: ISO 8601. */

@@ -40,6 +40,11 @@ export function isUnready({ asleep, probing }: GuestView): boolean {
   return asleep || probing;
 }
 
+/** Whether no session and no person uses it. */
+export function isUnused({ leases, shells }: GuestView): boolean {
+  return leases === 0 && shells === 0;
+}
+
 export function isSilent(guest: GuestView, now: number): boolean {
   return !isUnready(guest) && now - guest.seenAt >= SILENCE_MS;
 }
@@ -94,6 +99,7 @@ export function entryOf(view: GuestView, order: number, policy: PoolPolicy): Gue
     id: view.id,
     state: view.state,
     leases: view.leases,
+    shells: view.shells,
     builds: view.builds,
     domain: policy.isolation === 'shared' ? undefined : view.domain,
     bornAt: view.bornAt,

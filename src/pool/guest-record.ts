@@ -23,6 +23,7 @@ export class GuestRecord implements GuestView {
   readonly bootAbort = new AbortController();
   state: GuestState = 'booting';
   leases = 0;
+  shells = 0;
   builds = 0;
   domain: string | undefined;
   claimedAt = 0;
@@ -86,10 +87,14 @@ export class GuestRecord implements GuestView {
       driver: this.driver.name,
       domain: this.domain ?? null,
       leases: this.leases,
+      shells: this.shells,
       builds: this.builds,
       startedAt: new Date(this.startedWall).toISOString(),
       bootedAt: this.bootedWall === undefined ? null : new Date(this.bootedWall).toISOString(),
-      idleSeconds: this.leases > 0 || this.state !== 'ready' ? 0 : Math.round((now - this.idleSince) / 1000),
+      idleSeconds:
+        this.leases > 0 || this.shells > 0 || this.state !== 'ready'
+          ? 0
+          : Math.round((now - this.idleSince) / 1000),
       asleep: this.asleep,
       scratch: this.scratch ?? null,
       sharedPaths: this.leased?.store.sharedPaths ?? 0,

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { GuestAgent } from '../guest/agent.js';
 import type { IdleConnections } from '../daemon/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
+import type { ProgramRequest, RunningProgram } from '../guest/program.js';
 import type { RetireReason } from './view.js';
 
 /** The part of a guest that the holder of a lease sees. */
@@ -16,6 +17,12 @@ export interface LeasedGuest {
   /** Aborts when the guest is gone; the reason is a DroverError `GUEST_LOST` that says how it ended. */
   readonly lost: AbortSignal;
   openDaemon(): Promise<Duplex>;
+}
+
+/** A person's hold of a guest, which stays until it is disposed of: it is not idle, and no client gets its place. */
+export interface GuestHold extends Disposable {
+  readonly lost: LeasedGuest['lost'];
+  start(request: ProgramRequest): Promise<RunningProgram>;
 }
 
 /** One job slot of one guest. Disposing returns it; returning it twice does nothing. */

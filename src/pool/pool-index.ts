@@ -8,6 +8,7 @@ import {
   bySilence,
   entryOf,
   isUnready,
+  isUnused,
   isUp,
   roomOfFresh,
   type GuestEntry,
@@ -42,7 +43,7 @@ export class PoolIndex {
   /** Guests in use, those that have been silent for the longest time first. */
   readonly watched = new SortedList<GuestEntry>(bySilence);
   /**
-   * Guests that drain, those that began first at the beginning; how many have no lease left; which are not stopping.
+   * Guests that drain, those that began first at the beginning; how many are unused; which are not stopping.
    */
   readonly draining = new SortedList<GuestEntry>(byDraining);
   ending = 0;
@@ -59,11 +60,11 @@ export class PoolIndex {
 
   readonly #memberships: readonly Membership[] = [
     { list: this.up, has: isUp, order: byAge },
-    { list: this.idle, has: (entry) => isUp(entry) && entry.leases === 0, order: byBirth },
-    { list: this.idleByTime, has: (entry) => isUp(entry) && entry.leases === 0, order: byIdleTime },
+    { list: this.idle, has: (entry) => isUp(entry) && isUnused(entry), order: byBirth },
+    { list: this.idleByTime, has: (entry) => isUp(entry) && isUnused(entry), order: byIdleTime },
     {
       list: this.watched,
-      has: (entry) => isUp(entry) && entry.leases > 0 && !isUnready(entry),
+      has: (entry) => isUp(entry) && !isUnused(entry) && !isUnready(entry),
       order: bySilence,
     },
     {
@@ -74,7 +75,7 @@ export class PoolIndex {
     { list: this.draining, has: ({ state }) => state === 'draining', order: byDraining },
     {
       list: this.destroyable,
-      has: ({ state, leases, stopping }) => state === 'draining' && leases === 0 && !stopping,
+      has: (entry) => entry.state === 'draining' && isUnused(entry) && !entry.stopping,
     },
     {
       list: this.retiring,
@@ -218,7 +219,7 @@ export class PoolIndex {
 
   #tally(entry: GuestEntry, by: 1 | -1): void {
     if (entry.state === 'booting') this.booting += by;
-    if (entry.state === 'draining' && entry.leases === 0) this.ending += by;
+    if (entry.state === 'draining' && isUnused(entry)) this.ending += by;
     if (entry.domain !== undefined || !isUp(entry)) return;
     this.unclaimed.up += by;
     if (entry.free === 0 || !isUnready(entry)) return;

@@ -8,7 +8,7 @@ import type { PoolEvent, PoolSnapshot, QueueSnapshot } from './events.js';
 import { isUnready } from './guest-entry.js';
 import type { GuestRecord } from './guest-record.js';
 import { Herd } from './herd.js';
-import type { Lease, Leaser, LeaseRequest, WaitPlace } from './lease.js';
+import type { GuestHold, Lease, Leaser, LeaseRequest, WaitPlace } from './lease.js';
 import { nextStep } from './plan.js';
 import { PoolIndex } from './pool-index.js';
 import { probeDaemon, type Probe } from './probe.js';
@@ -18,6 +18,9 @@ import { isAlive } from './state.js';
 import type { Conditions, PoolPolicy, RetireReason, Step, WaiterView } from './view.js';
 import { WaitQueue } from './wait-queue.js';
 import { countBefore, whyWaiting } from './waiting.js';
+
+/** People who are in one guest at the same time. */
+const MAX_SHELLS = 16;
 
 export interface PoolOptions extends PoolPolicy {
   readonly bootTimeoutMs: number;
@@ -183,6 +186,35 @@ export class Pool implements Leaser {
   /** Gives one guest no more leases; it ends when its last one is returned. @throws DroverError `UNKNOWN_GUEST` */
   drainGuest(id: string): void {
     this.#retire(this.#herd.get(id), 'operator');
+  }
+
+  /**
+   * Holds a guest for a person who is root in it. It goes on serving sessions; afterwards it gets no more leases, since
+   * its files may have been changed by hand.
+   * @throws DroverError `UNKNOWN_GUEST`, `NO_ROOM`
+   */
+  enterGuest(id: string): GuestHold {
+    const guest = this.#herd.get(id);
+    const { leased, running } = guest;
+    if (leased === undefined || running === undefined)
+      throw noRoom(`The guest ${id} still boots`, 'Try again when it is ready.');
+    if (guest.shells >= MAX_SHELLS)
+      throw noRoom(`${MAX_SHELLS} shells are open in the guest ${id}, the limit`, 'Close one of them.');
+    if (guest.stopping) throw noRoom(`The guest ${id} is ending`, 'Choose another one: drover status.');
+    guest.shells += 1;
+    this.#index.putGuest(guest);
+    let left = false;
+    return {
+      lost: leased.lost,
+      start: (request) => running.start(request),
+      [Symbol.dispose]: () => {
+        if (left) return;
+        left = true;
+        guest.shells -= 1;
+        guest.idleSince = this.#clock.now();
+        this.#retire(guest, 'shell');
+      },
+    };
   }
 
   /** Boots a guest that no build has asked for. @returns its id @throws DroverError `NO_ROOM` */

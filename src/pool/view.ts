@@ -1,6 +1,9 @@
 import type { GuestState } from './state.js';
 
-/** Why a guest gets no more leases. `turn`: its place goes to another client. `operator`: `drover drain`. */
+/**
+ * Why a guest gets no more leases. `turn`: its place goes to another client. `operator`: `drover drain`. `shell`: a
+ * person was root in it.
+ */
 export type RetireReason =
   | 'idle'
   | 'age'
@@ -13,6 +16,7 @@ export type RetireReason =
   | 'stale'
   | 'unfit'
   | 'operator'
+  | 'shell'
   | 'shutdown';
 
 /** A guest as the planner sees it. Times are the pool's clock, in milliseconds. */
@@ -20,6 +24,8 @@ export interface GuestView {
   readonly id: string;
   readonly state: GuestState;
   readonly leases: number;
+  /** Shells that people have open in it: it stays until they are closed. */
+  readonly shells: number;
   /** Leases granted so far, returned ones included. */
   readonly builds: number;
   /** Trust domain of its first lease; undefined before. */

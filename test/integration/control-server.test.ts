@@ -8,9 +8,11 @@ import { ControlClient } from '../../src/control/client.js';
 import { Operator } from '../../src/control/operator.js';
 import { RecentEvents } from '../../src/control/recent-events.js';
 import { serveControl } from '../../src/control/server.js';
+import type { ShellRequest } from '../../src/control/shells.js';
 import type { Status } from '../../src/control/api.js';
 import { BuildHistory } from '../../src/history/history.js';
 import { systemClock } from '../../src/lib/clock.js';
+import { DroverError } from '../../src/lib/errors.js';
 import { StateDir } from '../../src/lib/state-dir.js';
 import { SILENT } from '../support/front-bench.js';
 import { waitUntil } from '../support/wait.js';
@@ -49,6 +51,9 @@ beforeEach(async () => {
       resume: note('resume'),
       drainGuest: (id) => void orders.push(`drain ${id}`),
       bootGuest: () => 'g2',
+      enterGuest: () => {
+        throw new DroverError('NO_ROOM', 'the guest is full');
+      },
     },
     ...{ history, events, consoleLogs: dir, status: () => ({ version: '1' }) as Status },
   });
@@ -187,12 +192,37 @@ test('the socket for a group answers questions, and carries out no order', async
     expect(answer).toContain('HTTP/1.1 403');
     expect(answer).toContain('Members of the group admin may look, and change nothing');
   }
+  const shell = await raw(socket, 'POST', '/guests/g1/shell', UPGRADE);
+  expect(shell).toContain('HTTP/1.1 403');
+  expect(shell).toContain('Members of the group admin may look, and change nothing');
   expect(orders).toEqual([]);
 });
 
-async function raw(path: string, method: string, target: string): Promise<string> {
+test('a program is started by an upgraded connection only, and told by name what is wrong', async () => {
+  const { controlSocket } = new StateDir(dir);
+  expect(await raw(controlSocket, 'POST', '/guests/g1/shell')).toContain('There is no order');
+  expect(await raw(controlSocket, 'POST', '/guests/g1/nonsense', UPGRADE)).toContain('There is no program');
+  const ask = async (guest: string, request: unknown): Promise<string> => {
+    const connection = await client.shell(guest, request as ShellRequest);
+    let text = '';
+    for await (const chunk of connection) text += String(chunk);
+    return text;
+  };
+  expect(await ask('g1', { terminal: null })).toContain('NO_ROOM');
+  expect(await ask('g7', { terminal: null })).toContain('Guests that run: g1.');
+  expect(await ask('g1', { terminal: { columns: 1, rows: 1, type: '$(id)' } })).toContain('terminal.type');
+});
+
+const UPGRADE = 'Connection: Upgrade\r\nUpgrade: drover-program\r\n';
+
+async function raw(
+  path: string,
+  method: string,
+  target: string,
+  headers = 'Connection: close\r\n',
+): Promise<string> {
   const socket = connect(path);
-  socket.end(`${method} ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  socket.end(`${method} ${target} HTTP/1.1\r\nHost: x\r\n${headers}Content-Length: 0\r\n\r\n`);
   let text = '';
   for await (const chunk of socket) text += String(chunk);
   return text;

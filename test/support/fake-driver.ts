@@ -8,6 +8,7 @@ import type {
   ImageManifest,
   RunningGuest,
 } from '../../src/guest/driver.js';
+import type { RunningProgram } from '../../src/guest/program.js';
 import { Emitter } from '../../src/lib/emitter.js';
 import { DroverError } from '../../src/lib/errors.js';
 
@@ -80,6 +81,10 @@ export class FakeGuest implements RunningGuest {
     this.probes += 1;
     if (this.daemon === 'hangs') await this.exited;
     if (this.daemon === 'fails' || this.gone) throw new DroverError('GUEST_GONE', 'connection refused');
+  }
+
+  start(): Promise<RunningProgram> {
+    return Promise.reject(new DroverError('GUEST_GONE', 'A fake guest has no programs'));
   }
 
   openDaemon(): Promise<Duplex> {

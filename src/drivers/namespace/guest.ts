@@ -8,7 +8,8 @@ import { DroverError } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import { connectUnixSocket } from '../../lib/unix-socket.js';
 import { type ExecResult, type GuestMemory, guestGone, type RunningGuest } from '../../guest/driver.js';
-import { runInGuest } from './agent-client.js';
+import type { ProgramRequest, RunningProgram } from '../../guest/program.js';
+import { runInGuest, startInGuest } from './agent-client.js';
 import type { GuestCgroup } from './cgroups.js';
 import { startHelper, type GuestSetup } from './helper.js';
 
@@ -107,6 +108,10 @@ export class NamespaceGuest implements RunningGuest {
     } finally {
       void timer.then(clearTimeout);
     }
+  }
+
+  async start(request: ProgramRequest): Promise<RunningProgram> {
+    return await Promise.resolve(startInGuest(this.#socket('run'), request));
   }
 
   async memory(): Promise<GuestMemory | undefined> {

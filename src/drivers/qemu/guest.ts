@@ -2,6 +2,7 @@ import { rm } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 
 import type { Listings } from '../../guest/listings.js';
+import type { ProgramRequest, RunningProgram } from '../../guest/program.js';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import type { Child } from '../../lib/child.js';
 import type { ConsoleLog } from '../../lib/console-log.js';
@@ -140,6 +141,10 @@ export class QemuGuest implements RunningGuest {
 
   async exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult> {
     return await this.#life.requireAlive().exec(argv, stdin);
+  }
+
+  async start(request: ProgramRequest): Promise<RunningProgram> {
+    return await this.#life.requireAlive().start(request);
   }
 
   async openDaemon(): Promise<Duplex> {

@@ -44,7 +44,7 @@ export function guestFiles({ facts, nixConf, manifest, keys }: GuestFilesSpec): 
     { name: 'host_key', content: keys.host.privateKey, mode: 0o600 },
     {
       name: 'authorized_keys',
-      content: `restrict,port-forwarding ${keys.client.publicKey}\n`,
+      content: `restrict,port-forwarding,pty ${keys.client.publicKey}\n`,
       mode: 0o600,
     },
   ];

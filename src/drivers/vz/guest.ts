@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import type { Listings } from '../../guest/listings.js';
+import type { ProgramRequest, RunningProgram } from '../../guest/program.js';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import { Emitter } from '../../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
@@ -154,6 +155,10 @@ export class VzGuest implements RunningGuest {
 
   async exec(argv: readonly string[], stdin?: string | Promise<string>): Promise<ExecResult> {
     return await this.#life.requireAlive().exec(argv, stdin);
+  }
+
+  async start(request: ProgramRequest): Promise<RunningProgram> {
+    return await this.#life.requireAlive().start(request);
   }
 
   async openDaemon(): Promise<Duplex> {

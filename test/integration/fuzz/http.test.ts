@@ -71,6 +71,9 @@ describe(`HTTP with mutated requests (seed ${FUZZ_SEED})`, () => {
         resume: () => undefined,
         drainGuest: () => undefined,
         bootGuest: () => 'g1',
+        enterGuest: () => {
+          throw new Error('a query enters no guest');
+        },
       },
       history: undefined,
       ...{

@@ -35,6 +35,9 @@ async function drover(...argv: string[]) {
     steer: () => undefined,
     screen: () => ({ columns: 80, rows: 24, terminal: false, colours: false }),
     interrupted: () => new AbortController().signal,
+    programIo: () => {
+      throw new Error('no program in this test');
+    },
     printError: (text) => (stderr += text),
     storeDir: '/nix/store',
     createDriver: () => Promise.reject(new Error('no driver in this test')),

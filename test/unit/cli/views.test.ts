@@ -66,7 +66,15 @@ function status(builds: readonly RunningBuildReport[]): Status {
     ...{ waiting: 0, leases: 0, sessions: 0 },
     guests: [
       {
-        ...{ id: 'g7', state: 'leased', driver: 'namespace', domain: 'uid:0', leases: 1, builds: 3 },
+        ...{
+          id: 'g7',
+          state: 'leased',
+          driver: 'namespace',
+          domain: 'uid:0',
+          leases: 1,
+          shells: 0,
+          builds: 3,
+        },
         ...{ startedAt: '2026-01-01T11:00:00Z', bootedAt: '2026-01-01T11:00:01Z', idleSeconds: 0 },
         ...{ asleep: false, scratch: { usedBytes: 1, totalBytes: 4 }, sharedPaths: 0, consoleLog: '' },
       },

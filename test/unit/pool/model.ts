@@ -30,6 +30,7 @@ export function guest(id: string, state: GuestState, facts: Partial<GuestView> =
     id,
     state,
     leases,
+    shells: 0,
     builds: leases,
     domain: leases > 0 ? 'uid:0' : undefined,
     bornAt: 0,
@@ -217,6 +218,7 @@ function guestViews(rules: PoolPolicy): fc.Arbitrary<GuestView[]> {
       return {
         ...facts,
         id: `g${index}`,
+        shells: 0,
         leases,
         builds,
         domain: builds > 0 ? facts.domain : undefined,

@@ -38,6 +38,48 @@ describe('a lease whose signal aborts', () => {
   });
 });
 
+describe('a person in a guest', () => {
+  test('keeps it from ending for being idle, and from making room', async () => {
+    const harness = new Harness({ maxGuests: 1 });
+    harness.pool.bootGuest();
+    await harness.boot('g1');
+    const hold = harness.pool.enterGuest('g1');
+    await harness.clock.advance(3 * 60_000);
+    expect(harness.guests()).toEqual({ g1: 'ready' });
+    const session = harness.lease('a');
+    await settled();
+    expect(session.state).toBe('g1');
+    const other = harness.lease('b', { domain: 'uid:1' });
+    await session.return();
+    await harness.clock.advance(60_000);
+    expect({ other: other.state, guests: harness.guests() }).toEqual({
+      other: 'waiting',
+      guests: { g1: 'draining' },
+    });
+    hold[Symbol.dispose]();
+    await settled();
+    await harness.boot('g2');
+    expect(other.state).toBe('g2');
+  });
+
+  test('leaves a guest that takes no more builds', async () => {
+    const harness = new Harness();
+    harness.pool.bootGuest();
+    await harness.boot('g1');
+    harness.pool.enterGuest('g1')[Symbol.dispose]();
+    expect(harness.events).toContainEqual({ type: 'guest-retired', guest: 'g1', reason: 'shell' });
+  });
+
+  test('is one of 16 at most', async () => {
+    const harness = new Harness();
+    harness.pool.bootGuest();
+    await expect(async () => harness.pool.enterGuest('g1')).rejects.toThrow('g1 still boots');
+    await harness.boot('g1');
+    for (let i = 0; i < 16; i++) harness.pool.enterGuest('g1');
+    await expect(async () => harness.pool.enterGuest('g1')).rejects.toMatchObject({ code: 'NO_ROOM' });
+  });
+});
+
 describe('observers', () => {
   test('may call back into the pool, and hear everything in order', async () => {
     const harness = new Harness({ maxGuests: 1, jobsPerGuest: 1 });
