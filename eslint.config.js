@@ -36,7 +36,7 @@ export default tseslint.config(
   {
     languageOptions: {
       parserOptions: {
-        projectService: { allowDefaultProject: ['*.js', 'scripts/*.mjs'] },
+        projectService: { allowDefaultProject: ['*.js', 'scripts/*.mjs', 'scripts/mac-truth/*.mjs'] },
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -68,6 +68,6 @@ export default tseslint.config(
       ],
     },
   },
-  { files: ['*.js', 'scripts/*.mjs'], ...tseslint.configs.disableTypeChecked },
+  { files: ['*.js', 'scripts/**/*.mjs'], ...tseslint.configs.disableTypeChecked },
   prettier,
 );

@@ -64,10 +64,11 @@ case $task in
     node_modules/.bin/tsc -p tsconfig.json
     node_modules/.bin/knip
     node scripts/check-prose.mjs
+    node scripts/check-workflows.mjs
     node_modules/.bin/cspell lint --no-progress --no-summary --cache --cache-location node_modules/.cache/cspell
     # Import cycles, of types too.
     node_modules/.bin/dpdm --no-warning --no-tree --no-progress --exit-code circular:1 'src/**/*.ts'
-    shellcheck scripts/*.sh scripts/lib/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh vz-helper/*.sh .ci/run
+    shellcheck scripts/*.sh scripts/ci/*.sh scripts/lib/*.sh scripts/mac-truth/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh vz-helper/*.sh .ci/run
     ;;
   bench)
     if [ "$*" != "--only planner" ]; then # which needs nothing
