@@ -3,18 +3,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
-import { run } from '../../src/lib/process.js';
 import { REPOSITORY } from '../support/drover.js';
 
 const PIN = 'actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1';
 
-async function check(...workflows: readonly string[]): Promise<{ exitCode: number; stdout: string }> {
+async function check(...workflows: readonly string[]): Promise<{ exitCode?: number; stdout: string }> {
   const dir = await mkdtemp(join(tmpdir(), 'workflows-'));
   try {
     const files = workflows.map((_, index) => join(dir, `${index}.yml`));
     for (const [index, text] of workflows.entries()) await writeFile(files[index] ?? '', text);
-    return await run(process.execPath, ['scripts/check-workflows.mjs', ...files], { cwd: REPOSITORY });
+    return await execa('node', ['scripts/check-workflows.mjs', ...files], { cwd: REPOSITORY, reject: false });
   } finally {
     await rm(dir, { recursive: true });
   }
