@@ -88,7 +88,9 @@ class DemoRun {
     // First the steps that may fail, such as without root; then the slow ones.
     const configFile = await this.#startSupervisor();
     const stateDir = join(this.#directory, 'state');
-    tell.say(`drover serve is up; guests: ${(await fetchStatus(stateDir)).guests.length}`);
+    const { guests, page } = await fetchStatus(stateDir);
+    tell.say(`drover serve is up; guests: ${guests.length}`);
+    tell.say(`look at it while it runs: ${page ?? ''}`);
     const cache = await this.#fetchInputs();
     tell.restart();
     const zero = this.#followToZero(await followEvents(stateDir));
@@ -155,7 +157,7 @@ class DemoRun {
       stateDir: join(this.#directory, 'state'),
       pool: { ...base.pool, idleTimeout: IDLE_TIMEOUT, drainTimeout: '1s' },
       doors: {},
-      metrics: null,
+      metrics: { listen: '127.0.0.1:0' },
     };
     await writeFile(configFile, stringify(config));
     const [program, ...args] = this.#options.command;

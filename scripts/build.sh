@@ -18,6 +18,7 @@ new=dist.new
 rm -rf "$new" dist.old
 node_modules/.bin/tsc -p tsconfig.build.json --outDir "$new"
 chmod 755 "$new/main.js"
+cp -R src/page/assets "$new/page/"
 "$cc" -O2 -Wall -Wextra -Werror -pthread -o "$new/drover-connect" connect/drover-connect.c
 shared=-shared
 # On macOS, Node's own functions are found when the addon is loaded.

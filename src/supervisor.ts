@@ -1,4 +1,5 @@
 import { rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 
 import { AuditLog } from './audit/audit-log.js';
 import { maxAdvertisedJobs, SSH_ALIAS } from './cli/machine-formats.js';
@@ -34,6 +35,8 @@ import { makeOwnDir } from './lib/private-dir.js';
 import { StateDir } from './lib/state-dir.js';
 import { collectMetrics } from './metrics/collect.js';
 import { serveMetrics } from './metrics/http.js';
+import { loadAssets } from './page/assets.js';
+import { MAX_PAGE_STREAMS, WebPage } from './page/page.js';
 import { Pool } from './pool/pool.js';
 import type { PathSigner } from './protocol/signature.js';
 import { Rollout } from './pool/rollout.js';
@@ -222,10 +225,12 @@ export class Supervisor {
     for (const found of await this.#driver.reap()) log.warn({ found }, 'cleaned up after an earlier run');
     // Opened before the doors and closed after them, so that health is reported to the end.
     if (config.metrics !== null) {
+      const { listen, page } = config.metrics;
       const metrics = await serveMetrics({
-        ...config.metrics.listen,
+        ...listen,
         metrics: this.#metrics,
         log,
+        ...(page ? { page: await this.#webPage(listen.host) } : {}),
         unhealthy: () => UNHEALTHY[this.#currentState],
       });
       this.#metricsPort = metrics.port;
@@ -243,6 +248,22 @@ export class Supervisor {
     this.#closers.push(async () => this.#ssh?.close());
     await this.#configureSsh(config);
     this.#pool.start();
+  }
+
+  async #webPage(host: string): Promise<{ answer: WebPage['answer']; maxStreams: number }> {
+    const { answer } = new WebPage({
+      operator: this.#operator,
+      hostNames: [host, hostname()],
+      assets: await loadAssets(),
+      clock: systemClock,
+      log: this.#parts.log,
+    });
+    return { answer, maxStreams: MAX_PAGE_STREAMS };
+  }
+
+  #metricsUrl(path: string): string | null {
+    if (this.#metricsPort === undefined) return null;
+    return `http://${address(this.#config.metrics?.listen.host ?? '', this.#metricsPort)}/${path}`;
   }
 
   /** Opens the ssh door, closes it, or tells it who its clients are now. */
@@ -306,10 +327,8 @@ export class Supervisor {
         socket: config.doors.socket.path,
         ssh: this.#ssh === undefined ? null : address(config.doors.ssh.listen.host, this.#ssh.port),
       },
-      metrics:
-        this.#metricsPort === undefined
-          ? null
-          : `http://${address(config.metrics?.listen.host ?? '', this.#metricsPort)}/metrics`,
+      metrics: this.#metricsUrl('metrics'),
+      page: config.metrics?.page === true ? this.#metricsUrl('') : null,
       rollout: this.#rollout.snapshot,
       restartKeys: this.#restartKeys,
       reloadError: this.#reloadError,

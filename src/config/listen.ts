@@ -34,3 +34,8 @@ export function parseListen(value: unknown): ListenAddress | { readonly reason: 
   }
   return { host, port };
 }
+
+/** Whether only programs of this host can connect to it. */
+export function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+}

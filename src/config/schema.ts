@@ -18,7 +18,7 @@ import {
   text,
   wholeNumber,
 } from './fields.js';
-import type { ListenAddress } from './listen.js';
+import { isLoopback, type ListenAddress } from './listen.js';
 import { nixConf } from './nix-conf.js';
 import { sshDoor, type SshDoorConfig } from './ssh-clients.js';
 
@@ -109,6 +109,12 @@ export interface HistoryConfig {
   readonly logs: 'all' | 'failed' | 'none';
 }
 
+export interface MetricsConfig {
+  readonly listen: ListenAddress;
+  /** Whether guests, builds and logs are shown there, too, on a page for people. */
+  readonly page: boolean;
+}
+
 export interface LogConfig {
   readonly level: LogLevel;
   /** Absolute path of the file that is appended to; undefined: standard error. */
@@ -128,7 +134,7 @@ export interface Config {
   readonly guest: GuestConfig;
   readonly doors: DoorsConfig;
   /** null: no metrics endpoint. */
-  readonly metrics: { readonly listen: ListenAddress } | null;
+  readonly metrics: MetricsConfig | null;
   /** Absolute path of the audit log; null: none is kept. */
   readonly audit: { readonly file: string | null };
   /** Absolute path of the secret key that signs what guests build; null: nothing is signed. */
@@ -233,7 +239,11 @@ const rawSchema = (defaultStateDir: string) =>
     pool: pool.prefault({}),
     guest: guest.prefault({}),
     doors: doors.prefault({}),
-    metrics: section({ listen: listen.prefault('127.0.0.1:9619') })
+    metrics: section({ listen: listen.prefault('127.0.0.1:9619'), page: flag().optional() })
+      .transform(({ listen: address, page }) => ({
+        listen: address,
+        page: page ?? isLoopback(address.host),
+      }))
       .nullable()
       .prefault({}),
     audit: section({ file: absolutePath.nullable().prefault(null) }).prefault({}),

@@ -67,6 +67,8 @@ export interface Status extends PoolSnapshot {
   readonly doors: { readonly socket: string; readonly ssh: string | null };
   /** Where metrics are served; null where they are not. */
   readonly metrics: string | null;
+  /** Address of the page for people; null where it is not served. */
+  readonly page: string | null;
   readonly sessions: number;
   readonly builds: readonly RunningBuildReport[];
   readonly totals: Totals;
@@ -103,6 +105,8 @@ export interface BuildsQuery {
   readonly since?: number;
   /** Parts of names, of which one must occur. */
   readonly names?: readonly string[];
+  /** Only builds with a smaller number. */
+  readonly before?: number;
   readonly limit?: number;
 }
 

@@ -19,6 +19,8 @@ const MAX_LISTED = 10_000;
 export interface FollowOptions {
   readonly follow: boolean;
   readonly signal: AbortSignal;
+  /** Only the end: about as many bytes of the file, which is compressed if it is a build's log. Default: all. */
+  readonly lastBytes?: number;
 }
 
 export interface OperatorParts {
@@ -201,7 +203,10 @@ function secondsSince(time: number | null): number | null {
 }
 
 /** Yields what is in a file, and with `follow` what is added to it until it is removed. */
-async function* readConsole(path: string, { follow, signal }: FollowOptions): AsyncGenerator<Uint8Array> {
+async function* readConsole(
+  path: string,
+  { follow, signal, lastBytes = Infinity }: FollowOptions,
+): AsyncGenerator<Uint8Array> {
   let wake = (): void => undefined;
   let changed = true;
   const watcher = follow
@@ -214,7 +219,8 @@ async function* readConsole(path: string, { follow, signal }: FollowOptions): As
     wake();
   });
   try {
-    for (let at = 0; !signal.aborted;) {
+    const begun = (await sizeOf(path)) ?? 0;
+    for (let at = Math.max(0, begun - lastBytes); !signal.aborted;) {
       changed = false;
       const size = await sizeOf(path);
       if (size !== undefined && size > at) {

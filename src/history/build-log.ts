@@ -162,6 +162,32 @@ export async function* readBuildLog(
   }
 }
 
+/**
+ * How every member begins that this program writes (RFC 1952, 2.3: deflate, no flags, no time). Random bytes of a build
+ * can look the same by intent only, and then show the build's own bytes.
+ */
+const MEMBER_HEADER = Buffer.from('1f8b0800000000', 'hex');
+
+/** Start of the first member at or behind `offset`; 0 if there is none, or `offset` is not positive. */
+export async function memberStart(path: string, offset: number): Promise<number> {
+  if (!(offset > 0)) return 0;
+  let at = offset;
+  let kept = Buffer.alloc(0);
+  const source = createReadStream(path, { start: offset, highWaterMark: 256 * 1024 });
+  try {
+    for await (const chunk of source as AsyncIterable<Buffer>) {
+      const bytes = Buffer.concat([kept, chunk]);
+      const found = bytes.indexOf(MEMBER_HEADER);
+      if (found >= 0) return at + found;
+      kept = bytes.subarray(-(MEMBER_HEADER.length - 1));
+      at += bytes.length - kept.length;
+    }
+  } catch {
+    // The file is gone: nothing can be read of it.
+  }
+  return 0;
+}
+
 /** Size of a file in bytes; 0 if it does not exist. */
 export async function sizeOf(path: string): Promise<number> {
   return await stat(path).then(

@@ -4,13 +4,15 @@ import { join } from 'node:path';
 import type { Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { formatBuildId, parseBuildId } from '../lib/human.js';
-import { BuildLogWriter, readBuildLog, sizeOf } from './build-log.js';
+import { BuildLogWriter, memberStart, readBuildLog, sizeOf } from './build-log.js';
 
 export interface ReadLogOptions {
   /** Wait for what the build goes on to log, until it has ended. */
   readonly follow?: boolean;
   /** Ends a follower. */
   readonly signal?: AbortSignal;
+  /** Only the end of the log: what this many compressed bytes hold. Default: all of it. */
+  readonly lastBytes?: number;
 }
 
 /**
@@ -85,7 +87,7 @@ export class BuildLogs {
   /** Yields the log, as far as there is one. */
   async *read(
     id: number,
-    { follow = false, signal }: ReadLogOptions = {},
+    { follow = false, signal, lastBytes = Infinity }: ReadLogOptions = {},
   ): AsyncGenerator<Buffer, void, undefined> {
     let changed = true;
     let wake = (): void => undefined;
@@ -101,10 +103,11 @@ export class BuildLogs {
     this.#followers.set(id, (this.#followers.get(id) ?? 0) + 1);
     try {
       await this.#open.get(id)?.flush();
-      for (let at = 0; signal?.aborted !== true;) {
+      const begun = await this.#sizeOf(id);
+      for (let at = await memberStart(this.#path(id), begun - lastBytes); signal?.aborted !== true;) {
         changed = false;
         const open = this.#open.has(id);
-        const end = open ? (this.#open.get(id)?.fileBytes ?? 0) : await sizeOf(this.#path(id));
+        const end = await this.#sizeOf(id);
         yield* readBuildLog(this.#path(id), at, end);
         at = end;
         if (!open || !follow) return;
@@ -118,6 +121,11 @@ export class BuildLogs {
       signal?.removeEventListener('abort', onAbort);
       await this.#stopFollowing(id);
     }
+  }
+
+  /** Bytes of the file that can be read. */
+  async #sizeOf(id: number): Promise<number> {
+    return this.#open.has(id) ? (this.#open.get(id)?.fileBytes ?? 0) : await sizeOf(this.#path(id));
   }
 
   async #stopFollowing(id: number): Promise<void> {

@@ -61,6 +61,8 @@ export interface HistoryQuery {
   readonly since?: number;
   /** Names, or parts of names, of which one must occur. */
   readonly names?: readonly string[];
+  /** Only builds with a smaller id. */
+  readonly before?: number;
   readonly limit?: number;
 }
 
@@ -276,7 +278,8 @@ export class BuildHistory {
   }
 
   /** The newest builds first, those that go on included. */
-  async list({ failed, since, names, limit = 100 }: HistoryQuery = {}): Promise<readonly BuildRecord[]> {
+  async list(query: HistoryQuery = {}): Promise<readonly BuildRecord[]> {
+    const { failed, since, names, before = Infinity, limit = 100 } = query;
     const fits = (name: string, asked: number): boolean =>
       (since === undefined || asked >= since) &&
       (names === undefined || names.length === 0 || names.some((part) => name.includes(part)));
@@ -290,7 +293,10 @@ export class BuildHistory {
         .filter((entry) => fits(entry.name, entry.asked) && (failed !== true || !entry.succeeded))
         .map(({ id }) => id),
     ];
-    const newest = ids.sort((a, b) => b - a).slice(0, limit);
+    const newest = ids
+      .filter((id) => id < before)
+      .sort((a, b) => b - a)
+      .slice(0, limit);
     return (await Promise.all(newest.map((id) => this.get(id)))).filter((record) => record !== undefined);
   }
 

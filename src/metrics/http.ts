@@ -7,7 +7,7 @@ import type { Log } from '../lib/log.js';
 const TIMEOUT_MS = 10_000;
 /** Upper bound for the request line and the headers together. */
 const MAX_HEADER_BYTES = 8 * 1024;
-/** Further connections are closed at once. */
+/** Further connections are closed at once. With a page, its streams come on top. */
 const MAX_CONNECTIONS = 64;
 
 export interface MetricsServerOptions {
@@ -17,6 +17,8 @@ export interface MetricsServerOptions {
   readonly metrics: { readonly contentType: string; metrics(): Promise<string> };
   /** One line that says why Drover accepts no builds; undefined while it accepts them. */
   readonly unhealthy: () => string | undefined;
+  /** Answers everything else: the page for people, and the connections that it keeps open. */
+  readonly page?: { readonly answer: RequestListener; readonly maxStreams: number };
   readonly log: Log;
   /** Default: 10 s. */
   readonly timeoutMs?: number;
@@ -37,11 +39,12 @@ interface Answer {
 
 /**
  * Serves `/metrics` to Prometheus, and `/healthz` to probes that ask whether Drover accepts builds. There is no
- * authentication: nothing in it is secret, and nothing can be changed through it.
+ * authentication: nothing in it is secret, and nothing can be changed through it. All other requests go to the page for
+ * people, if there is one.
  * @throws DroverError `ADDRESS_IN_USE`, `ADDRESS_UNUSABLE`
  */
 export async function serveMetrics(options: MetricsServerOptions): Promise<MetricsServer> {
-  const { host, timeoutMs = TIMEOUT_MS } = options;
+  const { host, page, timeoutMs = TIMEOUT_MS } = options;
   const limits = {
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: timeoutMs,
@@ -49,7 +52,7 @@ export async function serveMetrics(options: MetricsServerOptions): Promise<Metri
     connectionsCheckingInterval: timeoutMs,
   };
   const server = createServer(limits, requestListener(options));
-  server.maxConnections = MAX_CONNECTIONS;
+  server.maxConnections = MAX_CONNECTIONS + (page?.maxStreams ?? 0);
   server.timeout = timeoutMs;
   await listen(server, options.port, host);
   const address = server.address();
@@ -71,15 +74,23 @@ function requestListener(options: MetricsServerOptions): RequestListener {
     },
     '/healthz': () => Promise.resolve(health(options.unhealthy())),
   };
-  const answerTo = async ({ method, url = '' }: IncomingMessage): Promise<Answer> => {
+  const routeOf = ({ url = '' }: IncomingMessage): (() => Promise<Answer>) | undefined => {
     const [path = ''] = url.split('?', 1);
-    const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
+    return Object.hasOwn(routes, path) ? routes[path] : undefined;
+  };
+  const answerTo = async (request: IncomingMessage): Promise<Answer> => {
+    const { method } = request;
+    const route = routeOf(request);
     if (route === undefined) return { status: 404, body: 'not found: there are /metrics and /healthz\n' };
     if (method !== 'GET' && method !== 'HEAD')
       return { status: 405, body: 'only GET and HEAD\n', headers: { allow: 'GET, HEAD' } };
     return await route();
   };
   return (request, response) => {
+    if (options.page !== undefined && routeOf(request) === undefined) {
+      options.page.answer(request, response);
+      return;
+    }
     void answerTo(request)
       .catch((error: unknown): Answer => {
         options.log.error({ err: error }, 'metrics collection failed');

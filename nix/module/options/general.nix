@@ -32,7 +32,10 @@ in
     metrics.listen = mkOption {
       type = types.nullOr listen;
       default = "127.0.0.1:9619";
-      description = "Where metrics are served for Prometheus; null: nowhere.";
+      description = ''
+        Where metrics are served for Prometheus; null: nowhere. On a loopback address, so is the page for people, with
+        guests, builds and logs, which every user of this host can read: settings.metrics.page = false turns it off.
+      '';
     };
 
     control.group = mkOption {

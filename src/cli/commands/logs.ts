@@ -1,9 +1,7 @@
 import type { Command } from 'commander';
 
+import { wholeLines } from '../../lib/whole-lines.js';
 import { controlClient, type AddCommand } from '../context.js';
-
-/** Characters of one line that are held to be printed at once. */
-const MAX_HELD_CHARACTERS = 64 * 1024;
 
 export const addLogs: AddCommand = (program, context) => {
   program
@@ -14,20 +12,6 @@ export const addLogs: AddCommand = (program, context) => {
     .option('--raw', 'print the bytes as they are, terminal escapes included')
     .action(async (id: string, { follow, raw }: { follow?: true; raw?: true }, command: Command) => {
       const log = await (await controlClient(command, context)).log(id, follow === true);
-      await context.printAll(raw === true ? log : inLines(log));
+      await context.printAll(raw === true ? log : wholeLines(log));
     });
 };
-
-/** By the line, since an escape sequence may lie on both sides of where two chunks meet. */
-async function* inLines(log: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let held = '';
-  for await (const chunk of log) {
-    held += decoder.decode(chunk, { stream: true });
-    const end = held.length > MAX_HELD_CHARACTERS ? held.length : held.lastIndexOf('\n') + 1;
-    if (end > 0) yield held.slice(0, end);
-    held = held.slice(end);
-  }
-  held += decoder.decode();
-  if (held !== '') yield held;
-}

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 
 import type { BuildReport } from '../../control/api.js';
+import { durationOf, resultOf, waitingOf } from '../../control/describe.js';
 import { humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { coloured, type Screen } from '../screen.js';
@@ -34,17 +35,6 @@ export function renderHistory(builds: readonly BuildReport[], now: number, { col
     ];
   });
   return `${table(COLUMNS, rows, columns).join('\n')}\n`;
-}
-
-/** One word, or two. */
-export function resultOf({ result, succeeded, guest, waiting }: BuildReport): string {
-  if (result === null) return guest === null || waiting !== null ? 'waiting' : 'running';
-  return succeeded === true ? 'ok' : printable(result);
-}
-
-/** Time from the request to the end, in milliseconds; undefined while the build goes on. */
-export function durationOf({ times: { asked, ended } }: BuildReport): number | undefined {
-  return ended === null ? undefined : ended - asked;
 }
 
 /** `drover show` for people: everything that is known of a build. */
@@ -121,10 +111,6 @@ function stepsOf({ times }: BuildReport): string {
     return at === null ? [] : [`${step} +${humanDuration(at - times.asked)}`];
   });
   return steps.join(', ') || 'none yet';
-}
-
-export function waitingOf({ before, reason }: { readonly before: number; readonly reason: string }): string {
-  return `${printable(reason)}${before === 0 ? '' : `; ${before} before it`}`;
 }
 
 function sourceOf(source: 'cgroup' | 'proc'): string {

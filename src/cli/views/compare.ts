@@ -1,10 +1,10 @@
 import type { BuildReport } from '../../control/api.js';
+import { durationOf, resultOf } from '../../control/describe.js';
 import { humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { differences, type Derivation } from '../derivation.js';
 import type { Screen } from '../screen.js';
 import { fit, table, type Column } from '../table.js';
-import { durationOf, resultOf } from './build.js';
 
 /** Differences of one kind that are listed. */
 const MAX_LISTED = 10;

@@ -7,12 +7,14 @@ import { renderTop } from './top.js';
 
 /** `drover status` for people. */
 export function renderStatus(status: Status, now: number, screen: Screen): string[] {
-  const { version, pid, driver, nixVersion, systems, maxGuests, maxJobs, doors, sessions, totals } = status;
+  const { version, pid, driver, nixVersion, systems, maxGuests, maxJobs, doors, page, sessions, totals } =
+    status;
   const up = humanDuration(now - Date.parse(status.startedAt));
   const about = [
     `drover ${version} (pid ${pid}), up ${up}: ${driver} guests with Nix ${nixVersion}`,
     `builds ${systems.join(', ')}; at most ${maxGuests} guests and ${maxJobs} jobs`,
     `doors: ${doors.socket}${doors.ssh === null ? '' : `, ssh ${doors.ssh}`}`,
+    ...(page === null ? [] : [`page: ${page}`]),
   ];
   const sums = [
     `${sessions} sessions; since the start ${totals.guestsBooted} guests booted and ${totals.builds} builds ended (${totals.failedBuilds} failed, ${totals.replayedBuilds} replayed)`,

@@ -1,9 +1,9 @@
 import type { RunningBuildReport, Status } from '../../control/api.js';
+import { derivationName, waitingOf } from '../../control/describe.js';
 import { humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { coloured, type Screen } from '../screen.js';
 import { fit, table, wrap, type Column } from '../table.js';
-import { waitingOf } from './build.js';
 
 const GUESTS: readonly Column[] = [
   { title: 'GUEST', spare: 0 },
@@ -64,7 +64,7 @@ function buildRow(build: RunningBuildReport): string[] {
   const { id, derivation, guest, phase, runningSeconds, seconds, usage } = build;
   return [
     id,
-    nameOf(derivation),
+    derivationName(derivation),
     guest ?? '',
     printable(phase ?? (runningSeconds === null ? 'starting' : 'building')),
     humanDuration(seconds * 1000),
@@ -83,10 +83,6 @@ function leftOf({ expectedSeconds, runningSeconds }: RunningBuildReport): string
 
 function waitingLines({ id, derivation, seconds, waiting }: RunningBuildReport, columns: number): string[] {
   const why = waiting === null ? 'asking the host for its inputs' : waitingOf(waiting);
-  const text = `${id} ${nameOf(derivation)} has waited ${humanDuration(seconds * 1000)}: ${why}`;
+  const text = `${id} ${derivationName(derivation)} has waited ${humanDuration(seconds * 1000)}: ${why}`;
   return wrap(text, columns - 2).map((line, index) => (index === 0 ? line : `  ${line}`));
-}
-
-function nameOf(derivation: string): string {
-  return printable(derivation.replace(/^.*\/[0-9a-z]{32}-/, '').replace(/\.drv$/, ''));
 }

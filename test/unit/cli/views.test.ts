@@ -61,7 +61,7 @@ function status(builds: readonly RunningBuildReport[]): Status {
       jobsPerGuest: 4,
       maxJobs: 8,
     },
-    ...{ doors: { socket: '', ssh: null }, metrics: null, queues: [], failedBoots: null },
+    ...{ doors: { socket: '', ssh: null }, metrics: null, page: null, queues: [], failedBoots: null },
     ...{ rollout: null, restartKeys: [], reloadError: null },
     ...{ waiting: 0, leases: 0, sessions: 0 },
     guests: [

@@ -62,7 +62,7 @@ const table: Record<string, [string, string][]> = {
       `features: ["${odd}"]`,
       `1:12: features[0]: expected the name of a system feature, got "${odd}"`,
     ]),
-    ['metrics: 9619', '1:10: metrics: expected a map (keys: listen), got 9619'],
+    ['metrics: 9619', '1:10: metrics: expected a map (keys: listen, page), got 9619'],
     ['stateDir: ~/drover', '1:11: stateDir: expected an absolute path, got "~/drover"'],
     ['guest: { image: manifest.json }', '1:17: guest.image: expected an absolute path, got "manifest.json"'],
     ['guest: { memory: 1MiB }', '1:18: guest.memory: expected a size from 256MiB to 1024TiB, got "1MiB"'],

@@ -55,7 +55,7 @@ describe('defaults', () => {
         trustedPublicKeys: [],
       },
     },
-    metrics: { listen: { host: '127.0.0.1', port: 9619 } },
+    metrics: { listen: { host: '127.0.0.1', port: 9619 }, page: true },
     audit: { file: null },
     signing: { secretKeyFile: null },
     control: { group: null, path: '/var/run/drover-control/look.sock' },
