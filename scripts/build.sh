@@ -1,7 +1,7 @@
 #!/bin/sh
 # build.sh [--if-changed]: builds Drover into dist/: the TypeScript, drover-connect, which Nix starts for each
-# connection, the addon native.node and, on Linux, drover-namespace, which makes guests of namespaces. With
-# --if-changed it exits at once where dist/ is newer than its sources.
+# connection, drover-hook, a build hook for clients, the addon native.node and, on Linux, drover-namespace, which makes
+# guests of namespaces. With --if-changed it exits at once where dist/ is newer than its sources.
 set -eu
 cd "$(dirname "$0")/.."
 if [ "${1:-}" = --if-changed ] && [ -x dist/drover-connect ]; then
@@ -20,6 +20,7 @@ node_modules/.bin/tsc -p tsconfig.build.json --outDir "$new"
 chmod 755 "$new/main.js"
 cp -R src/page/assets "$new/page/"
 "$cc" -O2 -Wall -Wextra -Werror -pthread -o "$new/drover-connect" connect/drover-connect.c
+"$cc" -O2 -Wall -Wextra -Werror -o "$new/drover-hook" connect/drover-hook.c
 shared=-shared
 # On macOS, Node's own functions are found when the addon is loaded.
 [ "$(uname)" != Darwin ] || shared='-bundle -undefined dynamic_lookup'

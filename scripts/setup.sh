@@ -28,6 +28,7 @@ for word in "$@"; do
     emulation) packages="$packages qemu-user-static" ;;
     systemd) packages="$packages systemd procps" ;;
     ssh) packages="$packages openssh-client" ;;
+    ip) packages="$packages iproute2" ;;
     sshd) packages="$packages openssh-server" ;;
     e2fsprogs | jq | procps | prometheus | slirp4netns) packages="$packages $word" ;;
     vz-helper) packages="$packages make clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
@@ -50,6 +51,7 @@ is_there() {
     gcc | g++ | make | python3 | curl | jq | slirp4netns | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
     nix-bin) command -v nix-daemon > /dev/null ;;
     util-linux) command -v nsenter > /dev/null && command -v setpriv > /dev/null ;;
+    iproute2) command -v ip > /dev/null ;;
     openssh-client) command -v ssh > /dev/null ;;
     openssh-server) [ -x /usr/sbin/sshd ] ;;
     procps) command -v pgrep > /dev/null ;;

@@ -23,6 +23,7 @@ import { BuildHistory } from './history/history.js';
 import { HistoryJournal } from './history/journal.js';
 import { hostFacts, hostWarnings, type HostFacts } from './host-warnings.js';
 import type { HostStore } from './host-store/host-store.js';
+import { lastSessions } from './last-sessions.js';
 import { readSigningKey } from './host-store/signing-key.js';
 import { systemClock } from './lib/clock.js';
 import { DescriptorBudget } from './lib/descriptors.js';
@@ -401,13 +402,30 @@ export class Supervisor {
     this.#reloads.emit(error === undefined ? 'ok' : 'failed');
   }
 
-  /** Grants no more leases; running builds may finish. Settles when no guest is left. */
+  /** Takes no more sessions; those that are open may finish, and wait for guests. Settles when no guest is left. */
   async drain(): Promise<void> {
     this.#state = 'draining';
     this.#operator.endPrograms();
+    // Nix takes another builder.
+    this.#ssh?.suspend();
     // Clients of this host wait for the next supervisor.
     await this.#socketDoor?.suspend();
-    await Promise.all([this.#rollout.end(), this.#pool.drain()]);
+    await this.#rollout.end();
+    // No build waits for `drover resume` any longer.
+    if (!this.#pool.paused) await this.#lastSessions();
+    await this.#pool.drain();
+  }
+
+  async #lastSessions(): Promise<void> {
+    await lastSessions({
+      front: this.#front,
+      busy: () => {
+        const { leases, waiting } = this.#pool.snapshot();
+        return leases + waiting;
+      },
+      progress: () => this.progress,
+      clock: systemClock,
+    });
   }
 
   /** Changes whenever a build, an upload or a download makes progress. */

@@ -74,6 +74,8 @@ export function sshConfig({ ssh, identity, name }: MachineFacts): string {
     `  HostKeyAlias ${name}`,
     `  KnownHostsCommand /bin/echo ${name} ${ssh.publicKey}`,
     '  StrictHostKeyChecking yes',
+    // Nix starts nothing else while it connects.
+    '  ConnectTimeout 5',
     '  ServerAliveInterval 15',
     `Host ${sharedAlias(name)}`,
     '  ControlMaster auto',

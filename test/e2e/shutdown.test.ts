@@ -59,7 +59,9 @@ describeE2e('the end of a supervisor', [], () => {
     const daemon = createServer();
     await new Promise<void>((resolve) => daemon.listen(socket, resolve));
     const env = { NIX_DAEMON_SOCKET_PATH: socket };
-    const drover = execa(process.execPath, [MAIN, 'serve', '--config', file], { reject: false, env });
+    // On a busy machine its start takes longer than execa waits before it kills.
+    const options = { reject: false, forceKillAfterDelay: false, env } as const;
+    const drover = execa(process.execPath, [MAIN, 'serve', '--config', file], options);
     // The host's nix-daemon, which is what it waits for, twice.
     let connections = 0;
     daemon.on('connection', (connection) => {
@@ -87,14 +89,16 @@ describeE2e('the end of a supervisor', [], () => {
     }
   });
 
-  test('SIGTERM in the middle of a build: it is finished, and new ones wait for another supervisor', async () => {
-    const restartGrace = '1s';
-    await using drover = await startDrover({ config: { doors: { socket: { restartGrace } } } });
+  test('SIGTERM in the middle of a build: it is finished, and so is one that waits; new ones wait for another supervisor', async () => {
+    const doors = { socket: { restartGrace: '1s' } };
+    await using drover = await startDrover({ config: { doors, pool: { maxGuests: 1, jobsPerGuest: 1 } } });
     await using host = await nixHost({ drover });
     const client = host.startBuild(
       host.derivation('finishes', 'echo "it has begun"; sleep 3; echo done > $out'),
     );
     await client.waitForOutput('it has begun');
+    const queued = host.startBuild(host.derivation('queued', 'echo > $out'));
+    await queued.waitForOutput('waiting for room');
     drover.signal('SIGTERM');
     await waitUntil('draining', async () => (await drover.status()).state === 'draining');
 
@@ -104,6 +108,7 @@ describeE2e('the end of a supervisor', [], () => {
 
     const { stdout } = succeeded(await client.ended);
     expect(await readFile(stdout.trim(), 'utf8')).toBe('done\n');
+    succeeded(await queued.ended);
     expect(await drover.exited).toEqual({ exitCode: 0, signal: null });
     await expectNoRemains(drover.stateDir);
     for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);

@@ -137,6 +137,19 @@ describeWith('the ssh door', ['ssh', 'dist'], () => {
   });
 
   test.each([
+    ['has no session', ['-N']],
+    ['says nothing in its session', ['nix-daemon', '--stdio']],
+  ])('cuts a client that logs in and %s, but none that has spoken', async (_, command) => {
+    await using bench = await SshBench.start({ limits: { speechlessTimeoutMs: 0 } });
+    const { client, ended } = await nixOver(bench);
+    const silent = spawn('ssh', [...bench.args(), ...command], { stdio: ['pipe', 'ignore', 'ignore'] });
+    expect(await within('the silent client to be cut', once(silent, 'close'))).toEqual([255, null]);
+    expect(await client.queryValidPaths([])).toEqual([]);
+    client.channel.end();
+    await within('the end of ssh', ended);
+  });
+
+  test.each([
     ['a client', []],
     ['a client that asks for compression', ['-C']],
   ])('returns everything when %s is killed', async (_, options) => {

@@ -79,14 +79,17 @@ describeWith('what is checked of vz-helper without a Mac', ['vz-helper'], () => 
     await rm(copy, { recursive: true });
   });
 
-  test('the program that Nix starts for each connection is one for macOS, too', async () => {
-    const { exitCode, stderr } = await run('clang-14', [
-      ...['-fsyntax-only', '-Wall', '-Wextra', '-Werror', '-target', 'arm64-apple-macos13', '-nostdlibinc'],
-      ...['-isystem', join(REPOSITORY, '.cache/darwin-headers/include')],
-      join(REPOSITORY, 'connect/drover-connect.c'),
-    ]);
-    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
-  });
+  test.each(['drover-connect', 'drover-hook'])(
+    '%s, which Nix starts, is a program for macOS, too',
+    async (name) => {
+      const { exitCode, stderr } = await run('clang-14', [
+        ...['-fsyntax-only', '-Wall', '-Wextra', '-Werror', '-target', 'arm64-apple-macos13', '-nostdlibinc'],
+        ...['-isystem', join(REPOSITORY, '.cache/darwin-headers/include')],
+        join(REPOSITORY, `connect/${name}.c`),
+      ]);
+      expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    },
+  );
 
   test('it does nothing where nothing has changed', async () => {
     const trace = await run('sh', ['-x', join(SOURCE, 'check.sh')]);

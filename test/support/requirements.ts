@@ -28,6 +28,7 @@ type Requirement =
   | 'systemd'
   | 'memory-cgroup'
   | 'slirp4netns'
+  | 'ip'
   | 'loop'
   | 'ssh'
   | 'sshd'
@@ -66,6 +67,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
     ),
   'memory-cgroup': () => unless(kernelHas('cgroup') || kernelHas('cgroup2'), 'the kernel has no cgroups'),
   loop: () => unless(existsSync('/dev/loop-control'), 'the kernel has no loop devices'),
+  ip: () => unless(hasProgram('ip'), 'iproute2 is not installed'),
   slirp4netns: () => unless(hasProgram('slirp4netns'), 'slirp4netns is not installed'),
   ssh: () => unless(hasProgram('ssh') && hasProgram('ssh-keygen'), 'openssh-client is not installed'),
   sshd: () => unless(existsSync('/usr/sbin/sshd'), 'openssh-server is not installed'),

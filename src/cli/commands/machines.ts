@@ -75,7 +75,10 @@ export async function machines(
     // Absolute: Nix runs ssh in a directory of its own.
     identity: options.identity === undefined ? undefined : resolve(sources.cwd, options.identity),
   };
-  return { text: formatMachine(options.format, door, facts), warning: warningAbout(facts) };
+  return {
+    text: formatMachine(options.format, door, facts),
+    warning: warningAbout(facts, config.doors.ssh.listen),
+  };
 }
 
 /** @throws DroverError `IDENTITY_UNUSABLE`, `NAME_UNUSABLE` */
@@ -100,9 +103,16 @@ function requireNames({ name, host, identity, format }: MachinesOptions): void {
 }
 
 /** Other hosts reach themselves at a loopback address. */
-function warningAbout({ ssh }: MachineFacts): string | undefined {
-  if (ssh === undefined || !/^(127\.|localhost$|::1$)/.test(ssh.host)) return undefined;
-  return `the ssh door listens on ${ssh.host}, which only this host reaches; to serve others, set doors.ssh.listen`;
+function warningAbout({ ssh }: MachineFacts, { host: listen }: ListenAddress): string | undefined {
+  if (ssh === undefined) return undefined;
+  const advice = 'to serve others, set doors.ssh.listen';
+  if (isLoopback(ssh.host)) return `only this host itself reaches the ssh door at ${ssh.host}; ${advice}`;
+  if (!isLoopback(listen)) return undefined;
+  return `the ssh door listens on ${listen}, which ${ssh.host} reaches only if its port is forwarded; ${advice}`;
+}
+
+function isLoopback(host: string): boolean {
+  return /^(127\.|localhost$|::1$)/.test(host);
 }
 
 /**

@@ -53,6 +53,8 @@ export class ClientConnection {
   #isGone = false;
   /** When it last had a channel, or was authenticated. */
   idleSince = performance.now();
+  #authenticatedAt: number | undefined;
+  #hasSpoken = false;
 
   constructor(ssh: Connection, socket: Socket, host: ConnectionHost) {
     this.#socket = socket;
@@ -96,6 +98,12 @@ export class ClientConnection {
     return bytes;
   }
 
+  /** Since when it has been authenticated without saying a byte of the worker protocol. */
+  get speechlessSince(): number | undefined {
+    for (const session of this.#sessions) this.#hasSpoken ||= session.hasSpoken;
+    return this.#hasSpoken ? undefined : this.#authenticatedAt;
+  }
+
   get hasChannels(): boolean {
     return this.#channels > 0;
   }
@@ -112,6 +120,7 @@ export class ClientConnection {
     this.#token = token;
     this.#maxChannels = maxChannels;
     this.idleSince = performance.now();
+    this.#authenticatedAt = this.idleSince;
     this.#host.authenticated();
     context.accept();
   }
@@ -200,6 +209,7 @@ export class ClientConnection {
     const session = joinSession(channel, this.#token, this.#socket);
     this.#sessions.add(session);
     channel.once('close', () => {
+      this.#hasSpoken ||= session.hasSpoken;
       this.#sessions.delete(session);
     });
   }

@@ -21,6 +21,7 @@ import { listenForStreams } from './streams.js';
 export const SSH_LIMITS: SshLimits = {
   authenticationTimeoutMs: 20_000,
   silenceTimeoutMs: 5_000,
+  speechlessTimeoutMs: 30_000,
   idleTimeoutMs: 30 * 60_000,
   // OpenSSH with a shared connection (ControlPath) notices that one of its clients has left only when something comes.
   keepaliveIntervalMs: 5_000,
@@ -69,6 +70,7 @@ export class SshDoor implements Door {
   #process: DoorProcess | undefined;
   #closeStreams: () => Promise<void> = () => Promise.resolve();
   #closed = false;
+  #suspended = false;
   #running: Promise<void> = Promise.resolve();
   #wakeRestart: () => void = () => undefined;
 
@@ -123,6 +125,11 @@ export class SshDoor implements Door {
       this.#logins.end(connection);
     }
     this.#process?.send({ type: 'keys', keys: this.#logins.keys });
+  }
+
+  /** Refuses sessions from now on, and keeps the open ones. */
+  suspend(): void {
+    this.#suspended = true;
   }
 
   async close(): Promise<void> {
@@ -249,11 +256,13 @@ export class SshDoor implements Door {
       return;
     }
     const { client, maxSessions, streams, identity } = login;
+    if (this.#suspended) {
+      refuse(stream, 'Drover is shutting down here, and takes no new builds');
+      return;
+    }
     if (this.#logins.sessionsOf(login) >= maxSessions) {
       const advice = "lower max-jobs in the client's machines file, or raise maxSessions of its key";
-      stream.write(Buffer.from([STREAM_REFUSED]));
-      stream.end(`drover: ${client.name} has ${maxSessions} sessions open, its limit; ${advice}\n`);
-      stream.resume();
+      refuse(stream, `${client.name} has ${maxSessions} sessions open, its limit; ${advice}`);
       return;
     }
     streams.add(stream);
@@ -261,6 +270,12 @@ export class SshDoor implements Door {
     stream.write(Buffer.from([STREAM_ACCEPTED]));
     void this.#front.serve(stream, identity);
   }
+}
+
+function refuse(stream: Socket, reason: string): void {
+  stream.write(Buffer.from([STREAM_REFUSED]));
+  stream.end(`drover: ${reason}\n`);
+  stream.resume();
 }
 
 /** A listening socket that this process accepts nothing from. */

@@ -8,6 +8,8 @@ export interface SshLimits {
   readonly authenticationTimeoutMs: number;
   /** The same for clients that have not even said which protocol they speak. */
   readonly silenceTimeoutMs: number;
+  /** The same for authenticated clients that have not said a byte of the worker protocol, with a session or without. */
+  readonly speechlessTimeoutMs: number;
   /** An authenticated client without a session is cut off after this time, in milliseconds. */
   readonly idleTimeoutMs: number;
   /** Time between two requests for a sign of life, in milliseconds. */
@@ -43,6 +45,7 @@ export const NOTICES = {
   rejected: { level: 'info', message: 'ssh client rejected: it has no listed key' },
   timeout: { level: 'info', message: 'ssh client cut off: it did not authenticate in time' },
   dropped: { level: 'warn', message: 'ssh connection dropped: too many are unauthenticated' },
+  speechless: { level: 'info', message: 'ssh client cut off: it logged in and asked for nothing' },
   idle: { level: 'info', message: 'ssh client cut off: it had no session for too long' },
   buffers: { level: 'warn', message: 'ssh client cut off: it does not read what it asks for' },
 } as const;

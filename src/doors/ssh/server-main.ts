@@ -199,7 +199,9 @@ function review(limits: SshLimits): void {
     const bytes = connection.bufferedBytes;
     held += bytes;
     if (most === undefined || bytes > most.bytes) most = { connection, bytes };
-    if (!connection.hasChannels && now - connection.idleSince > limits.idleTimeoutMs) connection.cut('idle');
+    if (now - (connection.speechlessSince ?? now) > limits.speechlessTimeoutMs) connection.cut('speechless');
+    else if (!connection.hasChannels && now - connection.idleSince > limits.idleTimeoutMs)
+      connection.cut('idle');
   }
   if (held > limits.maxBufferedBytes) most?.connection.cut('buffers');
 }

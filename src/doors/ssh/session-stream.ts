@@ -17,6 +17,8 @@ const EXIT_FAILURE = 1;
 export interface SessionStream {
   /** Bytes that one side has sent and the other has not taken yet. */
   readonly bufferedBytes: number;
+  /** Whether the client has sent anything. */
+  readonly hasSpoken: boolean;
   /** To be called when the connection's socket has room again. */
   readonly resume: () => void;
   /** Ends it without a word to the client, whose connection is gone. */
@@ -95,6 +97,9 @@ export function joinSession(channel: ServerChannel, token: Buffer, socket: Socke
     stream.resume();
   });
   return {
+    get hasSpoken() {
+      return stream.bytesWritten > token.length;
+    },
     get bufferedBytes() {
       return channel.readableLength + channel.writableLength + stream.writableLength;
     },

@@ -59,8 +59,13 @@ test('rejects names that ssh_config cannot hold', async () => {
 });
 
 test('warns of an address that other hosts cannot reach', async () => {
-  expect((await output({}, '127.0.0.1:31122')).warning).toContain('127.0.0.1, which only this host reaches');
-  expect((await output({ host: 'mill.example' }, '127.0.0.1:31122')).warning).toBeUndefined();
+  expect((await output({}, '127.0.0.1:31122')).warning).toContain(
+    'only this host itself reaches the ssh door',
+  );
+  const named = await output({ host: 'mill.example' }, '127.0.0.1:31122');
+  expect(named.warning).toContain('mill.example reaches only if its port is forwarded');
+  expect((await output({ host: 'mill.example' })).warning).toBeUndefined();
+  expect((await output({ host: '127.0.0.1' })).warning).toContain('only this host itself');
   expect((await output({})).warning).toBeUndefined();
 });
 
