@@ -3,8 +3,11 @@ import type { Duplex } from 'node:stream';
 
 import { exhaustion } from './exhaustion.js';
 
-/** Number of bytes read at a time. */
-const BUFFER_BYTES = 64 * 1024;
+/**
+ * Number of bytes read at a time: as many as a Unix socket holds on Linux. With a quarter of that, a large output
+ * costs a third more processor time, since both ends wake up each other more often.
+ */
+const BUFFER_BYTES = 256 * 1024;
 
 const reusing = new WeakSet<Duplex>();
 
