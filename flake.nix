@@ -42,6 +42,10 @@
           services.drover = {
             package = lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.default;
             guest.build = lib.mkDefault (guest pkgs.stdenv.hostPlatform.system);
+            guest.release = lib.mkDefault (pkgs.callPackage ./nix/release.nix { });
+            guest.followsNixpkgs = lib.mkDefault (
+              (nixpkgs.narHash or null) != (lib.importJSON ./flake.lock).nodes.nixpkgs.locked.narHash
+            );
           };
         };
     in
@@ -100,12 +104,17 @@
         forSystems linux common
         // forSystems darwin (
           pkgs:
+          let
+            release = pkgs.callPackage ./nix/release.nix { };
+          in
           common pkgs
           // {
             bootstrap = app "builds the guest image on a Mac without Linux, and registers Drover" (
               lib.getExe (
                 pkgs.callPackage ./nix/bootstrap.nix {
-                  inherit (self.packages.aarch64-linux) guest-image;
+                  isReleased = release != null;
+                  guest-image =
+                    if release != null then release else self.packages.aarch64-linux.guest-image;
                 }
               )
             );

@@ -4,9 +4,16 @@
 let
   cfg = config.services.drover;
   gcRoot = "/nix/var/nix/gcroots/drover-guest-image";
-  # Two supervisors would want the same sockets.
-  bootstrapped = "/Library/LaunchDaemons/org.drover.drover.plist";
+  # nix-darwin replaces the service, which has the same label, but none of these files.
+  bootstrapped = "/etc/drover/drover.yaml";
   image = if cfg.enable then dirOf (cfg.settings.guest.image or "") else "";
+  closureRoots = "/nix/var/nix/gcroots/drover-guest-closure";
+  # Its system comes with it; otherwise it is in the store, where it was built.
+  isReleased =
+    cfg.enable
+    && cfg.guest.image == "release"
+    && cfg.guest.release != null
+    && (cfg.settings.guest.image or "") == cfg.guest.manifest;
   isInStore = lib.hasPrefix "${builtins.storeDir}/" image;
 in
 {
@@ -24,12 +31,12 @@ in
             exit 2
           fi
 
-          if [ -e ${bootstrapped} ]; then
+          if [ -e ${bootstrapped} ] && [ ! -L ${bootstrapped} ]; then
             printf >&2 '\e[1;31merror: bootstrap has registered a Drover of its own, aborting activation\e[0m\n'
             printf >&2 'Remove it, and its line in /etc/nix/machines; its guest image stays, and is used:\n'
             printf >&2 '\n'
-            printf >&2 '    sudo launchctl bootout system/org.drover.drover\n'
-            printf >&2 '    sudo rm %s /etc/drover/drover.yaml /etc/newsyslog.d/drover.conf\n' ${bootstrapped}
+            printf >&2 '    sudo launchctl bootout system/org.nixos.drover\n'
+            printf >&2 '    sudo rm %s /etc/newsyslog.d/drover.conf /etc/paths.d/drover\n' ${bootstrapped}
             printf >&2 '\n'
             exit 2
           fi
@@ -71,6 +78,16 @@ in
           else
             ''
               rm -f ${gcRoot}
+            ''
+        )
+        + (
+          if isReleased then
+            ''
+              PATH=/nix/var/nix/profiles/default/bin:/run/current-system/sw/bin:$PATH /bin/sh ${../nix/import-closure.sh} ${lib.escapeShellArg image} ${closureRoots}
+            ''
+          else
+            ''
+              rm -rf ${closureRoots}
             ''
         )
       );

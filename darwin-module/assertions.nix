@@ -35,6 +35,8 @@ let
         {
           "determinateNix.nixosVmBasedLinuxBuilder" = config.determinateNix.nixosVmBasedLinuxBuilder;
         };
+  isBuilt = cfg.guest.image == "build" || (cfg.guest.image == "release" && cfg.guest.release == null);
+  flake = "github:OWNER/drover"; # as in docs/mac.md
   notBesides =
     name: builder:
     let
@@ -85,6 +87,22 @@ in
           Drover's flake, which brings one, or name the manifest of an image.'';
       }
     ]
+    ++ lib.optional (cfg.guest.image == "release") {
+      assertion = cfg.guest.config == null;
+      message = ''
+        services.drover.guest.config makes an image of its own, and services.drover.guest.image is "release", which
+        has nothing of it. Set services.drover.guest.image = "build", or remove services.drover.guest.config.'';
+    }
     ++ lib.mapAttrsToList notBesides builders;
+
+    warnings =
+      lib.optional (cfg.guest.image == "release" && cfg.guest.release == null) ''
+        services.drover: this version of Drover names no released guest image, so the image is built, and only Linux can
+        build it. On a Mac without a Linux builder, run `nix run ${flake}#bootstrap` first; to see this no more, set
+        services.drover.guest.image = "build".''
+      ++ lib.optional (isBuilt && cfg.guest.followsNixpkgs) ''
+        services.drover: the guest image is built from another nixpkgs than Drover was made with, since
+        inputs.drover.inputs.nixpkgs follows one. It is not the image that bootstrap has built, and no cache has it:
+        remove that `follows`, or build it with a Linux builder and expect the untried.'';
   };
 }

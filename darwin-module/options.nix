@@ -46,6 +46,10 @@ in
         ]
         ++ lib.optional cfg.nestedVirtualization "kvm"
       );
+      # For which nothing has to be built.
+      guest.image = lib.mkIf (cfg.guest.build != null && cfg.guest.config == null) (
+        lib.mkDefault "release"
+      );
       # By the size of the Mac: a quarter of its memory, from 2 to 8 GiB.
       memory = lib.mkOptionDefault null;
       # Sparse: an upper bound, not a reservation.

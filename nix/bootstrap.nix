@@ -6,8 +6,9 @@
   drover,
   path,
   writeShellScriptBin,
-  # A derivation for Linux.
+  # A derivation for Linux, or a released image (release.nix).
   guest-image,
+  isReleased,
 }:
 let
   # Only its derivation, which the script has built; here it would be too early.
@@ -19,7 +20,14 @@ writeShellScriptBin "drover-bootstrap" ''
   export DROVER_PACKAGE=${drover}
   export DROVER_IMAGE=${builtins.unsafeDiscardStringContext guest-image}
   export DROVER_IMAGE_DERIVATION=${derivation}
-  export BUILDER_VM=${lib.getExe vm}
-  export BUILDER_HOST_KEY=${lib.escapeShellArg hostKey}
+  ${
+    if isReleased then
+      "export DROVER_IMPORT=${./import-closure.sh}"
+    else
+      ''
+        export BUILDER_VM=${lib.getExe vm}
+        export BUILDER_HOST_KEY=${lib.escapeShellArg hostKey}
+      ''
+  }
   exec /bin/sh ${./bootstrap.sh} "$@"
 ''

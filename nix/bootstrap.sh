@@ -7,19 +7,21 @@
 # again.
 #
 # From the flake (nix/bootstrap.nix), as store paths: DROVER_PACKAGE, the image as DROVER_IMAGE and its
-# derivation as DROVER_IMAGE_DERIVATION, and the linux-builder's VM as BUILDER_VM, with its public host key
-# BUILDER_HOST_KEY.
+# derivation as DROVER_IMAGE_DERIVATION; for a released image import-closure.sh as DROVER_IMPORT, otherwise the
+# linux-builder's VM as BUILDER_VM, with its public host key BUILDER_HOST_KEY.
 set -eu
-: "${DROVER_PACKAGE:?}" "${DROVER_IMAGE:?}" "${DROVER_IMAGE_DERIVATION:?}" "${BUILDER_VM:?}" "${BUILDER_HOST_KEY:?}"
+: "${DROVER_PACKAGE:?}" "${DROVER_IMAGE:?}" "${DROVER_IMAGE_DERIVATION:?}"
+[ -n "${DROVER_IMPORT-}" ] || : "${BUILDER_VM:?}" "${BUILDER_HOST_KEY:?}"
 root=${DROVER_ROOT:-} # of the file system, in tests
 profiles=$root/nix/var/nix/profiles
 work=${XDG_CACHE_HOME:-$HOME/.cache}/drover-bootstrap
 builder_port=31022
-service=org.drover.drover
+service=org.nixos.drover
 plist=$root/Library/LaunchDaemons/$service.plist
 config=$root/etc/drover/drover.yaml
 newsyslog=$root/etc/newsyslog.d/drover.conf
 machines=$root/etc/nix/machines
+paths=$root/etc/paths.d/drover
 vm=
 changed= # whether what the service runs is not what it ran before
 
@@ -112,6 +114,13 @@ builder_is_there() {
   builder_answers
 }
 
+# The image that this version names by its hash, and its system.
+fetch_image() {
+  begin "fetch the guest image: $DROVER_IMAGE" || return 0
+  nix-store --realise "$DROVER_IMAGE_DERIVATION" > /dev/null
+  sudo /bin/sh "$DROVER_IMPORT" "$root$DROVER_IMAGE" "$root/nix/var/nix/gcroots/drover-guest-closure"
+}
+
 build_image() {
   if [ -e "$root$DROVER_IMAGE/manifest.json" ]; then
     say "the guest image is there: $DROVER_IMAGE"
@@ -168,6 +177,11 @@ rotate_logs() {
   write "$newsyslog" "# logfilename [owner:group] mode count size(KiB) when flags [/pid_file] [sig_num]
 /var/log/drover.log root:wheel 640 5 10240 * J /var/lib/drover/drover.pid
 /var/log/drover.stderr.log root:wheel 640 2 1024 * N"
+}
+
+add_to_path() {
+  begin "have new terminals find drover: $paths" || return 0
+  write "$paths" "/nix/var/nix/profiles/drover/bin"
 }
 
 is_loaded() { sudo launchctl print "system/$service" > /dev/null 2>&1; }
@@ -236,7 +250,7 @@ tell_nix_darwin() {
 }
 
 check_machine
-build_image
+if [ -n "${DROVER_IMPORT-}" ]; then fetch_image; else build_image; fi
 install drover-guest-image "$DROVER_IMAGE"
 if [ -e "$root/run/current-system/darwin-version" ] || [ -e "$root/run/current-system/darwin-version.json" ]; then
   tell_nix_darwin
@@ -244,9 +258,10 @@ else
   install drover "$DROVER_PACKAGE"
   write_config
   rotate_logs
+  add_to_path
   register_service
   register_machine
-  say "to undo it: sudo launchctl bootout system/$service; remove $plist, $config, $newsyslog and Drover's line in $machines"
+  say "to undo it: sudo launchctl bootout system/$service; remove $plist, $config, $newsyslog, $paths and Drover's line in $machines"
 fi
 [ -n "$dry_run" ] || rm -rf "$work"
 say "done"

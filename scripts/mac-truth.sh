@@ -1,12 +1,13 @@
 #!/bin/sh
-# mac-truth.sh IMAGE [OPTION...]: how this Mac's Virtualization.framework behaves where Drover relies on it, in a table and in
-# mac-truth.json. It takes 15 minutes, a Mac with Apple's command line tools (`xcode-select --install`) and Node 20; it
-# writes only below the temporary directory, and needs no root (without it, no file of another user is looked at).
+# mac-truth.sh IMAGE [OPTION...]: how this Mac's Virtualization.framework behaves where Drover relies on it, in a
+# table and in mac-truth.json. It takes 15 minutes, a Mac with Apple's command line tools (`xcode-select --install`)
+# and Node 20; it writes only below the temporary directory, and needs no root (without it, no file of another user
+# is looked at).
 #
-# IMAGE is a directory with the guest's kernel and initrd, as scripts/mac-truth/image.sh makes it on Linux; the workflow
-# "Mac" keeps those that it made, one for each architecture. Options: --files N (100000 by default), --only WORD (probes
-# whose name has it), --sleep (puts the Mac to sleep for a minute), --json FILE. With DROVER_VZ_HELPER, that program is
-# asked in place of one that is built and signed here.
+# IMAGE is a directory with the guest's kernel and initrd, as scripts/mac-truth/image.sh makes it on Linux; the
+# workflow "Mac" keeps those that it made, one for each architecture. Options: --files N (100000 by default), --only
+# WORD (probes whose name has it), --sleep (puts the Mac to sleep for a minute), --json FILE. With DROVER_VZ_HELPER,
+# that program is asked in place of one that is built and signed here.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 fail() {

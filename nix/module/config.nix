@@ -30,7 +30,7 @@ in
         }
         // lib.optionalAttrs (cfg.memory != null) { inherit (cfg) memory; }
         // lib.optionalAttrs (cfg.scratchSize != null) { inherit (cfg) scratchSize; }
-        // lib.optionalAttrs (cfg.guest.image != null) { image = toString cfg.guest.image; };
+        // lib.optionalAttrs (cfg.guest.manifest != null) { image = cfg.guest.manifest; };
         doors.socket.path = "${cfg.settings.stateDir}/doors/nix.sock";
         doors.ssh = {
           inherit (cfg.ssh) listen;

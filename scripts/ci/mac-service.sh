@@ -1,6 +1,7 @@
 #!/bin/sh
-# mac-service.sh IMAGE: activates a nix-darwin system with Drover on a Mac that is thrown away afterwards, and looks at what
-# launchd and drover doctor say. IMAGE stands in for the guest image: GitHub's Macs with Apple silicon boot no guests.
+# mac-service.sh IMAGE: activates a nix-darwin system with Drover on a Mac that is thrown away afterwards, and looks at
+# what launchd and drover doctor say. IMAGE stands in for the guest image: GitHub's Macs with Apple silicon boot no
+# guests.
 set -eu
 cd "$(dirname "$0")/../.."
 image=$(cd "$1" && pwd)

@@ -1,8 +1,8 @@
 #!/bin/sh
-# virt.sh IMAGE WORD: boots IMAGE (kernel, initrd, manifest.json or a command line in $COMMAND_LINE) as the driver vz would, in
-# QEMU's machine `virt`: console hvc0, the host's store and the identity by VirtioFS, a scratch disk. It succeeds once WORD
-# is on the console and, if VHOST_VSOCK is a vhost-device-vsock, once sshd answers on vsock port 22. QEMU, VIRTIOFSD: the
-# programs.
+# virt.sh IMAGE WORD: boots IMAGE (kernel, initrd, manifest.json or a command line in $COMMAND_LINE) as the driver vz
+# would, in QEMU's machine `virt`: console hvc0, the host's store and the identity by VirtioFS, a scratch disk. It
+# succeeds once WORD is on the console and, if VHOST_VSOCK is a vhost-device-vsock, once sshd answers on vsock port 22.
+# QEMU, VIRTIOFSD: the programs.
 set -eu
 image=$1 word=$2
 : "${QEMU:=qemu-system-aarch64}" "${VIRTIOFSD:=virtiofsd}" "${VHOST_VSOCK:=}" "${SHARE:=/nix/store}" "${SHARE_TAG:=nix-store}"

@@ -1,8 +1,8 @@
 // The program of mac-truth's guest: a server on the ports that the host connects to, and what a shell cannot ask.
 //
-//   guest serve vsock|DIRECTORY COMMAND   ports 7 (echo), 9 (counts, and answers at the end of the input with the number
-//                                         of bytes) and 11 (one line is an argument of COMMAND, whose output comes
-//                                         back), on vsock or, in a rehearsal, as sockets DIRECTORY/PORT.sock
+//   guest serve vsock|DIRECTORY COMMAND   ports 7 (echo), 9 (counts, and answers at the end of the input with the
+//                                         number of bytes) and 11 (one line is an argument of COMMAND, whose output
+//                                         comes back), on vsock or, in a rehearsal, as sockets DIRECTORY/PORT.sock
 //   guest xattr FILE                      prints how listxattr and a lookup of an absent attribute end
 #define _GNU_SOURCE
 #include <errno.h>

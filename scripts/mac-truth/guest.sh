@@ -1,6 +1,6 @@
 #!/bin/sh
-# guest.sh "VERB [VIEW]": one question of mac-truth, answered on one line by the guest. VIEW is raw (an overlay on the share) or
-# exact (an overlay on exact-store). TRUTH_MACHINE defines what a rehearsal does otherwise.
+# guest.sh "VERB [VIEW]": one question of mac-truth, answered on one line by the guest. VIEW is raw (an overlay on the
+# share) or exact (an overlay on exact-store). TRUTH_MACHINE defines what a rehearsal does otherwise.
 set -u
 # shellcheck source=/dev/null
 . "$TRUTH_MACHINE"

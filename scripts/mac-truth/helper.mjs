@@ -71,7 +71,7 @@ export class Helper {
     }
   }
 
-  /** How often the guest has come up: more than once if the machine was reset in place. */
+  /** Number of times that the guest has come up: more than once if the machine was reset in place. */
   boots() {
     return this.console().split('truth: the guest is up').length - 1;
   }

@@ -1,4 +1,4 @@
-// What the host knows of its virtual machines, on macOS and, in a rehearsal, on Linux.
+// The host's view of its virtual machines, on macOS and, in a rehearsal, on Linux.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

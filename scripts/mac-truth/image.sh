@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# image.sh x86_64|aarch64 DIRECTORY: makes the guest of mac-truth in DIRECTORY, kernel and initrd, from Debian's packages, as
-# guest-config/debian/build.sh makes its image: on any Linux with apt, without root.
+# image.sh x86_64|aarch64 DIRECTORY: makes the guest of mac-truth in DIRECTORY, kernel and initrd, from Debian's
+# packages, as guest-config/debian/build.sh makes its image: on any Linux with apt, without root.
 set -euo pipefail
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,5 +1,5 @@
-// The questions. Each probe returns what was seen, and whether it is as Drover needs it: `holds` is undefined for what is
-// only of interest.
+// The questions. Each probe returns what was seen, and whether it is as Drover needs it: `holds` is undefined for what
+// is only of interest.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { linkSync, rmSync } from 'node:fs';

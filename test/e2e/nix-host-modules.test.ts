@@ -66,9 +66,9 @@ describeE2e('what the module for nix-darwin writes', [], () => {
     };
     const link = join(roots, 'drover-guest-image');
     const state = join(dir, 'lib/drover');
-    await activate(`{ services.drover.workingDirectory = "${state}"; }`);
+    await activate(`{ services.drover = { workingDirectory = "${state}"; guest.image = "build"; }; }`);
     expect((await stat(state)).mode & 0o777).toBe(0o700);
-    expect(await readlink(link)).toMatch(/^\/nix\/store\/\w+-image-with-1-modules$/);
+    expect(await readlink(link)).toMatch(/^\/nix\/store\/\w+-image-with-0-modules$/);
 
     await rm(state, { recursive: true });
     await mkdir(state, { mode: 0o755 });

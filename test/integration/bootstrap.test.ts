@@ -10,7 +10,7 @@ import { ScriptWorld, type ScriptResult } from '../support/scripts.js';
 
 // Beside a directory that every machine has: readlink looks for it.
 const IMAGE = '/usr/image';
-const PLIST = 'root/Library/LaunchDaemons/org.drover.drover.plist';
+const PLIST = 'root/Library/LaunchDaemons/org.nixos.drover.plist';
 const PROFILES = 'root/nix/var/nix/profiles';
 
 let world: ScriptWorld;
@@ -61,7 +61,11 @@ afterEach(async () => {
   await world.remove();
 });
 
-const run = async (...args: readonly string[]): Promise<ScriptResult> =>
+const run = async (...args: readonly string[]): Promise<ScriptResult> => await runWith({}, ...args);
+const runWith = async (
+  environment: Readonly<Record<string, string>>,
+  ...args: readonly string[]
+): Promise<ScriptResult> =>
   await world.run('nix/bootstrap.sh', args, {
     DROVER_ROOT: world.path('root'),
     DROVER_PACKAGE: world.path('package'),
@@ -70,6 +74,7 @@ const run = async (...args: readonly string[]): Promise<ScriptResult> =>
     BUILDER_VM: world.path('bin/vm'),
     BUILDER_HOST_KEY: 'ssh-ed25519 HOSTKEY',
     DROVER_BOOTSTRAP_SECOND: '0.01',
+    ...environment,
   });
 /** How programs were called in one more run. */
 const callsOf = async (action: () => Promise<ScriptResult>): Promise<string[]> => {
@@ -81,6 +86,19 @@ const ofPrograms = (calls: readonly string[], ...programs: readonly string[]): s
   calls.filter((call) => programs.includes(call.split(' ')[0] ?? ''));
 
 describeWith('bootstrap.sh', ['nix'], () => {
+  test('fetches a released image, for which no Linux builder is needed', async () => {
+    await world.double('import');
+    const { exitCode, stdout } = await runWith({ DROVER_IMPORT: world.path('bin/import'), BUILDER_VM: '' });
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain(`bootstrap: fetch the guest image: ${IMAGE}\nbootstrap: install ${IMAGE}`);
+    const calls = (await world.calls()).split('\n');
+    expect(calls).toContain('nix-store --realise /nix/store/image.drv');
+    expect(calls.map((call) => call.replaceAll(world.dir, ''))).toContain(
+      `sudo /bin/sh /bin/import /root${IMAGE} /root/nix/var/nix/gcroots/drover-guest-closure`,
+    );
+    expect(stdout).not.toContain('linux-builder');
+  });
+
   test('builds the image with the linux-builder, and registers Drover', async () => {
     const { exitCode, stdout, stderr } = await run();
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
@@ -92,11 +110,13 @@ describeWith('bootstrap.sh', ['nix'], () => {
       `bootstrap: install /package as /${PROFILES}/drover`,
       'bootstrap: write the configuration: /root/etc/drover/drover.yaml',
       'bootstrap: have its logs rotated: /root/etc/newsyslog.d/drover.conf',
+      'bootstrap: have new terminals find drover: /root/etc/paths.d/drover',
       `bootstrap: register the service: /${PLIST}`,
       'bootstrap: tell Nix of Drover: /root/etc/nix/machines',
       expect.stringMatching(/^bootstrap: to undo it: /),
       'bootstrap: done',
     ]);
+    expect(await world.read('root/etc/paths.d/drover')).toBe('/nix/var/nix/profiles/drover/bin\n');
     const realise = ofPrograms((await world.calls()).split('\n'), 'nix-store').find((call) =>
       call.includes('--realise'),
     );
@@ -217,7 +237,7 @@ describeWith('bootstrap.sh', ['nix'], () => {
           BUILDER_HOST_KEY: 'ssh-ed25519 HOSTKEY',
         }),
     );
-    expect(calls).toContain('launchctl kickstart -k system/org.drover.drover');
+    expect(calls).toContain('launchctl kickstart -k system/org.nixos.drover');
     expect(await world.read('root/etc/drover/drover.yaml')).toBe('mine: true\n');
     expect(await world.read('root/etc/nix/machines')).toBe(
       'ssh://other x86_64-linux\nssh-ng://localhost?remote-program=/var/lib/drover/doors/connect x86_64-linux - 9 1 - - -\n',

@@ -1,4 +1,4 @@
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -43,6 +43,11 @@ describeWith('what does not fit together is refused, with advice', ['nix'], () =
       /only build with Rosetta.*rosetta\.enable = true/s,
     ],
     ['an image that is taken away', d('settings.guest.image = null;'), /there is no image for guests/],
+    [
+      "guests of one's own, and the released image",
+      d('guest = { image = "release"; config = { }; };'),
+      /guest\.config makes an image of its own.*guest\.image = "build"/s,
+    ],
     [
       'more jobs than a guest of the vz driver has connections',
       d('jobsPerGuest = 512;'),
@@ -166,7 +171,7 @@ describeWith('what is looked at when a Mac activates its system', ['nix'], () =>
       [
         '--norc',
         '-c',
-        `set -e -o pipefail\n${checks.replaceAll('/usr/bin/arch', 'arch').replaceAll('/Library/', `${directory}/`)}\necho activated`,
+        `set -e -o pipefail\n${checks.replaceAll('/usr/bin/arch', 'arch').replaceAll('/etc/drover/', `${directory}/drover/`)}\necho activated`,
       ],
       {
         env: { PATH: `${directory}:/usr/bin:/bin` },
@@ -199,15 +204,18 @@ describeWith('what is looked at when a Mac activates its system', ['nix'], () =>
   });
 
   test('bootstrap has registered no other Drover', async () => {
-    await mkdir(join(directory, 'LaunchDaemons'));
+    await mkdir(join(directory, 'drover'));
+    const file = join(directory, 'drover/drover.yaml');
+    // As nix-darwin itself has it.
+    await symlink('/etc/static/drover/drover.yaml', file);
     expect(await check('{ }', '15.1', true)).toMatchObject({ exitCode: 0, stderr: '' });
-    const plist = join(directory, 'LaunchDaemons/org.drover.drover.plist');
-    await writeFile(plist, '');
+    await rm(file);
+    await writeFile(file, '');
     const { exitCode, stdout, stderr } = await check('{ }', '15.1', true);
     expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: '' });
     expect(stderr).toContain('error: bootstrap has registered a Drover of its own, aborting activation');
-    expect(stderr).toContain('sudo launchctl bootout system/org.drover.drover');
-    expect(stderr).toContain(`sudo rm ${plist} /etc/drover/drover.yaml`);
+    expect(stderr).toContain('sudo launchctl bootout system/org.nixos.drover');
+    expect(stderr).toContain(`sudo rm ${file} /etc/newsyslog.d/drover.conf`);
   });
 
   test('the working directory belongs to no other service', async () => {

@@ -84,7 +84,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
         ...defaults.guest,
         memoryBytes: undefined,
         scratchSizeBytes: 50 * 1024 ** 3,
-        image: expect.stringMatching(/^\/nix\/store\/\w+-image-with-1-modules\/manifest\.json$/),
+        image: expect.stringMatching(/^\/nix\/store\/\w+-drover-guest-release-1\.0\/manifest\.json$/),
       },
       log: { level: 'info', file: '/var/log/drover.log' },
     });
@@ -180,6 +180,37 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
     expect(given.activation).toContain('rm -f /nix/var/nix/gcroots/drover-guest-image\n');
   });
 
+  test('boots guests from the released image, whose system activation adds to the store', async () => {
+    const image = (system: DarwinSystem) => (system.settings['guest'] as { readonly image: string }).image;
+    expect(image(plain)).toMatch(/^\/nix\/store\/\w+-drover-guest-release-1\.0\/manifest\.json$/);
+    expect(plain.activation).toMatch(
+      /\/bin\/sh \S+import-closure\.sh \S+-drover-guest-release-1\.0 \S+closure\n/,
+    );
+
+    const built = await darwin('{ services.drover.guest.image = "build"; }');
+    expect(image(built)).toMatch(/-image-with-0-modules\/manifest\.json$/);
+    expect(built).toMatchObject({ failed: [], warnings: [] });
+    expect(built.activation).not.toContain('import-closure');
+  });
+
+  test('says that an image has to be built where none is released, and where nixpkgs follows another', async () => {
+    const none = '{ lib, ... }: { services.drover.guest.release = lib.mkForce null;';
+    const unreleased = await darwin(`(${none} })`);
+    expect(unreleased.warnings).toEqual([
+      expect.stringMatching(/no released guest image.*#bootstrap.*"build"/s),
+    ]);
+    expect(unreleased.activation).not.toContain('import-closure');
+    expect(await darwin(`(${none} services.drover.guest.image = "build"; })`)).toMatchObject({
+      warnings: [],
+    });
+
+    const follows = 'services.drover.guest.followsNixpkgs = true;';
+    expect(await darwin(`{ ${follows} }`)).toMatchObject({ warnings: [] });
+    expect(await darwin(`{ ${follows} services.drover.guest.image = "build"; }`)).toMatchObject({
+      warnings: [expect.stringMatching(/another nixpkgs.*remove that `follows`/s)],
+    });
+  });
+
   test('has the options that docs/migrating.md names in place of those of others', async () => {
     const text = await readFile(join(REPOSITORY, 'docs/migrating.md'), 'utf8');
     const columns = text.split('\n').flatMap((line) => /^\|[^|]*\|([^|]*)\|/.exec(line)?.[1] ?? []);
@@ -197,7 +228,7 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
     const rows = [...table.matchAll(/^\| `([^`]+)` +\| ([^|]*?) +\|/gm)].map(
       ([, name = '', shown = '']) => [name, shown] as const,
     );
-    const internal = ['configFile', 'guest.build'];
+    const internal = ['configFile', 'guest.build', 'guest.release', 'guest.manifest', 'guest.followsNixpkgs'];
     expect(rows.map(([name]) => name).sort()).toEqual(
       plain.options.filter((name) => !internal.includes(name)).sort(),
     );
@@ -211,7 +242,9 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
   test('is nothing where it is not enabled', async () => {
     const off = await darwin('({ lib, ... }: { services.drover.enable = lib.mkForce false; })');
     expect(off).toMatchObject({ failed: [], daemons: {}, etc: {}, packages: [], machines: '', checks: '' });
-    expect(off.activation).toBe('rm -f /nix/var/nix/gcroots/drover-guest-image\n');
+    expect(off.activation).toBe(
+      'rm -f /nix/var/nix/gcroots/drover-guest-image\nrm -rf /nix/var/nix/gcroots/drover-guest-closure\n',
+    );
   });
 });
 

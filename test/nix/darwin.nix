@@ -24,8 +24,10 @@ let
       ]
       ++ extraModules
       ++ lib.optional hasFlake {
-        services.drover.guest.build =
-          modules: pkgs.package "image-with-${toString (lib.length modules)}-modules" { };
+        services.drover.guest = {
+          build = modules: pkgs.package "image-with-${toString (lib.length modules)}-modules" { };
+          release = lib.mkDefault (pkgs.package "drover-guest-release-1.0" { });
+        };
       };
     })
     config
@@ -43,7 +45,10 @@ let
     "configFile"
     "guest.build"
     "guest.config"
+    "guest.followsNixpkgs"
     "guest.image"
+    "guest.manifest"
+    "guest.release"
     "package"
     "settings"
   ];

@@ -34,6 +34,7 @@ type Requirement =
   | 'sshd'
   | 'e2fsprogs'
   | 'jq'
+  | 'minisign'
   | 'procps'
   | 'prometheus'
   | 'vz-helper';
@@ -73,6 +74,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
   sshd: () => unless(existsSync('/usr/sbin/sshd'), 'openssh-server is not installed'),
   e2fsprogs: () => unless(hasProgram('mke2fs', '/usr/sbin', '/sbin'), 'e2fsprogs is not installed'),
   jq: () => unless(hasProgram('jq'), 'jq is not installed'),
+  minisign: () => unless(hasProgram('minisign') && hasProgram('curl'), 'minisign is not installed'),
   procps: () => unless(hasProgram('pgrep'), 'procps is not installed'),
   prometheus: () => unless(hasProgram('promtool'), 'prometheus is not installed'),
   'vz-helper': () =>

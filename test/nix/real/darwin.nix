@@ -36,6 +36,13 @@ let
           services.drover.enable = true;
           services.drover.guest = lib.mkIf hasFlake {
             build = modules: pkgs.runCommand "image-with-${toString (lib.length modules)}-modules" { } "";
+            release = pkgs.callPackage ../../../nix/release.nix {
+              release = {
+                version = "1.0";
+                url = "http://localhost";
+                files = lib.genAttrs [ "kernel" "initrd" "manifest.json" "closure.tar" ] (_: lib.fakeHash);
+              };
+            };
           };
         }
       ]
