@@ -17,6 +17,8 @@
 #                       (seconds, bytes): of its control group if Nix has made one, else the sum of its processes and of
 #                       those that they have waited for. Nothing if no process of it is found
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
+#   run NETWORK DIR PROGRAM...
+#                       run a program in that directory, if there is one; NETWORK: own, host, or none
 #   shell               a shell as root, for a person
 #
 # Exit status: 0 done, 1 failed (why: standard error), 2 wrong usage, 3 see `register`.
@@ -39,7 +41,7 @@ fail() {
 }
 
 usage() {
-  echo "usage: drover-guest hello | register [--again] | stats [SECONDS] | build-usage NAME | set-clock SECONDS | shell" >&2
+  echo "usage: drover-guest hello | register [--again] | stats [SECONDS] | build-usage NAME | set-clock SECONDS | run NETWORK DIR PROGRAM... | shell" >&2
   exit 2
 }
 
@@ -189,6 +191,14 @@ set_clock() {
   date -s "@$1" > /dev/null || fail "cannot set the clock"
 }
 
+run() {
+  network=$1 dir=$2
+  shift 2
+  cd "${dir:-${HOME:-/}}" || fail "cannot enter $dir"
+  [ "$network" != none ] || set -- unshare -n "$@"
+  exec "$@"
+}
+
 shell() {
   cd "${HOME:-/}" 2> /dev/null || cd /
   export PS1="root@$(hostname):\w# "
@@ -207,6 +217,7 @@ case ${1-} in
     ;;
   build-usage) [ $# = 2 ] || usage; build_usage "$2" ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
+  run) [ $# -ge 4 ] || usage; shift; run "$@" ;;
   shell) [ $# = 1 ] || usage; shell ;;
   *) usage ;;
 esac

@@ -12,6 +12,7 @@
  *   kvm=1                         with /dev/kvm
  *   sys=1                         with /sys, which builds that have user ids of their own mount
  *   cgroups=DIR[:DIR...]          cgroups to put the guest into
+ *   bind=DIR bind-ro=DIR          a directory of the host that the guest has at the same path; up to 16 of them
  *   probe=1                       only try whether this host can do it
  * drover-namespace outbound SLIRP RESOLVERS PROGRAM ARG...: see network.h.
  *
@@ -30,6 +31,7 @@
 #include <linux/keyctl.h>
 #include <linux/loop.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -59,6 +61,14 @@ static struct {
   const char *image, *etc, *store, *dir, *scratch, *disk, *name, *network, *slirp, *ids, *locks, *gid, *kvm, *sys, *cgroups, *probe;
 } given;
 
+enum { MAX_BINDS = 16 };
+static struct {
+  const char *directory;
+  int read_only, tree;
+  unsigned uid, gid;
+} binds[MAX_BINDS];
+static int bind_count;
+
 noreturn void die(const char *what) {
   dprintf(CONSOLE, "drover-namespace: %s: %s\n", what, strerror(errno));
   _exit(1);
@@ -82,6 +92,12 @@ static void parse(char *const *arguments) {
     size_t i = 0, count = sizeof names / sizeof *names, length = strcspn(*arguments, "=");
     while (i < count && (strncmp(*arguments, names[i].name, length) != 0 || names[i].name[length] != '\0')) i++;
     errno = EINVAL;
+    if (strncmp(*arguments, "bind=", 5) == 0 || strncmp(*arguments, "bind-ro=", 8) == 0) {
+      if (bind_count == MAX_BINDS) die("too many directories");
+      binds[bind_count].read_only = (*arguments)[4] == '-';
+      binds[bind_count++].directory = *arguments + length + 1;
+      continue;
+    }
     if (i == count || (*arguments)[length] == '\0') die(*arguments);
     *names[i].value = *arguments + length + 1;
   }
@@ -159,15 +175,108 @@ static void attach(int tree, const char *to, int user_namespace) {
   must(syscall(SYS_move_mount, tree, "", AT_FDCWD, to, MOVE_MOUNT_F_EMPTY_PATH), to);
 }
 
-static void bind_mount(const char *from, const char *to, unsigned long flags) {
-  must(mount(from, to, NULL, MS_BIND, NULL), to);
-  must(mount(NULL, to, NULL, MS_REMOUNT | MS_BIND | flags, NULL), to);
-}
-
 static void make_dir(const char *path, unsigned uid, unsigned gid, unsigned mode) {
   must(mkdir(path, 0700), path);
   must(chown(path, uid, gid), path);
   must(chmod(path, mode), path);
+}
+
+/* Opens the directories that a person gives the guest. No link on the way is followed: its owner could change it. */
+static void open_binds(void) {
+  struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
+  for (int i = 0; i < bind_count; i++) {
+    const char *path = binds[i].directory;
+    int directory = (int)must(syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof how), path);
+    struct stat owner;
+    must(fstat(directory, &owner), path);
+    binds[i].uid = owner.st_uid;
+    binds[i].gid = owner.st_gid;
+    binds[i].tree = (int)must(
+        syscall(SYS_open_tree, directory, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH), path);
+    close(directory);
+  }
+}
+
+/* A user namespace for idmapped mounts, in which one user and one group of the host are the guest's root. */
+static int owner_namespace(unsigned uid, unsigned gid, unsigned root) {
+  int go[2];
+  must(pipe2(go, O_CLOEXEC), "pipe");
+  pid_t pid = (pid_t)must(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL), "clone");
+  if (pid == 0) {
+    char byte;
+    close(go[1]);
+    _exit(read(go[0], &byte, 1) != 0);
+  }
+  char map[64], path[64];
+  snprintf(map, sizeof map, "%u %u 1\n", uid, root);
+  write_file(pid, "uid_map", map);
+  snprintf(map, sizeof map, "%u %u 1\n", gid, root);
+  write_file(pid, "gid_map", map);
+  snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+  int namespace = (int)must(open(path, O_RDONLY | O_CLOEXEC), path);
+  close(go[0]);
+  close(go[1]);
+  must(waitpid(pid, NULL, 0), "wait");
+  return namespace;
+}
+
+/* A file system for a root in which directories can be made, unlike in the image. */
+static int new_root(unsigned root) {
+  int context = (int)must(syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC), "tmpfs");
+  must(syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", "0755", 0), "tmpfs");
+  must(syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", "1m", 0), "tmpfs");
+  must(syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, NULL, NULL, 0), "tmpfs");
+  int tree = (int)must(syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV), "tmpfs");
+  must(fchownat(tree, "", root, root, AT_EMPTY_PATH), "tmpfs");
+  close(context);
+  return tree;
+}
+
+/* Attaches such a root, with the directories of the image in it. */
+static void attach_image(int tree, int user_namespace, unsigned root) {
+  must(syscall(SYS_move_mount, tree, "", AT_FDCWD, ".", MOVE_MOUNT_F_EMPTY_PATH), "root");
+  must(fchdir(tree), "root");
+  DIR *image = opendir(given.image);
+  if (!image) die(given.image);
+  for (struct dirent *entry; (entry = readdir(image));) {
+    if (entry->d_name[0] == '.') continue;
+    char path[4400];
+    snprintf(path, sizeof path, "%s/%s", given.image, entry->d_name);
+    make_dir(entry->d_name, root, root, 0755);
+    /* Root's own directory stays one in which others can be made. */
+    if (strcmp(entry->d_name, "root") == 0) continue;
+    int part = detached(path);
+    attach(part, entry->d_name, user_namespace);
+    close(part);
+  }
+  closedir(image);
+}
+
+static void attach_binds(int tree, int user_namespace, unsigned root) {
+  for (int i = 0; i < bind_count; i++) {
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/", binds[i].directory + 1) >= (int)sizeof path) errno = ENAMETOOLONG, die(binds[i].directory);
+    for (char *slash = path; (slash = strchr(slash, '/')); *slash++ = '/') {
+      *slash = '\0';
+      if (access(path, F_OK) < 0) make_dir(path, root, root, 0755);
+    }
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    if (binds[i].read_only) attributes.attr_set |= MOUNT_ATTR_RDONLY;
+    if (user_namespace >= 0) {
+      attributes.attr_set |= MOUNT_ATTR_IDMAP;
+      attributes.userns_fd = (uint64_t)owner_namespace(binds[i].uid, binds[i].gid, root);
+    }
+    must(syscall(SYS_mount_setattr, binds[i].tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes), binds[i].directory);
+    must(syscall(SYS_move_mount, binds[i].tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH), binds[i].directory);
+    close(binds[i].tree);
+  }
+  struct mount_attr fixed = {.attr_set = MOUNT_ATTR_RDONLY};
+  must(syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &fixed, sizeof fixed), "root");
+}
+
+static void bind_mount(const char *from, const char *to, unsigned long flags) {
+  must(mount(from, to, NULL, MS_BIND, NULL), to);
+  must(mount(NULL, to, NULL, MS_REMOUNT | MS_BIND | flags, NULL), to);
 }
 
 /* Mounts the file system in a file. Its loop device is freed when the mount goes with the guest. */
@@ -279,7 +388,8 @@ static void make_fifos(unsigned owner) {
 
 /* @returns a descriptor of the mounted store */
 static int make_tree(int image, int etc, int store, int user_namespace, unsigned root) {
-  attach(image, ".", user_namespace);
+  if (bind_count > 0) attach_image(image, user_namespace, root);
+  else attach(image, ".", user_namespace);
   must(fchdir(image), "root");
   make_scratch(root);
   attach(store, "nix/store", user_namespace);
@@ -289,6 +399,7 @@ static int make_tree(int image, int etc, int store, int user_namespace, unsigned
   make_devices();
   if (given.sys) must(mount("sysfs", "sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL), "sys");
   make_fifos(root);
+  if (bind_count > 0) attach_binds(image, user_namespace, root);
   return (int)must(open("nix/store", O_PATH | O_CLOEXEC), "nix/store");
 }
 
@@ -423,7 +534,8 @@ int main(int count, char **arguments) {
     must(write(slirp.go[1], "", 1), "slirp4netns");
     write_file(slirp_pid, "oom_score_adj", "500");
   }
-  int image = detached(given.image), etc = detached(given.etc), store = detached(given.store);
+  open_binds();
+  int image = bind_count > 0 ? new_root(root) : detached(given.image), etc = detached(given.etc), store = detached(given.store);
   /* One that hides nothing, as the host's may: the kernel lets the guest mount its own only then. */
   must(mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL), "/proc");
   must(chdir(given.dir), given.dir);

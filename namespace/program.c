@@ -4,7 +4,8 @@
  * After the words (agent.c) the supervisor sends frames of the same form, too. `i`: input, of which at most 256 KiB may
  * be unread; `e`: its end; `w`: the terminal's rows and columns (16 bits each, little-endian); `k`: a signal for the
  * program's process group, as one byte. Besides the frames of agent.c it gets `a`: number of bytes of input that the
- * program has taken (32 bits, little-endian). If the supervisor closes the connection, the program is hung up and killed.
+ * program has taken (32 bits, little-endian). If the supervisor closes the connection, the program is hung up and
+ * killed.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -9,6 +9,7 @@ import type { DroverEvent, Status } from './control/api.js';
 import { openGroupSocket } from './control/group-socket.js';
 import { Operator } from './control/operator.js';
 import { RecentEvents } from './control/recent-events.js';
+import { Runs } from './control/runs.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
 import { openSocketDoor, type SocketDoor } from './doors/socket-door.js';
@@ -136,7 +137,15 @@ export class Supervisor {
       clock: systemClock,
       log,
     });
+    const runs = new Runs({
+      host,
+      caseHack: new CaseHackDetector(),
+      boot: (own, signal) => this.#pool.bootPrivate(this.#driver, own, signal),
+      systems: () => servedSystems(this.#config, this.#driver),
+      noHost: () => this.#driver.noHost,
+    });
     this.#operator = new Operator({
+      runs,
       ...{ front: this.#front, pool: this.#pool, history },
       consoleLogs: new StateDir(config.stateDir).logs,
       status: () => this.status(),

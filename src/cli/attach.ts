@@ -21,7 +21,7 @@ const MAX_MESSAGE_BYTES = 1024 * 1024;
 /** Added to a signal's number, as shells do. */
 const EXIT_KILLED = 128;
 
-/** What a program reads and writes here: the process's own streams. */
+/** Streams that a program in a guest reads and writes here: the process's own. */
 export interface ProgramIo {
   readonly stdin: Readable & { readonly isTTY?: boolean };
   readonly stdout: Writable & { readonly isTTY?: boolean; readonly columns?: number; readonly rows?: number };

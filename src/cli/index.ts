@@ -14,6 +14,7 @@ import { addLogs } from './commands/logs.js';
 import { addMachines } from './commands/machines.js';
 import { addMan } from './commands/man.js';
 import { addResume } from './commands/resume.js';
+import { addRun } from './commands/run.js';
 import { addServe } from './commands/serve.js';
 import { addShell } from './commands/shell.js';
 import { addShow } from './commands/show.js';
@@ -22,6 +23,7 @@ import { addTop } from './commands/top.js';
 import { EXIT } from '../lib/error-codes.js';
 import type { AddCommand, CliContext } from './context.js';
 import { exitCodeOf, renderError } from './failure.js';
+import { separateProgram } from './positional.js';
 
 /** In the order of --help. */
 const COMMANDS: readonly AddCommand[] = [
@@ -31,6 +33,7 @@ const COMMANDS: readonly AddCommand[] = [
     addResume,
     addBoot,
     addShell,
+    addRun,
     addEvents,
     addMachines,
     addDoctor,
@@ -61,7 +64,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
       exitCode = code;
     });
   try {
-    await program.parseAsync([...argv], { from: 'user' });
+    await program.parseAsync(separateProgram(argv, program, 'run'), { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;

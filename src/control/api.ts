@@ -92,7 +92,7 @@ export type StampedEvent = { readonly at: string } & Exclude<DroverEvent, { read
  *   POST /builds/ID/cancel              Request: CancelRequest
  *   POST /drain  /guests/ID/drain  /resume
  *   POST /boot                          BootReport
- *   POST /guests/ID/shell               upgraded to PROGRAM_PROTOCOL: src/control/program-server.ts
+ *   POST /guests/ID/shell  /run         upgraded to PROGRAM_PROTOCOL: src/control/program-server.ts
  */
 export const STATUS_PATH = '/status';
 export const EVENTS_PATH = '/events';

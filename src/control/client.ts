@@ -6,6 +6,7 @@ import { encodeFrame } from '../guest/program.js';
 import { codeFacts, type DroverErrorCode } from '../lib/error-codes.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import { StateDir } from '../lib/state-dir.js';
+import type { RunRequest } from './runs.js';
 import type { ShellRequest } from './shells.js';
 import {
   BUILDS_PATH,
@@ -119,6 +120,11 @@ export class ControlClient {
   /** Starts a shell in a guest. @returns the connection, on which program-server.ts serves it */
   async shell(guest: string, shellRequest: ShellRequest): Promise<Duplex> {
     return await this.#program(`/guests/${encodeURIComponent(guest)}/shell`, shellRequest);
+  }
+
+  /** Runs a program of the store in a guest of its own. @returns as `shell` */
+  async run(runRequest: RunRequest): Promise<Duplex> {
+    return await this.#program('/run', runRequest);
   }
 
   async #program(path: string, programRequest: object): Promise<Duplex> {

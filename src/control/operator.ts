@@ -11,6 +11,7 @@ import type { Pool } from '../pool/pool.js';
 import type { BuildReport, BuildsQuery, CancelRequest, RunningBuildReport, Status } from './api.js';
 import type { OpenProgram } from './program-server.js';
 import type { RecentEvents } from './recent-events.js';
+import type { Runs } from './runs.js';
 import { openShell } from './shells.js';
 
 /** Builds that one answer lists at most. */
@@ -26,6 +27,7 @@ export interface FollowOptions {
 export interface OperatorParts {
   readonly front: Pick<Front, 'builds' | 'cancel'>;
   readonly pool: Pick<Pool, 'snapshot' | 'pause' | 'resume' | 'drainGuest' | 'bootGuest' | 'enterGuest'>;
+  readonly runs: Pick<Runs, 'open'>;
   readonly history: BuildHistory | undefined;
   readonly status: () => Status;
   readonly events: RecentEvents;
@@ -134,6 +136,8 @@ export class Operator {
   /** Finds the program of a path. @throws DroverError `UNKNOWN_GUEST`, `CONTROL_FAILED` */
   program(path: readonly string[]): OpenProgram {
     const [what, id = '', verb] = path;
+    if (what === 'run' && path.length === 1)
+      return async (request, _say, gone) => await this.#parts.runs.open(request, gone);
     if (what === 'guests' && verb === 'shell')
       return async (request) =>
         await openShell(request, () => {

@@ -39,9 +39,9 @@ export type OpenProgram = (
 ) => Promise<HeldProgram>;
 
 /**
- * Serves one program over a connection, in frames (src/guest/program.ts). The client sends `r`, the request in JSON, and
- * then messages to the program. It gets the program's messages, besides `m`, text for people, and `f`, a ControlError,
- * which comes last. Never rejects.
+ * Serves one program over a connection, in frames (src/guest/program.ts). The client sends `r`, the request in JSON,
+ * and then messages to the program. It gets the program's messages, besides `m`, text for people, and `f`, a
+ * ControlError, which comes last. Never rejects.
  * @param ended aborts when the supervisor ends programs, with the reason
  */
 export async function serveProgram(socket: Duplex, open: OpenProgram, ended: AbortSignal): Promise<void> {

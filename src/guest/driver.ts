@@ -78,11 +78,21 @@ export interface RunningGuest {
   readonly warnings?: readonly string[];
 }
 
+/** How a guest that one person has to itself differs from others. */
+export interface OwnGuestOptions {
+  /** Directories of the host, without links in their paths, that it has at the same path. */
+  readonly binds: readonly { readonly directory: string; readonly readOnly: boolean }[];
+  /** It has the host's network. */
+  readonly hostNetwork: boolean;
+}
+
 export interface BootOptions {
   /** Names the guest in logs, files and inside itself: `g` and a number. */
   readonly id: string;
   /** Boot no longer: what was started is removed again, and `boot` rejects. */
   readonly signal: AbortSignal;
+  /** Undefined: it is as all others. Only for drivers without `noHost`. */
+  readonly own?: OwnGuestOptions | undefined;
 }
 
 /** How guests are made. One file or folder an implementation; nothing else knows which one it is. */
@@ -97,6 +107,8 @@ export interface GuestDriver {
   readonly systemsHint: string;
   /** Whether a guest has a clock of its own, which `set-clock` may set. */
   readonly ownClock: boolean;
+  /** Why its guests cannot have directories or the network of the host: a sentence. Undefined: they can. */
+  readonly noHost?: string;
   /** Degraded features on this host: a sentence each, for people. The list can grow. */
   readonly warnings: readonly string[];
   /** The file with what the guest printed; it outlives a guest that failed. */

@@ -94,7 +94,7 @@ export function encodeToProgram(message: ToProgram): Buffer {
   }
 }
 
-/** @returns undefined for a frame that is no such message */
+/** @returns undefined for a frame that is not such a message */
 export function decodeToProgram({ kind, content }: Frame): ToProgram | undefined {
   if (kind === 'i') return { kind: 'input', bytes: content };
   if (kind === 'e') return { kind: 'end' };
@@ -126,7 +126,7 @@ export function encodeFromProgram(message: FromProgram): Buffer {
   }
 }
 
-/** @returns undefined for a frame that is no such message */
+/** @returns undefined for a frame that is not such a message */
 export function decodeFromProgram({ kind, content }: Frame): FromProgram | undefined {
   if (kind === '1') return { kind: 'stdout', bytes: content };
   if (kind === '2') return { kind: 'stderr', bytes: content };

@@ -54,7 +54,7 @@ export function programOf(channel: ssh2.ClientChannel): RunningProgram {
   return {
     send: (message) => {
       if (!channel.writable) {
-        // What the program does not read any more is dropped.
+        // The program does not read any more: the rest is dropped.
         if (message.kind === 'input') push({ kind: 'taken', count: message.bytes.length });
         return;
       }

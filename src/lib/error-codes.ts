@@ -81,6 +81,7 @@ export const ERROR_CODES = {
   PROTOCOL_VERSION: facts('failure'),
   PROVISION_FAILED: facts('failure', 'session'),
   REQUIREMENT_MISSING: facts('unavailable'),
+  RUN_REFUSED: facts('failure'),
   SHUTTING_DOWN: facts('failure', 'session'),
   SSH_DOOR_FAILED: facts('unavailable'),
 

@@ -1,4 +1,4 @@
-import type { GuestDriver, RunningGuest } from '../guest/driver.js';
+import type { GuestDriver, OwnGuestOptions, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -13,12 +13,13 @@ export async function bootGuest(
   abort: AbortController,
   timeoutMs: number,
   clock: Clock,
+  own?: OwnGuestOptions,
 ): Promise<RunningGuest> {
   const cancelTimeout = clock.after(timeoutMs, () => {
     abort.abort(new DroverError('BOOT_TIMEOUT', `it was not ready after ${timeoutMs / 1000} s`));
   });
   try {
-    return await driver.boot({ id, signal: abort.signal });
+    return await driver.boot({ id, signal: abort.signal, own });
   } catch (cause) {
     throw bootFailed(driver, id, abort.signal, cause);
   } finally {

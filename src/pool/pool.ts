@@ -1,4 +1,4 @@
-import type { GuestDriver } from '../guest/driver.js';
+import type { GuestDriver, OwnGuestOptions } from '../guest/driver.js';
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
@@ -11,6 +11,7 @@ import { Herd } from './herd.js';
 import type { GuestHold, Lease, Leaser, LeaseRequest, WaitPlace } from './lease.js';
 import { nextStep } from './plan.js';
 import { PoolIndex } from './pool-index.js';
+import { PrivateGuest } from './private-guest.js';
 import { probeDaemon, type Probe } from './probe.js';
 import { buildOneLine, tryOut } from './trial.js';
 import { isScratchFull } from './scratch.js';
@@ -121,6 +122,15 @@ export class Pool implements Leaser {
     const log = this.#log.child({ guest: id });
     const { bootTimeoutMs } = this.#options;
     await tryOut(driver, id, { work: buildOneLine, bootTimeoutMs, clock: this.#clock, log, signal });
+  }
+
+  /** Boots a guest for one person's program, beside the others. @throws DroverError `BOOT_FAILED`, `SHUTTING_DOWN` */
+  async bootPrivate(driver: GuestDriver, own: OwnGuestOptions, signal: AbortSignal): Promise<PrivateGuest> {
+    if (this.#shuttingDown) throw shuttingDown();
+    const id = this.#herd.nextId();
+    const log = this.#log.child({ guest: id });
+    const { bootTimeoutMs } = this.#options;
+    return await PrivateGuest.boot(driver, { id, own, bootTimeoutMs, clock: this.#clock, log, signal });
   }
 
   /** Not an `async` function: what one keeps while it waits takes as much memory as the waiter itself. */

@@ -45,6 +45,7 @@ beforeEach(async () => {
         return build === 'b1';
       },
     },
+    runs: { open: () => Promise.reject(new Error('no program runs')) },
     pool: {
       snapshot: () => ({ guests: [{ id: 'g1', consoleLog }] }) as never,
       pause: note('pause'),

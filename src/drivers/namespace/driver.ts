@@ -10,7 +10,13 @@ import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { findProgram, requireProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
 import { guestNixConf } from '../guest-nix-conf.js';
-import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
+import type {
+  BootOptions,
+  GuestDriver,
+  ImageManifest,
+  OwnGuestOptions,
+  RunningGuest,
+} from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { makeScratchFileSystem, requireSpace } from '../scratch-disk.js';
 import { emulatedSystems } from './binfmt.js';
@@ -236,7 +242,7 @@ export class NamespaceDriver implements GuestDriver {
     return this.#logs.path(id);
   }
 
-  async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+  async boot({ id, signal, own }: BootOptions): Promise<RunningGuest> {
     const dir = this.#stateDir.guest(id);
     let consoleLog: ConsoleLog | undefined;
     await this.#etc.addGuest();
@@ -248,7 +254,14 @@ export class NamespaceDriver implements GuestDriver {
       const cgroup = await this.#limited?.cgroups.make(id, this.#limited.limits);
       const guest = await NamespaceGuest.start(
         {
-          setup: { ...this.#setup, dir: dir.path, disk, name: id, cgroups: cgroup?.directories ?? [] },
+          setup: {
+            ...this.#setup,
+            ...ownSetup(own),
+            dir: dir.path,
+            disk,
+            name: id,
+            cgroups: cgroup?.directories ?? [],
+          },
           cgroup,
           helper: this.#options.helper,
           env: daemonEnv(this.#options.env),
@@ -297,6 +310,11 @@ export class NamespaceDriver implements GuestDriver {
   }
 }
 
+function ownSetup(own: OwnGuestOptions | undefined): Partial<GuestSetup> {
+  if (own === undefined) return {};
+  return { binds: own.binds, ...(own.hostNetwork ? { network: 'host', slirp: undefined } : {}) };
+}
+
 /** @throws DroverError `REQUIREMENT_MISSING` if a scratch disk is wanted and cannot be made */
 async function diskFormatter(env: NodeJS.ProcessEnv, isWanted: boolean): Promise<string | undefined> {
   // Debian keeps it out of the PATH of users, and services have their own.
@@ -329,6 +347,7 @@ function commonSetup(
     slirp: undefined,
     kvm: false,
     sys: false,
+    binds: [],
     ids,
     buildGid,
   };

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 
+import type { OwnGuestOptions } from '../../guest/driver.js';
 import { startProgram } from '../../lib/process.js';
 
 /** Input from which drover-namespace (namespace/drover-namespace.c) makes a guest. */
@@ -23,6 +24,8 @@ export interface GuestSetup {
   readonly kvm: boolean;
   /** True if it has /sys, which builds with a range of user ids mount. Nothing in it is the guest's to write. */
   readonly sys: boolean;
+  /** Directories of the host that it has at the same path. */
+  readonly binds: OwnGuestOptions['binds'];
   /** Its user namespace; undefined: root in the guest is root on the host. */
   readonly ids: UserIds | undefined;
   /** Group of the build users, in the guest. */
@@ -69,9 +72,10 @@ export async function startHelper(
     ...(setup.cgroups.length === 0 ? {} : { cgroups: setup.cgroups.join(':') }),
     ...(options.probe === true ? { probe: 1 } : {}),
   };
+  const binds = setup.binds.map(({ directory, readOnly }) => `${readOnly ? 'bind-ro' : 'bind'}=${directory}`);
   return await startProgram(
     program,
-    Object.entries(words).map(([name, value]) => `${name}=${value}`),
+    [...Object.entries(words).map(([name, value]) => `${name}=${value}`), ...binds],
     {
       env: { ...GUEST_ENV, ...env },
       cwd: '/',

@@ -39,6 +39,7 @@ export interface QemuDriverOptions extends VmOptions {
 /** Guests that are machines of their own: a QEMU each, with the host's store by VirtioFS. */
 export class QemuDriver implements GuestDriver {
   readonly name = 'qemu';
+  readonly noHost = 'Guests of this driver are virtual machines; leave out --bind and --network host.';
   readonly ownClock = true;
   readonly systemsHint = 'choose an image that has it in its manifest (guest.image)';
   readonly manifest: ImageManifest;

@@ -52,6 +52,7 @@ interface Ground {
 /** Guests that are VMs under macOS's Virtualization.framework: a vz-helper each, with the host's store by VirtioFS. */
 export class VzDriver implements GuestDriver {
   readonly name = 'vz';
+  readonly noHost = 'Guests of this driver are virtual machines; leave out --bind and --network host.';
   readonly ownClock = true;
   readonly manifest: ImageManifest;
   readonly brokenSystems = new Set<string>();

@@ -65,6 +65,7 @@ describe(`HTTP with mutated requests (seed ${FUZZ_SEED})`, () => {
     const next = random(FUZZ_SEED);
     const operator = new Operator({
       front: { builds: [], cancel: () => false },
+      runs: { open: () => Promise.reject(new Error('no program runs')) },
       pool: {
         snapshot: () => ({ guests: [] }) as never,
         pause: () => undefined,
