@@ -50,6 +50,7 @@ async function serve(): Promise<void> {
   await writeFile(consoleLog, `booting ${HOSTILE}\n`);
   const operator = new Operator({
     front: { builds: [], cancel: () => false },
+    runs: { open: never },
     pool: {
       snapshot: () => ({ guests: [{ id: 'g1', consoleLog }] }) as never,
       ...{ pause: never, resume: never, drainGuest: never, bootGuest: never, enterGuest: never },
