@@ -19,13 +19,13 @@ export class HostView implements AsyncDisposable {
   readonly #context: SessionContext;
 
   constructor(context: SessionContext) {
-    const { client, clock, hostStore } = context;
+    const { client, clock, hostStore, identity } = context;
     this.#context = context;
     this.store = new SteadyConnection({
       over: client.gone,
       clock,
       connect: () =>
-        unlessAborted(client.gone, hostStore.connect(), (late) => {
+        unlessAborted(client.gone, hostStore.connect(identity.domain), (late) => {
           void late[Symbol.asyncDispose]();
         }),
     });

@@ -15,15 +15,19 @@ const HANDSHAKE_TIMEOUT_MS = 30_000;
 /** Time for a daemon to end after its last session, in milliseconds: until then, its pins hold. */
 const END_TIMEOUT_MS = 2_000;
 
+/** No client's: those have a prefix. */
+const OWN_DOMAIN = 'drover';
+
 const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 
 /** The host's own Nix store, reached through its nix-daemon. */
 export interface HostStore {
   /**
    * A connection for one session. It never reports a path as valid only because it was valid earlier.
+   * @param domain trust domain of the session, which shares connections with none of another; default: Drover's own
    * @throws DroverError `HOST_STORE_UNAVAILABLE`
    */
-  connect(): Promise<HostConnection>;
+  connect(domain?: string): Promise<HostConnection>;
   /** Closes connections kept for later sessions: they would keep the process alive. */
   close(): void;
 }
@@ -31,7 +35,7 @@ export interface HostStore {
 /**
  * Uses the daemon's socket if one listens (`NIX_DAEMON_SOCKET_PATH` is respected), otherwise a `nix-daemon
  * --stdio` child, as on a single-user installation. A listening daemon gives each session its own process,
- * which is cheap; a child has to be started, so overlapping sessions share one. Neither remembers path infos
+ * which is cheap; a child has to be started, so overlapping sessions of one domain share one. Neither remembers path infos
  * (`openUncachedStore` in Nix's daemon.cc).
  */
 export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
@@ -54,9 +58,9 @@ export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): H
     return await handshake(stream, Promise.race([ended, tooLong]));
   }, clock);
   return {
-    async connect() {
+    async connect(domain = OWN_DOMAIN) {
       const socket = await connectSocket(socketPath);
-      return socket === undefined ? await children.use() : await handshake(socket);
+      return socket === undefined ? await children.use(domain) : await handshake(socket);
     },
     close: () => {
       children.close();

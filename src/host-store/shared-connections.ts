@@ -13,6 +13,7 @@ const SHARE_MS = 10_000;
 const SPARE_MS = 60_000;
 
 interface Shared {
+  readonly domain: string;
   readonly client: Promise<WorkerClient>;
   readonly openedAt: number;
   /**
@@ -30,15 +31,16 @@ interface Spare {
 }
 
 /**
- * Lets overlapping sessions share a connection, since each connection is a process that has to be started. Long
- * operations, such as a NAR or a substitution, get their own. A connection ends with its last session, and its pins
+ * Lets overlapping sessions of one trust domain share a connection, since each connection is a process that has to be
+ * started. Long operations, such as a NAR or a substitution, get their own. A connection ends with its last session, and its pins
  * with it: a garbage collection that follows a build finds nothing kept. A new connection is prepared for the next
  * session while this one lasts, since that takes as long as a small build.
  */
 export class SharedConnections {
   readonly #connect: () => Promise<WorkerClient>;
   readonly #clock: Clock;
-  #current: Shared | undefined;
+  /** By trust domain: what one client asks may end the connection, or leave something in it. */
+  readonly #current = new Map<string, Shared>();
   #spare: Spare | undefined;
   #sessions = 0;
   #closed = false;
@@ -48,8 +50,8 @@ export class SharedConnections {
     this.#clock = clock;
   }
 
-  async use(): Promise<HostConnection> {
-    const shared = this.#take();
+  async use(domain: string): Promise<HostConnection> {
+    const shared = this.#take(domain);
     shared.users += 1;
     this.#sessions += 1;
     this.#spare?.cancelExpiry();
@@ -59,7 +61,7 @@ export class SharedConnections {
       this.#keepSpare();
       return this.#handle(client, shared);
     } catch {
-      if (this.#current === shared) this.#current = undefined;
+      this.#forget(shared);
       await this.#release(shared);
       // A connection of its own reports the actual error.
       return await this.#connect();
@@ -73,19 +75,25 @@ export class SharedConnections {
     if (spare !== undefined) void end(spare);
   }
 
-  #take(): Shared {
+  #take(domain: string): Shared {
     const now = this.#clock.now();
-    if (this.#current === undefined || now - this.#current.openedAt >= SHARE_MS) {
-      const client = this.#takeSpare() ?? this.#connect();
-      this.#current = {
-        client,
-        openedAt: now,
-        pinned: new Set(),
-        infos: new Map(),
-        users: 0,
-      };
-    }
-    return this.#current;
+    const current = this.#current.get(domain);
+    if (current !== undefined && now - current.openedAt < SHARE_MS) return current;
+    const client = this.#takeSpare() ?? this.#connect();
+    const shared = {
+      domain,
+      client,
+      openedAt: now,
+      pinned: new Set<StorePath>(),
+      infos: new Map(),
+      users: 0,
+    };
+    this.#current.set(domain, shared);
+    return shared;
+  }
+
+  #forget(shared: Shared): void {
+    if (this.#current.get(shared.domain) === shared) this.#current.delete(shared.domain);
   }
 
   #handle(client: WorkerClient, shared: Shared): HostConnection {
@@ -136,7 +144,7 @@ export class SharedConnections {
     this.#sessions -= 1;
     if (this.#sessions === 0) this.#expireSpare();
     if (shared.users > 0) return;
-    if (this.#current === shared) this.#current = undefined;
+    this.#forget(shared);
     await end(shared.client);
   }
 

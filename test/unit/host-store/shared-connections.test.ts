@@ -49,7 +49,7 @@ function setUp() {
 
 test('sessions that overlap use one connection, which ends with the last of them', async () => {
   const { opened, shared } = setUp();
-  const [first, second] = await Promise.all([shared.use(), shared.use()]);
+  const [first, second] = await Promise.all([shared.use('uid:0'), shared.use('uid:0')]);
   await first[Symbol.asyncDispose]();
   await first[Symbol.asyncDispose]();
   expect(opened[0]?.gone.aborted).toBe(false);
@@ -58,10 +58,25 @@ test('sessions that overlap use one connection, which ends with the last of them
   expect(opened.slice(1).map(({ asked, gone }) => [asked, gone.aborted])).toEqual([[[], false]]);
 });
 
+test('sessions of different trust domains never use the same connection', async () => {
+  const { opened, shared } = setUp();
+  const [first, second, third] = await Promise.all(
+    ['uid:0', 'key:a', 'uid:0'].map((domain) => shared.use(domain)),
+  );
+  await first?.addTempRoots([valid1]);
+  await second?.addTempRoots([valid2]);
+  await third?.addTempRoots([valid1, other]);
+  const asked = opened.map((connection) => connection.asked).filter((questions) => questions.length > 0);
+  expect(asked).toEqual([['pin valid1', 'pin other'], ['pin valid2']]);
+  // A question that the daemon cannot survive ends the sessions of its own domain only.
+  opened.find(({ asked: [question] }) => question === 'pin valid2')?.controller.abort();
+  expect([first, second, third].map((connection) => connection?.gone.aborted)).toEqual([false, true, false]);
+});
+
 test('each later session finds a prepared, unused connection', async () => {
   const { opened, shared } = setUp();
   for (let session = 1; session <= 5; session++) {
-    const connection = await shared.use();
+    const connection = await shared.use('uid:0');
     await connection.addTempRoots([valid1]);
     // Its own, and the one for the next session.
     expect(opened).toHaveLength(session + 1);
@@ -73,32 +88,32 @@ test('each later session finds a prepared, unused connection', async () => {
 
 test('a connection kept for the next session ends when none comes', async () => {
   const { opened, clock, shared } = setUp();
-  const first = await shared.use();
+  const first = await shared.use('uid:0');
   await clock.advance(120_000);
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([false, false]);
   await first[Symbol.asyncDispose]();
   await clock.advance(60_000);
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, true]);
   expect(clock.pendingTimers).toBe(0);
-  await shared.use();
+  await shared.use('uid:0');
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, true, false, false]);
 });
 
 test('a connection kept for the next session that ends by itself is not given to it', async () => {
   const { opened, clock, shared } = setUp();
-  await (await shared.use())[Symbol.asyncDispose]();
+  await (await shared.use('uid:0'))[Symbol.asyncDispose]();
   opened[1]?.controller.abort();
   expect(clock.pendingTimers).toBe(0);
-  expect((await shared.use()).gone.aborted).toBe(false);
+  expect((await shared.use('uid:0')).gone.aborted).toBe(false);
   expect(opened.map(({ gone }) => gone.aborted)).toEqual([true, true, false, false]);
 });
 
 test('nothing is kept for later sessions once it was closed', async () => {
   const { opened, clock, shared } = setUp();
-  const last = await shared.use();
+  const last = await shared.use('uid:0');
   shared.close();
   await last[Symbol.asyncDispose]();
-  await (await shared.use())[Symbol.asyncDispose]();
+  await (await shared.use('uid:0'))[Symbol.asyncDispose]();
   await settled();
   expect(opened.every(({ gone }) => gone.aborted)).toBe(true);
   expect(clock.pendingTimers).toBe(0);
@@ -106,7 +121,7 @@ test('nothing is kept for later sessions once it was closed', async () => {
 
 test('a prepared connection ends on close', async () => {
   const { opened, clock, shared } = setUp();
-  await (await shared.use())[Symbol.asyncDispose]();
+  await (await shared.use('uid:0'))[Symbol.asyncDispose]();
   shared.close();
   await settled();
   expect(opened.every(({ gone }) => gone.aborted)).toBe(true);
@@ -115,7 +130,7 @@ test('a prepared connection ends on close', async () => {
 
 test('a pinned path is queried once, since it cannot disappear', async () => {
   const { opened, shared } = setUp();
-  const [first, second] = await Promise.all([shared.use(), shared.use()]);
+  const [first, second] = await Promise.all([shared.use('uid:0'), shared.use('uid:0')]);
   const asked = opened[0]?.asked ?? [];
   await first.addTempRoots([valid1, other]);
   expect(await first.queryPathInfos([other, valid1])).toEqual([undefined, { narHash: 'valid1' }]);
@@ -132,7 +147,7 @@ test('a pinned path is queried once, since it cannot disappear', async () => {
 
 test('an unpinned path is queried each time, since it may be collected', async () => {
   const { opened, shared } = setUp();
-  const client = await shared.use();
+  const client = await shared.use('uid:0');
   await client.queryPathInfos([valid1]);
   await client.queryPathInfos([valid1]);
   await client.queryValidPaths([valid1]);
@@ -141,9 +156,9 @@ test('an unpinned path is queried each time, since it may be collected', async (
 
 test('pins do not outlive their session for long: later sessions get another connection', async () => {
   const { opened, clock, shared } = setUp();
-  const first = await shared.use();
+  const first = await shared.use('uid:0');
   await clock.advance(10_000);
-  const second = await shared.use();
+  const second = await shared.use('uid:0');
   await first[Symbol.asyncDispose]();
   expect(opened.slice(0, 2).map(({ gone }) => gone.aborted)).toEqual([true, false]);
   await second[Symbol.asyncDispose]();
@@ -151,16 +166,16 @@ test('pins do not outlive their session for long: later sessions get another con
 
 test('a connection that has ended is not reused', async () => {
   const { opened, shared } = setUp();
-  const first = await shared.use();
+  const first = await shared.use('uid:0');
   opened[0]?.controller.abort();
-  const second = await shared.use();
+  const second = await shared.use('uid:0');
   expect(first.gone.aborted).toBe(true);
   expect(second.gone.aborted).toBe(false);
 });
 
 test('a long operation has its own connection, which ends with it', async () => {
   const { opened, shared } = setUp();
-  const client = await shared.use();
+  const client = await shared.use('uid:0');
   expect(await client.queryValidPaths([valid1, other], true)).toEqual([valid1]);
   // Its own, the one for the next session, and the one of this operation.
   expect(opened.map(({ asked }) => asked.length)).toEqual([0, 0, 2]);
