@@ -34,7 +34,7 @@ import type { Decoder } from '../protocol/wire.js';
  */
 const PIPELINED_REQUESTS = 256;
 /** Paths that one request asks about: more would keep the event loop while they are written. */
-const PATHS_PER_QUESTION = 1_000;
+const PATHS_PER_QUESTION = 500;
 
 /** End of an operation: its response, or the daemon's error. */
 type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };

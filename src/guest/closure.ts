@@ -1,7 +1,10 @@
 import type { HostQueries } from '../host-store/host-connection.js';
 import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
-import { inTurns, Turns } from '../lib/turns.js';
+import { inTurns, slicesOf, Turns } from '../lib/turns.js';
+
+/** Paths that are looked up together: with more, what is done with each answer would keep the event loop. */
+const PATHS_LOOKED_UP = 500;
 
 /** Path infos by path. */
 export type PathInfos = ReadonlyMap<StorePath, PathInfo>;
@@ -15,19 +18,21 @@ export async function queryClosure(host: HostQueries, roots: Iterable<StorePath>
   const infos = new Map<StorePath, PathInfo>();
   const seen = new Set<StorePath>(roots);
   for (let level = [...seen]; level.length > 0;) {
-    await host.addTempRoots(level);
-    const answers = await host.queryPathInfos(level);
     const next: StorePath[] = [];
-    await inTurns(level, (path, index) => {
-      const info = answers[index];
-      if (info === undefined) return;
-      infos.set(path, info);
-      for (const reference of info.references) {
-        if (seen.has(reference)) continue;
-        seen.add(reference);
-        next.push(reference);
-      }
-    });
+    for (const slice of slicesOf(level, PATHS_LOOKED_UP)) {
+      await host.addTempRoots(slice);
+      const answers = await host.queryPathInfos(slice);
+      await inTurns(slice, (path, index) => {
+        const info = answers[index];
+        if (info === undefined) return;
+        infos.set(path, info);
+        for (const reference of info.references) {
+          if (seen.has(reference)) continue;
+          seen.add(reference);
+          next.push(reference);
+        }
+      });
+    }
     level = next;
   }
   return infos;

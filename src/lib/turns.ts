@@ -33,3 +33,8 @@ export async function inTurns<T>(
     if (pause !== undefined) await pause;
   }
 }
+
+/** `items` in slices of at most `size`: to wait for something, as an answer, between work on many items. */
+export function* slicesOf<T>(items: readonly T[], size: number): Generator<readonly T[]> {
+  for (let start = 0; start < items.length; start += size) yield items.slice(start, start + size);
+}

@@ -1,19 +1,21 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { slicesOf } from '../../lib/turns.js';
 import {
   decodeAddTempRoot,
   decodeIsValidPath,
   decodeQueryPathInfo,
   decodeQueryValidPaths,
 } from '../../protocol/operations.js';
-import {
-  encodeBoolResponse,
-  encodeDoneResponse,
-  encodePathInfoResponse,
-  encodeStorePathsResponse,
-} from '../../protocol/responses.js';
+import { encodeBoolResponse, encodeDoneResponse, encodePathInfoResponse } from '../../protocol/responses.js';
 import type { StorePath } from '../../protocol/store-path.js';
+import { WireWriter } from '../../protocol/wire-writer.js';
 import type { PathInfo } from '../../protocol/path-info.js';
 import type { OperationContext } from './context.js';
 import { answer } from '../relay.js';
+
+/** Paths that are asked about, and answered, together: with more, encoding them would keep the event loop. */
+const PATHS_AT_ONCE = 500;
 
 /*
  * Questions about paths. To the client, the host's store and the guest's are one: the guest is asked if the session has
@@ -29,7 +31,18 @@ export async function serveIsValidPath(context: OperationContext): Promise<void>
 export async function serveQueryValidPaths(context: OperationContext): Promise<void> {
   const { client, version } = context;
   const { paths, substitute } = await client.run(decodeQueryValidPaths(version));
-  await answer(client, encodeStorePathsResponse(await validPaths(paths, substitute, context)));
+  const wanted = [...new Set(paths)];
+  const valid: StorePath[] = [];
+  // The daemon substitutes all of them at the same time.
+  for (const slice of slicesOf(wanted, substitute ? wanted.length : PATHS_AT_ONCE))
+    for (const path of await validPaths(slice, substitute, context)) valid.push(path);
+  await answer(client, new WireWriter().u64(valid.length).finish());
+  for (const slice of slicesOf(valid, PATHS_AT_ONCE)) {
+    const writer = new WireWriter();
+    for (const path of slice) writer.string(path);
+    await client.write(writer.finish());
+    await nextTurn();
+  }
 }
 
 /**
@@ -73,7 +86,7 @@ export async function serveSyncWithGC({ client }: OperationContext): Promise<voi
   await answer(client, encodeDoneResponse());
 }
 
-/** The guest's paths are those that it built or received: shared ones may have gone from the host since. */
+/** In the order asked. The guest's paths are those that it built or received: shared ones may have gone from the host since. */
 async function validPaths(
   paths: readonly StorePath[],
   substitute: boolean,
@@ -84,5 +97,6 @@ async function validPaths(
   const inGuest = await placement.ask(async ({ daemon, guest }) =>
     daemon.queryValidPaths(paths.filter((path) => !guest.store.sharesAnyOf([path]))),
   );
-  return [...new Set([...onHost, ...(inGuest ?? [])])].sort();
+  const valid = new Set([...onHost, ...(inGuest ?? [])]);
+  return paths.filter((path) => valid.has(path));
 }

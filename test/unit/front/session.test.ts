@@ -94,6 +94,23 @@ describe('a session without a guest', () => {
     expect(bench.leaser.granted).toBe(0);
   });
 
+  test('answers a question about thousands of paths, in the order asked', async () => {
+    const bench = new FrontBench();
+    const paths = Array.from({ length: 2_600 }, (_, index) =>
+      storePath(`p${String(index).padStart(4, '0')}`),
+    );
+    const valid = paths.filter((_, index) => index % 2 === 0);
+    for (const path of valid)
+      bench.hostDaemon.paths.set(path, { info: pathInfo(path), nar: Buffer.alloc(0) });
+    const { channel } = await bench.client();
+    await channel.write(operations.encodeQueryValidPaths({ paths, substitute: false }));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(await channel.run(decodeStorePathsResponse())).toEqual(valid);
+    await channel.write(operations.encodeIsValidPath(valid[0] ?? storePath('none')));
+    expect(await outcome(channel)).toBeUndefined();
+    expect(await channel.run(decodeBoolResponse())).toBe(true);
+  });
+
   test('survives a connection that ends after each byte of the handshake, and serves others', async () => {
     const bench = new FrontBench();
     for (let length = 0; length <= HELLO.length; length++) {

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 
-import { inTurns } from '../../../src/lib/turns.js';
+import { inTurns, slicesOf } from '../../../src/lib/turns.js';
 
 /** Keeps the event loop for so long. */
 function work(ms: number): void {
@@ -31,4 +31,9 @@ test('work on few items needs no turn of its own', async () => {
   setImmediate(() => (turns += 1));
   await inTurns([1, 2, 3], () => undefined);
   expect(turns).toBe(0);
+});
+
+test('cuts a list into slices, the last of which may be shorter', () => {
+  expect([...slicesOf([1, 2, 3, 4, 5], 2)]).toEqual([[1, 2], [3, 4], [5]]);
+  expect([...slicesOf([], 2)]).toEqual([]);
 });
