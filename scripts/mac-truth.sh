@@ -14,7 +14,7 @@ fail() {
   echo "mac-truth: $1" >&2
   exit 69
 }
-[ $# -gt 0 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 image=$1
 shift
 for file in kernel initrd; do [ -r "$image/$file" ] || fail "$image has no $file: see scripts/mac-truth/image.sh"; done
