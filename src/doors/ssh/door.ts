@@ -25,8 +25,9 @@ export const SSH_LIMITS: SshLimits = {
   idleTimeoutMs: 30 * 60_000,
   // OpenSSH with a shared connection (ControlPath) notices that one of its clients has left only when something comes.
   keepaliveIntervalMs: 5_000,
-  maxUnauthenticated: 64,
-  maxUnauthenticatedPerSource: 32,
+  // Some 25 KB each.
+  maxUnauthenticated: 512,
+  maxUnauthenticatedPerSource: 256,
   maxBufferedBytes: 256 * 1024 * 1024,
 };
 /** Users that the process may run as, the best first. Only root can choose. */

@@ -14,7 +14,7 @@ describe('unauthenticated connections', () => {
   });
 
   test('drop one of the same address when that has too many', () => {
-    const startups = new Startups<string>(10, 2, () => 0);
+    const startups = new Startups<string>(10, 2);
     startups.admit('other', '10.0.0.2');
     startups.admit('a', '10.0.0.1');
     startups.admit('b', '10.0.0.1');
@@ -23,23 +23,41 @@ describe('unauthenticated connections', () => {
   });
 
   test('drop one of the address with most of them when there are too many', () => {
-    const startups = new Startups<string>(3, 3, () => 0);
+    const startups = new Startups<string>(3, 3);
     startups.admit('few', '10.0.0.1');
     startups.admit('many 1', '10.0.0.2');
     startups.admit('many 2', '10.0.0.2');
     expect(startups.admit('new', '10.0.0.3')).toBe('many 1');
   });
 
-  test('drop those first that have come least far', () => {
-    const startups = new Startups<string>(10, 3, () => 0);
+  test('drop the one that has made no progress for longest', () => {
+    const startups = new Startups<string>(10, 3);
     for (const name of ['a', 'b', 'c']) startups.admit(name, '10.0.0.1');
-    startups.advance('a', 3);
-    startups.advance('b', 1);
-    startups.advance('a', 0);
+    startups.advance('a', 1);
+    startups.advance('b', 2);
+    startups.advance('a', 1);
     expect(startups.admit('d', '10.0.0.1')).toBe('c');
-    expect(startups.admit('e', '10.0.0.1')).toBe('d');
-    startups.advance('e', 2);
+    expect(startups.admit('e', '10.0.0.1')).toBe('a');
     expect(startups.admit('f', '10.0.0.1')).toBe('b');
+  });
+
+  test('let a client in that goes on while strangers stop half-way and connect again', () => {
+    const startups = new Startups<string>(64, 32);
+    let strangers = 0;
+    const flood = (count: number): void => {
+      for (let i = 0; i < count; i++) {
+        const name = `stranger ${strangers++}`;
+        startups.admit(name, '10.0.0.1');
+        startups.advance(name, 1);
+      }
+    };
+    flood(100);
+    startups.admit('client', '10.0.0.1');
+    for (const phase of [1, 2, 3] as const) {
+      flood(30);
+      startups.advance('client', phase);
+    }
+    expect(startups.has('client')).toBe(true);
   });
 
   test('never exceed their limits, and never drop the newest', () => {
