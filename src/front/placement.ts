@@ -1,3 +1,4 @@
+import type { CancelTimer } from '../lib/clock.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { WaitPlace } from '../pool/lease.js';
 import { isExhaustion } from '../lib/exhaustion.js';
@@ -14,6 +15,14 @@ const MAX_REPLAYS = 2;
 const MAX_UNFIT_GUESTS = 8;
 /** Longest pause in the middle of an upload, in milliseconds: of a slow source, Ctrl-Z, or a laptop that sleeps. */
 const MAX_PAUSE_MS = 3_600_000;
+
+/**
+ * A client that says nothing for this long gives up its guest if others wait for one, in milliseconds. Most clients
+ * fetch a result at once: one that does not has it built again if it comes back.
+ */
+const IDLE_MS = { without: 5_000, result: 30_000 } as const;
+/** Time between two looks at an idle client, in milliseconds. */
+const LOOK_MS = 1_000;
 
 /** Requirements of work on a guest. */
 export interface Need {
@@ -47,6 +56,8 @@ export class Placement implements AsyncDisposable {
   #seat: Seat | undefined;
   #settings: readonly Uint8Array[] | undefined;
   #serving = false;
+  #cancelLook: CancelTimer = () => undefined;
+  #idleSince = 0;
 
   constructor(context: SessionContext, host: HostView) {
     this.#context = context;
@@ -67,12 +78,41 @@ export class Placement implements AsyncDisposable {
   /** Between `begin` and `end` a request is being served. */
   begin(): void {
     this.#serving = true;
+    this.#cancelLook();
     // A request that arrived before its client went is not worth a build.
     if (this.#context.client.gone.aborted) this.#seat?.giveUp();
   }
 
   end(): void {
     this.#serving = false;
+    if (this.#seat === undefined) return;
+    this.#idleSince = this.#context.clock.now();
+    this.#lookLater();
+  }
+
+  #lookLater(): void {
+    this.#cancelLook = this.#context.clock.after(LOOK_MS, () => {
+      if (!this.#isDispensable()) this.#lookLater();
+      else void this.#giveBack();
+    });
+  }
+
+  /** Whether others need the guest more, and the client gets all that it was told of from another one. */
+  #isDispensable(): boolean {
+    const seat = this.#seat;
+    if (seat === undefined || !seat.lease.wanted || seat.bond === 'upload' || !this.results.restorable)
+      return false;
+    return this.#context.clock.now() - this.#idleSince >= IDLE_MS[seat.bond ?? 'without'];
+  }
+
+  async #giveBack(): Promise<void> {
+    const { bond, guest } = this.#seat ?? {};
+    if (guest === undefined) return;
+    const text = `the guest ${guest.id} was given to other clients while this one was idle`;
+    if (bond === 'result') this.results.lose(text);
+    this.#context.log.info({ guest: guest.id }, 'lease of an idle session returned: others wait');
+    this.leaveConnection();
+    await this.#leave();
   }
 
   /** The client's SetOptions request, for the guest and for every later one of this session. */
@@ -113,6 +153,7 @@ export class Placement implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#cancelLook();
     await this.#seat?.[Symbol.asyncDispose]();
     this.#seat = undefined;
   }

@@ -30,12 +30,20 @@ export class Results {
   #keptBytes = 0;
   /** NAR hashes that the client knows. */
   readonly #told = new Map<StorePath, string>();
+  /** The client was told of something in the guest that its own builds have not made. */
+  #toldOther = false;
   /** How the guest that had the results was lost. */
   #loss: string | undefined;
 
   /** Whether the results are lost and have not been built again. */
   get lost(): boolean {
     return this.#loss !== undefined;
+  }
+
+  /** Whether a guest that builds the results again has everything that the client was told of. */
+  get restorable(): boolean {
+    const own = new Set(this.#rebuilds.flatMap(({ outputs }) => outputs));
+    return !this.#toldOther && [...this.#told.keys()].every((path) => own.has(path));
   }
 
   /** Outputs that the next guest must build. */
@@ -61,6 +69,17 @@ export class Results {
     const told = this.#told.get(path) ?? narHash;
     this.#told.set(path, told);
     return told;
+  }
+
+  /** Records that the client was told that these paths are valid in the guest. */
+  noteValid(paths: readonly StorePath[]): void {
+    const own = new Set(this.#rebuilds.flatMap(({ outputs }) => outputs));
+    if (paths.some((path) => !own.has(path))) this.#toldOther = true;
+  }
+
+  /** Records that the client was told more about the guest than that its results are there. */
+  noteAnswered(): void {
+    this.#toldOther = true;
   }
 
   /** The guest that had them is lost. */

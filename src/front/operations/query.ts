@@ -97,6 +97,8 @@ async function validPaths(
   const inGuest = await placement.ask(async ({ daemon, guest }) =>
     daemon.queryValidPaths(paths.filter((path) => !guest.store.sharesAnyOf([path]))),
   );
-  const valid = new Set([...onHost, ...(inGuest ?? [])]);
+  const valid = new Set(onHost);
+  placement.results.noteValid((inGuest ?? []).filter((path) => !valid.has(path)));
+  for (const path of inGuest ?? []) valid.add(path);
   return paths.filter((path) => valid.has(path));
 }

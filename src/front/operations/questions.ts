@@ -101,6 +101,7 @@ async function askGuest<T>(
   return await placement.ask(async ({ daemon, guest }) => {
     const answered = await orRefused(daemon.ask(raw, response));
     if ('refused' in answered) return answered;
+    placement.results.noteAnswered();
     return { ...answered, value: own(answered.value, (path) => guest.store.sharesAnyOf([path])) };
   });
 }

@@ -78,7 +78,7 @@ function benchWith(...guests: BenchGuest[]): FrontBench {
 /** A client that has been told that OUTPUT is built. */
 async function built(bench: FrontBench): Promise<Awaited<ReturnType<FrontBench['client']>>> {
   const connection = await bench.client();
-  await connection.channel.write(buildRequest());
+  await connection.channel.write(buildRequest({ output: OUTPUT }));
   expect(await outcome(connection.channel)).toBeUndefined();
   await connection.channel.run(decodeBuildDerivationResponse(VERSION));
   return connection;
@@ -208,5 +208,52 @@ describe('when a guest is lost that holds a result', () => {
     const { channel } = await built(bench);
     guests[0]?.lose();
     expect(await askInfo(channel)).toContain('g3 was lost: unplugged');
+  });
+});
+
+describe('the lease of an idle session', () => {
+  test('is kept while nobody waits, and while the client may still fetch its result', async () => {
+    const bench = benchWith(guestThatBuilds('g1'));
+    await built(bench);
+    await settled();
+    await bench.clock.advance(3_600_000);
+    expect(bench.leaser.held).toBe(1);
+
+    const wanted = benchWith(guestThatBuilds('g1'));
+    wanted.leaser.wanted = true;
+    await built(wanted);
+    await settled();
+    await wanted.clock.advance(29_000);
+    expect(wanted.leaser.held).toBe(1);
+  });
+
+  test('goes to those that wait, and the result is built again for the client', async () => {
+    const [g1, g2] = [guestThatBuilds('g1'), guestThatBuilds('g2')];
+    const bench = benchWith(g1, g2);
+    bench.leaser.wanted = true;
+    const { channel } = await built(bench);
+    expect(await askInfo(channel)).toBe(INFO.narHash);
+    await settled();
+    await bench.clock.advance(31_000);
+    expect(bench.leaser.held).toBe(0);
+    expect(bench.leaser.retired).toEqual([]);
+
+    expect(await askInfo(channel)).toBe(INFO.narHash);
+    expect(await fetchNar(channel)).toEqual(NAR);
+    expect(bench.leaser).toMatchObject({ held: 1, granted: 2 });
+  });
+
+  test('is kept where the client was told of what it has not built itself', async () => {
+    const other = storePath('other');
+    const g1 = guestThatBuilds('g1');
+    const bench = benchWith(g1);
+    bench.leaser.wanted = true;
+    const { client, channel } = await built(bench);
+    g1.daemon.paths.set(other, { info: pathInfo(other), nar: Buffer.alloc(0) });
+    expect(await client.queryValidPaths([other])).toEqual([other]);
+    await settled();
+    await bench.clock.advance(3_600_000);
+    expect(bench.leaser.held).toBe(1);
+    channel.end();
   });
 });
