@@ -30,7 +30,7 @@ for word in "$@"; do
     ssh) packages="$packages openssh-client" ;;
     ip) packages="$packages iproute2" ;;
     sshd) packages="$packages openssh-server" ;;
-    e2fsprogs | jq | minisign | procps | prometheus | slirp4netns) packages="$packages $word" ;;
+    chromium | e2fsprogs | jq | minisign | procps | prometheus | slirp4netns) packages="$packages $word" ;;
     vz-helper) packages="$packages make clang-14 clang-format-14 lld-14 libgnustep-base-dev libobjc-12-dev libblocksruntime-dev" ;;
     *)
       echo "setup.sh: unknown: $word" >&2
@@ -48,7 +48,7 @@ fi
 # Looks for the commands first: a command installed in another way, such as through Nix, will do.
 is_there() {
   case $1 in
-    gcc | g++ | make | python3 | curl | jq | minisign | slirp4netns | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
+    chromium | gcc | g++ | make | python3 | curl | jq | minisign | slirp4netns | patchelf | prometheus | shellcheck) command -v "$1" > /dev/null ;;
     nix-bin) command -v nix-daemon > /dev/null ;;
     util-linux) command -v nsenter > /dev/null && command -v setpriv > /dev/null ;;
     iproute2) command -v ip > /dev/null ;;

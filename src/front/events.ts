@@ -8,6 +8,10 @@ export type DoorName = 'socket' | 'ssh';
 export const BUILD_ENDS = [...BUILD_STATUSES, 'Lost', 'Cancelled', 'Error'] as const;
 export type BuildEnd = (typeof BUILD_ENDS)[number];
 
+/** Why a build is started again in another guest. */
+export const REPLAY_CAUSES = ['lost', 'full'] as const;
+export type ReplayCause = (typeof REPLAY_CAUSES)[number];
+
 /** An event of the front, emitted after it has happened. */
 export type FrontEvent =
   | { readonly type: 'session-opened'; readonly door: DoorName }
@@ -18,7 +22,7 @@ export type FrontEvent =
       readonly receivedBytes: number;
       readonly sentBytes: number;
     }
-  | ({ readonly type: 'provisioned'; readonly guest: string } & Provisioned)
+  | ({ readonly type: 'provisioned'; readonly guest: string; readonly durationMs: number } & Provisioned)
   /** A lease was found, and the guest is being made ready for it; again after a replay. */
   | {
       readonly type: 'build-started';
@@ -39,6 +43,8 @@ export type FrontEvent =
       readonly system: string;
       readonly result: BuildEnd;
       readonly succeeded: boolean;
+      /** Processor time of the build in its last guest; null where it was not measured. */
+      readonly cpuSeconds: number | null;
       /** Part of the duration in which the build had no guest. */
       readonly waitedMs: number;
       readonly durationMs: number;
@@ -60,7 +66,8 @@ export type FrontEvent =
       /** Printable names. */
       readonly settings: readonly string[];
     }
-  | { readonly type: 'build-replayed'; readonly guest: string }
+  /** `full`: other builds had filled the guest's scratch. */
+  | { readonly type: 'build-replayed'; readonly guest: string; readonly cause: ReplayCause }
   | { readonly type: 'log-line' };
 
 /** A build that a session has asked for, as `status` shows it. */

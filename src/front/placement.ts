@@ -221,7 +221,7 @@ export class Placement implements AsyncDisposable {
     await this.#leave(kind === 'full' ? 'scratch' : 'lost');
     log.warn({ guest, kind, loss: text }, 'guest lost');
     if (!rebuilds && need.replay === undefined) return;
-    events.emit({ type: 'build-replayed', guest });
+    events.emit({ type: 'build-replayed', guest, cause: kind });
     await need.replay?.(
       `drover: ${text}; building again in another guest (${attempts.replays} of ${MAX_REPLAYS})`,
       loss,

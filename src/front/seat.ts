@@ -144,13 +144,15 @@ export class Seat implements AsyncDisposable {
     const { context, host } = this.#options;
     const { store, id } = this.guest;
     const signal = this.#over.signal;
+    const startedAt = context.clock.now();
     const provisioning = store.provision(inputs, host.store, this.daemon, {
       onConflict,
       signal,
     });
     // Another session may come first, and a guest that hangs never answers. The lease waits for neither.
     const done = await unlessAborted(signal, provisioning);
-    context.events.emit({ type: 'provisioned', guest: id, ...done });
+    const durationMs = context.clock.now() - startedAt;
+    context.events.emit({ type: 'provisioned', guest: id, durationMs, ...done });
     return done;
   }
 

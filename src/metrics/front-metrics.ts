@@ -1,4 +1,4 @@
-import { BUILD_ENDS, type DoorName, type FrontEvent } from '../front/events.js';
+import { BUILD_ENDS, type DoorName, type FrontEvent, REPLAY_CAUSES } from '../front/events.js';
 import type { Emitter } from '../lib/emitter.js';
 import { SESSION_CODES } from '../lib/error-codes.js';
 import type { Instruments } from './instruments.js';
@@ -22,6 +22,9 @@ export interface FrontSource {
 
 /** From a derivation that writes one file to a browser. */
 const BUILD_BUCKETS_SECONDS = [0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14_400, 43_200];
+
+/** From paths that are shared to gigabytes that are copied. */
+const PROVISION_BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 120, 600];
 
 const DOORS = namesOf<DoorName>({ socket: true, ssh: true });
 
@@ -59,17 +62,26 @@ function buildCounters(systems: readonly string[], make: Instruments): (event: F
     ['system'],
     systemLabel.initial.map((system) => ({ system })),
   );
+  const processor = make.counter(
+    'drover_build_cpu_seconds_total',
+    'Processor time of builds that ended, by system, as far as it was measured: not that of builds under a second.',
+    ['system'],
+    systemLabel.initial.map((system) => ({ system })),
+  );
   const replayed = make.counter(
     'drover_builds_replayed_total',
-    'Builds started again in another guest because theirs was lost.',
+    'Builds started again in another guest because theirs was lost, or filled by other builds.',
+    ['cause'],
+    REPLAY_CAUSES.map((cause) => ({ cause })),
   );
   const lines = make.counter('drover_build_log_lines_total', 'Log lines of builds.');
   return (event) => {
     if (event.type === 'log-line') lines.inc();
-    else if (event.type === 'build-replayed') replayed.inc();
+    else if (event.type === 'build-replayed') replayed.inc({ cause: event.cause });
     else if (event.type === 'build-finished') {
       const system = systemLabel.of(event.system);
       builds.inc({ system, result: event.result });
+      processor.inc({ system }, event.cpuSeconds ?? 0);
       // A build that never got a guest took no time of any.
       if (event.guest !== null) seconds.observe({ system }, (event.durationMs - event.waitedMs) / 1000);
     }
@@ -90,8 +102,16 @@ function provisionCounters(make: Instruments): (event: FrontEvent) => void {
     ['how'],
     how,
   );
+  const seconds = make.histogram(
+    'drover_provision_seconds',
+    'Time to make the inputs of a build valid in a guest.',
+    PROVISION_BUCKETS_SECONDS,
+    [],
+    [{}],
+  );
   return (event) => {
     if (event.type !== 'provisioned') return;
+    seconds.observe(event.durationMs / 1000);
     paths.inc({ how: 'shared' }, event.sharedPaths);
     paths.inc({ how: 'copied' }, event.copiedPaths);
     bytes.inc({ how: 'shared' }, event.sharedBytes);

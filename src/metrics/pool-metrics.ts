@@ -49,6 +49,14 @@ export function collectPool(pool: PoolSource, make: Instruments): void {
   make.readGauge('drover_leases_waiting', 'Sessions that wait for a lease.', [], (gauge) => {
     gauge.set(pool.snapshot().waiting);
   });
+  make.readGauge(
+    'drover_queue_age_seconds',
+    'Waiting time of the session that has waited longest.',
+    [],
+    (gauge) => {
+      gauge.set(Math.max(0, ...pool.snapshot().queues.map(({ oldestSeconds }) => oldestSeconds)));
+    },
+  );
   make.readGauge('drover_leases_held', 'Leases that sessions hold: job slots in use.', [], (gauge) => {
     gauge.set(pool.snapshot().leases);
   });

@@ -62,7 +62,7 @@ export class AnsiRenderer {
       if (code === 38 || code === 48) {
         const isIndexed = codes[at + 1] === 5;
         const colour = isIndexed ? codes[at + 2] : undefined;
-        // Of the other 240 colours and of RGB there are no classes: the text keeps its own colour.
+        // There are no classes for the other 240 colours and RGB: the text keeps its own colour.
         const known = colour !== undefined && colour < 16 ? colour : undefined;
         this.#style = { ...this.#style, [code === 38 ? 'foreground' : 'background']: known };
         at += isIndexed ? 2 : 4;

@@ -6,8 +6,9 @@ import { html, type Html } from './html.js';
 /** Time since a moment, for people; the moment itself in the tooltip. */
 export function ago(at: number, now: number): Html {
   const iso = new Date(at).toISOString();
-  const [first = ''] = humanDuration(Math.max(0, now - at)).split(' ');
-  return html`<time datetime="${iso}" title="${iso}">${first.endsWith('ms') ? 'now' : `${first} ago`}</time>`;
+  const seconds = Math.max(0, Math.round((now - at) / 1000));
+  const [first = ''] = seconds < 10 ? [`${seconds}s`] : humanDuration(seconds * 1000).split(' ');
+  return html`<time datetime="${iso}" title="${iso}">${first} ago</time>`;
 }
 
 /** A class of the style sheet for how a build stands. */

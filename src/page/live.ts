@@ -86,7 +86,7 @@ class LivePage {
   }
 
   async #update(): Promise<void> {
-    // What happens during a rendering is shown by the next one.
+    // The next rendering shows changes that come during this one.
     if (this.#rendering) {
       this.#dueAt = Infinity;
       this.renderIn(TOGETHER_MS);

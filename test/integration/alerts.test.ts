@@ -58,6 +58,17 @@ test('docs/monitoring.md has a query for every metric', async () => {
   expect(drovers.filter((name) => !named.includes(name))).toEqual([]);
 });
 
+test('the dashboard for Grafana is what its script makes, and names only metrics that there are', async () => {
+  const { stdout } = await execa('node', [join(REPOSITORY, 'scripts/grafana.mjs')], {
+    stripFinalNewline: false,
+  });
+  expect(await readFile(join(REPOSITORY, 'packaging/grafana/drover.json'), 'utf8')).toBe(stdout);
+  const known = knownMetrics();
+  expect(metricsIn(stdout).filter((name) => !known.includes(name))).toEqual([]);
+  const drovers = known.filter((name) => name.startsWith('drover_'));
+  expect(drovers.filter((name) => !metricsIn(stdout).includes(name))).toEqual([]);
+});
+
 describeWith('promtool', ['prometheus'], () => {
   test.each([
     ['accepts the alerts', ['check', 'rules', ALERTS]],

@@ -158,7 +158,7 @@ describe('the control socket', () => {
     });
     const resident = process.memoryUsage().arrayBuffers;
     for (let i = 0; i < 5_000; i++) {
-      events.add({ type: 'build-replayed', guest: 'g'.repeat(1_000) });
+      events.add({ type: 'build-replayed', guest: 'g'.repeat(1_000), cause: 'lost' });
     }
     expect(process.memoryUsage().arrayBuffers - resident).toBeLessThan(256 * 1024 * 1024);
     for (const socket of sockets) socket.destroy();

@@ -37,6 +37,7 @@ type Requirement =
   | 'minisign'
   | 'procps'
   | 'prometheus'
+  | 'chromium'
   | 'vz-helper';
 
 const NOT_FETCHED = '`npm test` fetches it, into .cache';
@@ -77,6 +78,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
   minisign: () => unless(hasProgram('minisign') && hasProgram('curl'), 'minisign is not installed'),
   procps: () => unless(hasProgram('pgrep'), 'procps is not installed'),
   prometheus: () => unless(hasProgram('promtool'), 'prometheus is not installed'),
+  chromium: () => unless(hasProgram('chromium'), 'chromium is not installed'),
   'vz-helper': () =>
     unless(
       hasProgram('clang-14') &&

@@ -81,6 +81,7 @@ export async function serveBuild(context: OperationContext): Promise<void> {
       place: undefined,
       phase: null,
       image: null,
+      cpuSeconds: null,
       built: [],
     },
   };
@@ -105,7 +106,8 @@ export async function serveBuild(context: OperationContext): Promise<void> {
     const { waitedMs } = running;
     const times = { waitedMs: Math.round(waitedMs), durationMs: Math.round(durationMs) };
     log.info({ ...facts, ...times }, 'build ended');
-    events.emit({ type: 'build-finished', ...facts, succeeded, waitedMs, durationMs });
+    const cpuSeconds = outcome.cpuMicros === null ? running.cpuSeconds : outcome.cpuMicros / 1e6;
+    events.emit({ type: 'build-finished', ...facts, succeeded, cpuSeconds, waitedMs, durationMs });
     audit?.record({
       type: 'build',
       ...auditedClient(context.id, identity),
@@ -186,6 +188,7 @@ async function build(
       running.guest = id;
       running.image = generation;
       running.place = undefined;
+      running.cpuSeconds = null;
       endWait(running, clock.now());
       stopTelling();
       leased(id, generation);
@@ -197,6 +200,7 @@ async function build(
     measure: (agent) =>
       watchUsage(agent, running.derivation, context.clock, (sample) => {
         entry.used(sample);
+        running.cpuSeconds = Math.max(running.cpuSeconds ?? 0, sample.cpuSeconds);
       }),
   };
   const repeated: Listener = {

@@ -30,6 +30,8 @@ export interface RunningBuild {
   phase: string | null;
   /** Generation of its guest's image; null before it has a guest. */
   image: string | null;
+  /** Processor time in its guest so far; null until it is measured. */
+  cpuSeconds: number | null;
   /** Outputs, once they are valid in the guest. Only with an audit log. */
   built: readonly AuditedOutput[];
 }

@@ -3,7 +3,7 @@ import { stripVTControlCharacters } from 'node:util';
 import type { BuildReport } from '../../control/api.js';
 import { durationOf, resultOf, waitingOf } from '../../control/describe.js';
 import { humanBytes, humanDuration } from '../../lib/human.js';
-import { ago, badge, guestLink } from '../format.js';
+import { ago, badge, count, guestLink } from '../format.js';
 import { html, type Html } from '../html.js';
 import type { Picture } from '../live.js';
 
@@ -106,7 +106,7 @@ function facts(build: BuildReport): Html {
       <dd>${client.name} (${client.domain}, ${client.door} door)</dd>
       <dt>inputs</dt>
       <dd>
-        ${inputs.shared} paths shared (${humanBytes(inputs.sharedBytes)}), ${inputs.copied} copied
+        ${count(inputs.shared, 'path')} shared (${humanBytes(inputs.sharedBytes)}), ${inputs.copied} copied
         (${humanBytes(inputs.copiedBytes)})
       </dd>
       <dt>outputs</dt>

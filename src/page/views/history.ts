@@ -16,7 +16,7 @@ const SPANS = new Map([
 ] as const);
 type Span = typeof SPANS extends Map<infer S, unknown> ? S : never;
 
-/** What was searched for. */
+/** The content of the form. */
 export interface Search {
   readonly name: string;
   readonly failed: boolean;

@@ -11,6 +11,8 @@ import { HOUR_MS, timeline } from './timeline.js';
 /** Rows of a list of builds that go on, and of the newest ones. */
 const MAX_ROWS = 100;
 const RECENT_ROWS = 8;
+/** Characters of a warning that need no fold. */
+const LONG_TROUBLE = 160;
 
 export interface Overview {
   readonly status: Status;
@@ -58,8 +60,18 @@ function troubles({ warnings, failedBoots, reloadError, restartKeys, rollout, st
   return texts.length === 0
     ? html``
     : html`<ul class="troubles">
-        ${texts.map((text) => html`<li>${text}</li>`)}
+        ${texts.map((text) => html`<li>${trouble(text)}</li>`)}
       </ul>`;
+}
+
+/** A long text is folded behind its beginning. */
+function trouble(text: string): Html {
+  const end = text.indexOf(': ');
+  if (text.length <= LONG_TROUBLE || end < 0) return html`${text}`;
+  return html`<details>
+    <summary>${text.slice(0, end)}</summary>
+    ${text.slice(end + 2)}
+  </details>`;
 }
 
 function figures(

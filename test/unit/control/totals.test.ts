@@ -8,7 +8,14 @@ import { isSuccess } from '../../../src/protocol/build-result.js';
 function afterBuild(result: BuildEnd, succeeded: boolean) {
   const counter = new TotalsCounter();
   const derivation = '/nix/store/00000000000000000000000000000000-hello.drv';
-  const rest = { build: 'b1', guest: 'g1', system: 'x86_64-linux', waitedMs: 0, durationMs: 1 };
+  const rest = {
+    build: 'b1',
+    guest: 'g1',
+    system: 'x86_64-linux',
+    cpuSeconds: null,
+    waitedMs: 0,
+    durationMs: 1,
+  };
   counter.count({ type: 'build-finished', derivation, ...rest, result, succeeded });
   return counter.totals;
 }

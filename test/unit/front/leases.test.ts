@@ -194,7 +194,7 @@ describe('when a guest is lost', () => {
     await reached;
     hanging.lose();
     expect(await outcome(channel)).toBeUndefined();
-    expect(bench.events).toContainEqual({ type: 'build-replayed', guest: 'g1' });
+    expect(bench.events).toContainEqual({ type: 'build-replayed', guest: 'g1', cause: 'lost' });
   });
 
   test.each(['GUEST_AGENT_FAILED', 'GUEST_EXEC_FAILED'] as const)(

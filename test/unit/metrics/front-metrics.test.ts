@@ -12,7 +12,18 @@ function build(
 ): void {
   const derivation = '/nix/store/00000000000000000000000000000000-hello.drv';
   const succeeded = result === 'Built';
-  const what = { build: 'b1', derivation, guest, system, result, succeeded, waitedMs, durationMs };
+  const cpuSeconds = guest === null ? null : 1.5;
+  const what = {
+    build: 'b1',
+    derivation,
+    guest,
+    system,
+    result,
+    succeeded,
+    cpuSeconds,
+    waitedMs,
+    durationMs,
+  };
   bench.frontEvents.emit({ type: 'build-finished', ...what });
 }
 
@@ -22,6 +33,7 @@ describe('metrics of builds', () => {
     build(bench, 'x86_64-linux', 'Built', 3000);
     build(bench, 'x86_64-linux', 'Built', 45_000);
     build(bench, 'aarch64-linux', 'PermanentFailure', 250);
+    expect(await bench.value('drover_build_cpu_seconds_total{system="x86_64-linux"}')).toBe(3);
     // Waiting is not building.
     build(bench, 'i686-linux', 'Built', 9_000, { waitedMs: 8_000 });
     build(bench, 'i686-linux', 'Cancelled', 9_000, { waitedMs: 9_000, guest: null });
@@ -63,17 +75,17 @@ describe('metrics of builds', () => {
 
   test('replays and log lines', async () => {
     const bench = new MetricsBench();
-    expect(await bench.value('drover_builds_replayed_total')).toBe(0);
+    expect(await bench.value('drover_builds_replayed_total{cause="lost"}')).toBe(0);
     expect(await bench.value('drover_build_log_lines_total')).toBe(0);
-    bench.frontEvents.emit({ type: 'build-replayed', guest: 'g1' });
+    bench.frontEvents.emit({ type: 'build-replayed', guest: 'g1', cause: 'full' });
     for (let i = 0; i < 3; i++) bench.frontEvents.emit({ type: 'log-line' });
-    expect(await bench.value('drover_builds_replayed_total')).toBe(1);
+    expect(await bench.value('drover_builds_replayed_total{cause="full"}')).toBe(1);
     expect(await bench.value('drover_build_log_lines_total')).toBe(3);
   });
 
   test('paths and bytes, shared apart from copied', async () => {
     const bench = new MetricsBench();
-    const event = { type: 'provisioned', guest: 'g1' } as const;
+    const event = { type: 'provisioned', guest: 'g1', durationMs: 40 } as const;
     bench.frontEvents.emit({ ...event, sharedPaths: 30, sharedBytes: 5e9, copiedPaths: 1, copiedBytes: 700 });
     bench.frontEvents.emit({ ...event, sharedPaths: 2, sharedBytes: 1000, copiedPaths: 0, copiedBytes: 0 });
     expect(await bench.series('drover_provisioned_paths_total')).toEqual({
@@ -84,6 +96,8 @@ describe('metrics of builds', () => {
       'drover_provisioned_bytes_total{how="shared"}': 5_000_001_000,
       'drover_provisioned_bytes_total{how="copied"}': 700,
     });
+    expect(await bench.value('drover_provision_seconds_bucket{le="0.025"}')).toBe(0);
+    expect(await bench.value('drover_provision_seconds_bucket{le="0.05"}')).toBe(2);
   });
 });
 

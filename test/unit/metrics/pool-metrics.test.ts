@@ -15,12 +15,14 @@ describe('metrics of the pool', () => {
       ...EMPTY,
       guests: [guestSnapshot('g1', 'leased'), guestSnapshot('g2', 'leased'), guestSnapshot('g3', 'booting')],
       waiting: 4,
+      queues: [12, 30].map((oldestSeconds) => ({ domain: 'uid:0', waiting: 2, oldestSeconds, reason: '' })),
       leases: 3,
     };
     expect(await bench.value('drover_guests{state="leased"}')).toBe(2);
     expect(await bench.value('drover_guests{state="booting"}')).toBe(1);
     expect(await bench.value('drover_leases_waiting')).toBe(4);
     expect(await bench.value('drover_leases_held')).toBe(3);
+    expect(await bench.value('drover_queue_age_seconds')).toBe(30);
     bench.snapshot = EMPTY;
     expect(await bench.value('drover_guests{state="leased"}')).toBe(0);
   });
@@ -106,7 +108,7 @@ describe('metrics of the pool', () => {
       'drover_guests_retired_total{reason="scratch"}': 1,
       'drover_guests_retired_total{reason="stale"}': 0,
     });
-    expect(Object.keys(series)).toHaveLength(12);
+    expect(Object.keys(series)).toHaveLength(13);
     expect(bench.failures).toEqual([]);
   });
 });
