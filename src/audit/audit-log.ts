@@ -14,6 +14,8 @@ import {
 
 /** Records kept in memory while the file cannot be written. Builds are refused then, so few can come. */
 const MAX_PENDING = 10_000;
+/** Of each text in a record that is too large. */
+const MAX_KEPT_CHARACTERS = 1024;
 const FILE_MODE = 0o600;
 const LINE_FEED = 0x0a;
 const HINT = 'Make room, or correct the owner and mode of the file and its directory (audit.file).';
@@ -117,8 +119,8 @@ export class AuditLog {
     for (let next = this.#pending[0]; next !== undefined; next = this.#pending[0]) {
       let { line, head } = chainLine(this.#head, next.time, next.fields);
       if (Buffer.byteLength(line) > MAX_RECORD_BYTES) {
-        const tooLarge = { type: next.fields.type, tooLarge: Buffer.byteLength(line) };
-        ({ line, head } = chainLine(this.#head, next.time, tooLarge));
+        const short = shortened(next.fields, Buffer.byteLength(line));
+        ({ line, head } = chainLine(this.#head, next.time, short));
       }
       try {
         append(this.#file, `${line}\n`);
@@ -135,6 +137,18 @@ export class AuditLog {
     }
     return undefined;
   }
+}
+
+/** A record that is too large: who and what it is about, but not its lists, whose length the client decides. */
+function shortened(fields: AuditFields, tooLarge: number): AuditFields {
+  const leftOut: Record<string, number> = {};
+  const kept = Object.entries(fields).flatMap(([name, value]: [string, unknown]) => {
+    if (Array.isArray(value)) leftOut[name] = value.length;
+    else if (typeof value === 'string') return [[name, value.slice(0, MAX_KEPT_CHARACTERS)]];
+    else if (typeof value !== 'object' || value === null) return [[name, value]];
+    return [];
+  });
+  return { type: fields.type, ...Object.fromEntries(kept), leftOut, tooLarge } as AuditFields;
 }
 
 function openFile(path: string): number {
