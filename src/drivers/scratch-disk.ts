@@ -26,23 +26,37 @@ export async function makeScratchFileSystem(mke2fs: string, path: string, bytes:
   throw new DroverError('PROGRAM_FAILED', `${mke2fs} failed with exit status ${exitCode}: ${stderr.trim()}`);
 }
 
+/** Free space of a directory's volume, where the host knows better than statfs. undefined: it does not. */
+export type BetterFreeBytes = (directory: string) => Promise<number | undefined>;
+
+const NO_BETTER: BetterFreeBytes = () => Promise.resolve(undefined);
+
 /**
- * Explains that a scratch disk cannot be filled. Advice only: the disk is sparse, most builds need little of it, and
- * macOS does not count space that it can purge as free.
+ * Explains that a scratch disk cannot be filled. Advice only: the disk is sparse, and most builds need little of it.
+ * @param better asked if there seems to be too little
  */
-export async function spaceWarning(directory: string, bytes: number): Promise<string | undefined> {
-  const free = await freeBytes(directory);
+export async function spaceWarning(
+  directory: string,
+  bytes: number,
+  better: BetterFreeBytes = NO_BETTER,
+): Promise<string | undefined> {
+  const free = await freeBytes(directory, bytes, better);
   if (free >= bytes) return undefined;
   return `guest.scratchSize is ${humanBytes(bytes)}, and ${directory} has ${humanBytes(free)} free: large builds may find no room`;
 }
 
 /**
  * Checks before a guest boots that it can build at all.
+ * @param better asked if there seems to be too little
  * @throws DroverError `NO_SPACE`
  */
-export async function requireSpace(directory: string, bytes: number): Promise<void> {
-  const free = await freeBytes(directory);
+export async function requireSpace(
+  directory: string,
+  bytes: number,
+  better: BetterFreeBytes = NO_BETTER,
+): Promise<void> {
   const needed = Math.min(bytes, MIN_FREE_BYTES);
+  const free = await freeBytes(directory, needed, better);
   if (free >= needed) return;
   throw new DroverError(
     'NO_SPACE',
@@ -51,7 +65,8 @@ export async function requireSpace(directory: string, bytes: number): Promise<vo
   );
 }
 
-async function freeBytes(directory: string): Promise<number> {
+async function freeBytes(directory: string, enough: number, better: BetterFreeBytes): Promise<number> {
   const { bavail, bsize } = await statfs(directory);
-  return bavail * bsize;
+  const free = bavail * bsize;
+  return free >= enough ? free : Math.max(free, (await better(directory)) ?? 0);
 }

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { beforeAll, expect, test } from '@jest/globals';
 
 import {
+  helperErrorCodes,
   helperConfigurationSchema,
   helperEventSchema,
   helperFactsSchema,
@@ -126,6 +127,18 @@ describeWith('the protocol of vz-helper', ['vz-helper'], () => {
     expect(helper.messages.map(({ id, ok }) => [id, ok])).toEqual([1, 2, 3, 4].map((id) => [id, true]));
   });
 
+  test('tells the free space of a volume, with what macOS would purge', async () => {
+    const purgeable = 2 ** 50;
+    await using helper = await RawHelper.start(program, { knobs: [`purgeable=${purgeable}`] });
+    expect(await helper.refused('space', { path: '/' })).toMatchObject({ code: helperErrorCodes.badState });
+    await helper.ok('hello', { protocol: 1 });
+    const { freeBytes } = (await helper.ok('space', { path: '/' })) as { freeBytes: number };
+    expect(freeBytes).toBeGreaterThan(purgeable);
+    expect(freeBytes).toBeLessThan(2 * purgeable);
+    expect(await helper.refused('space', { path: 'relative' })).toMatchObject({ key: 'path' });
+    expect(await helper.refused('space', { path: '/absent' })).toMatchObject({ key: 'path' });
+  });
+
   test('the examples of the documentation are what the schema says', async () => {
     const text = await readFile(new URL('../../vz-helper/PROTOCOL.md', import.meta.url), 'utf8');
     const blocks = [...text.matchAll(/^```json\n(.*?)^```$/gms)].map(([, block]) => block ?? '');
@@ -142,7 +155,9 @@ describeWith('the protocol of vz-helper', ['vz-helper'], () => {
       return message['op'];
     });
     expect(kinds.sort()).toEqual(
-      [...['configure', 'crashed', 'error', 'facts', 'hello', 'reply', 'start', 'stopped', 'wake']].sort(),
+      [
+        ...['configure', 'crashed', 'error', 'facts', 'hello', 'reply', 'space', 'start', 'stopped', 'wake'],
+      ].sort(),
     );
   });
 });

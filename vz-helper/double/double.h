@@ -14,6 +14,7 @@
 //     macos=15.3.1           its version, which @available goes by
 //     rosetta=installed      or notInstalled, notSupported
 //     nested                 it can nest
+//     purgeable=BYTES        room that macOS would make, beyond what is free
 //     invalid                no configuration is good enough
 //     startFails, startHangs, startBlocks (the main thread), startThrows
 //     guestStops, guestCrashes (as soon as it runs), networkLost (likewise)

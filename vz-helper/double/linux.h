@@ -21,6 +21,8 @@ BOOL double_available(int major);
 #define NS_ASSUME_NONNULL_END _Pragma("clang assume_nonnull end")
 #define CFBridgingRelease(object) ((id)(object))
 
+extern NSString *const NSURLVolumeAvailableCapacityForImportantUsageKey;
+
 /// The root of the double's classes, which keep here what they are told.
 @interface VZDoubleObject : NSObject <NSCopying> {
 @public

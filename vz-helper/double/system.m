@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 @implementation NSProcessInfo (Double)
@@ -20,6 +21,26 @@
                                       [[parts objectAtIndex:1] integerValue],
                                       [[parts objectAtIndex:2] integerValue]};
   return version;
+}
+@end
+
+NSString *const NSURLVolumeAvailableCapacityForImportantUsageKey = @"NSURLVolumeAvailableCapacityForImportantUsageKey";
+
+@interface NSURL (Double)
+@end
+// In place of GNUstep's, which knows other keys.
+#pragma clang diagnostic ignored "-Wobjc-protocol-method-implementation"
+@implementation NSURL (Double)
+- (BOOL)getResourceValue:(id *)value forKey:(NSString *)key error:(NSError **)error {
+  struct statfs volume;
+  if (![key isEqualToString:NSURLVolumeAvailableCapacityForImportantUsageKey] ||
+      statfs(self.path.fileSystemRepresentation, &volume) != 0) {
+    *error = [NSError errorWithDomain:@"NSCocoaErrorDomain" code:260 userInfo:nil];
+    return NO;
+  }
+  unsigned long long bytes = volume.f_bavail * (unsigned long long)volume.f_bsize;
+  *value = [NSNumber numberWithUnsignedLongLong:bytes + (unsigned long long)[knobValue("purgeable") longLongValue]];
+  return YES;
 }
 @end
 

@@ -50,3 +50,10 @@ NSDictionary *hostFacts(void) {
                          [VZVirtualMachineConfiguration maximumAllowedMemorySize]),
                   nil);
 }
+
+NSNumber *freeBytes(NSString *path, NSError **error) {
+  id value = nil;
+  NSURL *url = [NSURL fileURLWithPath:path isDirectory:YES];
+  if (![url getResourceValue:&value forKey:NSURLVolumeAvailableCapacityForImportantUsageKey error:error]) return nil;
+  return value;
+}

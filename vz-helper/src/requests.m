@@ -4,7 +4,7 @@
 #import "input.h"
 #import "output.h"
 
-enum { ProtocolVersion = 1 };
+enum { ProtocolVersion = 1, MaxPathBytes = 1023 };
 static const unsigned long long MaxId = 9007199254740991ULL;
 
 @interface DVZRequests ()
@@ -59,7 +59,7 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
 
 /// Replies, unless it sets `problem`: then the caller does.
 - (void)operation:(DVZFields *)fields problem:(DVZProblem *)problem identifier:(id)identifier {
-  NSString *op = [fields oneOf:[NSArray arrayWithObjects:@"hello", @"configure", @"start", nil] key:@"op"];
+  NSString *op = [fields oneOf:[NSArray arrayWithObjects:@"hello", @"configure", @"start", @"space", nil] key:@"op"];
   if (problem.error != nil) return;
   if ([op isEqualToString:@"hello"]) {
     if ([fields integer:@"protocol" min:1 max:MaxId step:1] != ProtocolVersion)
@@ -73,6 +73,16 @@ static NSError *badLine(NSString *text) { return helperError(HelperErrorBadLine,
   }
   if (!_greeted) {
     problem.error = helperError(HelperErrorBadState, nil, [op stringByAppendingString:@": hello comes first"]);
+    return;
+  }
+  if ([op isEqualToString:@"space"]) {
+    NSString *path = [fields path:@"path" max:MaxPathBytes];
+    [fields end];
+    if (problem.error != nil) return;
+    NSError *error = nil;
+    NSNumber *bytes = freeBytes(path, &error);
+    if (bytes == nil) problem.error = errorOfKey(@"path", error);
+    else reply(identifier, fieldsOf(@"freeBytes", bytes, nil), nil);
     return;
   }
   DVZFields *config = [op isEqualToString:@"configure"] ? [fields object:@"config"] : nil;

@@ -18,7 +18,13 @@ import { guestConfiguration } from './configuration.js';
 import { VzGuest } from './guest.js';
 import { MAX_VSOCK_CONNECTIONS } from './helper-vsock.js';
 import { helperConfigurationSchema, type HelperConfiguration, type HelperFacts } from './helper-protocol.js';
-import { askHelper, entitlementWarning, explainHelper, requireGuests } from './requirements.js';
+import {
+  askHelper,
+  entitlementWarning,
+  explainHelper,
+  importantFreeBytes,
+  requireGuests,
+} from './requirements.js';
 import { planRosetta, type RosettaOptions, type RosettaPlan } from './rosetta.js';
 import { macAddress, Slots } from './slots.js';
 
@@ -93,7 +99,11 @@ export class VzDriver implements GuestDriver {
     driver.#checkConfiguration();
     await makePrivateDir(options.stateDir);
     driver.#optimiseWarning = await optimiseWarning(options.env);
-    driver.#spaceWarning = await spaceWarning(options.stateDir, options.guest.scratchSizeBytes);
+    driver.#spaceWarning = await spaceWarning(
+      options.stateDir,
+      options.guest.scratchSizeBytes,
+      driver.#freeBytes,
+    );
     return driver;
   }
 
@@ -130,7 +140,7 @@ export class VzDriver implements GuestDriver {
       this.#slots.release(slot);
     };
     try {
-      await requireSpace(stateDir, guest.scratchSizeBytes);
+      await requireSpace(stateDir, guest.scratchSizeBytes, this.#freeBytes);
       await this.#logs.prepare(id);
       const keys = makeGuestKeys();
       await this.#writeFiles(id, dir, keys);
@@ -223,6 +233,9 @@ export class VzDriver implements GuestDriver {
       hint,
     });
   }
+
+  readonly #freeBytes = async (directory: string): Promise<number | undefined> =>
+    await importantFreeBytes(this.#options.helper, this.#ground.setpriv, directory);
 
   #noteBroken(system: string): void {
     const [native] = this.manifest.systems;

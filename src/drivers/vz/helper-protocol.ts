@@ -86,7 +86,8 @@ export type HelperConfiguration = z.output<typeof helperConfigurationSchema>;
 export type HelperRequest =
   | { readonly op: 'hello'; readonly protocol: typeof HELPER_PROTOCOL }
   | { readonly op: 'configure'; readonly config: HelperConfiguration }
-  | { readonly op: 'start' };
+  | { readonly op: 'start' }
+  | { readonly op: 'space'; readonly path: string };
 
 const limitsSchema = z.object({ min: z.int().nonnegative(), max: z.int().nonnegative() });
 
@@ -107,6 +108,9 @@ export const helperFactsSchema = z.object({
   memoryBytes: limitsSchema,
 });
 export type HelperFacts = z.output<typeof helperFactsSchema>;
+
+/** Answer to `space`. */
+export const spaceSchema = z.object({ freeBytes: z.number().nonnegative() });
 
 /** State of the virtual machine. */
 export const machineStateSchema = z.enum(['stopped', 'running', 'error', 'starting', 'stopping', 'other']);

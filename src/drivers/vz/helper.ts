@@ -11,6 +11,7 @@ import {
   helperConfigurationSchema,
   helperFactsSchema,
   machineStateSchema,
+  spaceSchema,
   type HelperConfiguration,
   type HelperEvent,
   type HelperFacts,
@@ -38,6 +39,8 @@ export interface VzHelper {
   /** @throws DroverError `VZ_HELPER_REFUSED`, with the key that is wrong */
   configure(config: HelperConfiguration): Promise<MachineState>;
   start(): Promise<MachineState>;
+  /** Free space of a volume in bytes, with what macOS would purge. @throws DroverError `VZ_HELPER_REFUSED` */
+  freeBytes(path: string): Promise<number>;
   /** Ends its stdin, at which it ends, and waits for that; kills it if it does not. */
   close(): Promise<void>;
   /** Ends it at once, and waits for that. */
@@ -155,7 +158,7 @@ async function hello(connection: HelperConnection, child: Child, clock: Clock): 
   }
 }
 
-function operations(connection: HelperConnection): Pick<VzHelper, 'configure' | 'start'> {
+function operations(connection: HelperConnection): Pick<VzHelper, 'configure' | 'start' | 'freeBytes'> {
   const ask = async (request: HelperRequest): Promise<MachineState> =>
     checked(stateSchema, await connection.request(request), request.op).state;
   return {
@@ -165,6 +168,8 @@ function operations(connection: HelperConnection): Pick<VzHelper, 'configure' | 
       return ask({ op: 'configure', config: parsed.data });
     },
     start: async () => ask({ op: 'start' }),
+    freeBytes: async (path) =>
+      checked(spaceSchema, await connection.request({ op: 'space', path }), 'space').freeBytes,
   };
 }
 

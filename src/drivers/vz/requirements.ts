@@ -42,6 +42,21 @@ export async function askHelper(program: string, setpriv: string | undefined): P
   }
 }
 
+/** Free space with what macOS would purge, which statfs does not count; undefined if the helper cannot tell. */
+export async function importantFreeBytes(
+  program: string,
+  setpriv: string | undefined,
+  directory: string,
+): Promise<number | undefined> {
+  const helper = await startHelper({ program, setpriv }).catch(() => undefined);
+  if (helper === undefined) return undefined;
+  try {
+    return await helper.freeBytes(directory).catch(() => undefined);
+  } finally {
+    await helper.close();
+  }
+}
+
 export interface WantedGuests {
   /** 0: as many as there are. */
   readonly cores: number;

@@ -146,7 +146,9 @@ enum : NSStringEncoding { NSASCIIStringEncoding = 1, NSUTF8StringEncoding = 4 };
 @interface NSURL : NSObject <NSCopying>
 + (NSURL *)fileURLWithPath:(NSString *)path;
 + (NSURL *)fileURLWithPath:(NSString *)path isDirectory:(BOOL)isDirectory;
+- (BOOL)getResourceValue:(out id _Nullable *_Nonnull)value forKey:(NSString *)key error:(NSError **)error;
 @end
+NS_EXPORT NSString *const NSURLVolumeAvailableCapacityForImportantUsageKey;
 
 typedef NSString *NSErrorUserInfoKey;
 NS_EXPORT NSErrorUserInfoKey const NSLocalizedDescriptionKey;
