@@ -12,7 +12,9 @@
 #                       that are not in the store, one a line; if there are any, nothing was registered
 #                       and the exit status is 3. With --again, some of them were here before, and the host
 #                       has removed and recreated them since.
-#   stats [SECONDS]     scratch use and uptime, as JSON (bytes, seconds); sets the clock first, as set-clock does
+#   stats [SECONDS]     scratch use and uptime, as JSON (bytes, seconds), whether there is a route out, and
+#                       how often exact-store had to ask again for a listed file; sets the clock first, as set-clock
+#                       does
 #   build-usage NAME    what the build of the derivation with that file name (`<hash>-hello.drv`) has used, as JSON
 #                       (seconds, bytes): of its control group if Nix has made one, else the sum of its processes and of
 #                       those that they have waited for. Nothing if no process of it is found
@@ -155,7 +157,15 @@ stats() {
   # scratch.
   df -kP "${DROVER_SCRATCH:-$store}" | awk '
     NR == 2 { printf "{\"scratchTotalBytes\":%.0f,\"scratchUsedBytes\":%.0f,\"scratchFreeBytes\":%.0f,", $2 * 1024, $3 * 1024, $4 * 1024 }'
-  awk '{ printf "\"uptimeSeconds\":%s}\n", $1 }' /proc/uptime
+  # Whether a default route is there, of IPv4 or IPv6: on a Mac, whether DHCP has given a lease.
+  routed=$(cat "$proc/net/route" "$proc/net/ipv6_route" 2> /dev/null | awk '
+    $2 == "00000000" || ($1 ~ /^0+$/ && $2 == "00" && $NF != "lo") { found = 1 }
+    END { print found ? "true" : "false" }')
+  # Files that the share lacked for a moment although they are listed.
+  retries=0
+  [ ! -S "$exact_store" ] || retries=$(exact-store status "$exact_store" | sed -n 's/.* retries \([0-9]*\).*/\1/p')
+  awk -v routed="$routed" -v retries="${retries:-0}" '
+    { printf "\"uptimeSeconds\":%s,\"routed\":%s,\"shareRetries\":%d}\n", $1, routed, retries }' /proc/uptime
 }
 
 build_usage() {

@@ -41,9 +41,13 @@ const statsSchema = z.object({
   scratchUsedBytes: z.number(),
   scratchFreeBytes: z.number(),
   uptimeSeconds: z.number(),
+  /** Whether the guest has a default route. Images of before do not say. */
+  routed: z.boolean().default(true),
+  /** Times that the share lacked a file for a moment that its listing has. */
+  shareRetries: z.number().nonnegative().default(0),
 });
 
-/** How full a guest's scratch is. One scratch holds the upper layer, the database and the build directories. */
+/** How a guest is; its scratch first. One scratch holds the upper layer, the database and the build directories. */
 export type GuestStats = z.infer<typeof statsSchema>;
 
 const usageSchema = z.object({

@@ -43,6 +43,8 @@ export class GuestRecord implements GuestView {
   statsAt = -Infinity;
   /** Its statistics are about to be asked for. */
   statsDue = false;
+  /** See `GuestStats`; told once for each number. */
+  shareRetries = 0;
   readonly #lost = new AbortController();
 
   constructor(id: string, driver: GuestDriver, now: number, wallNow: number, isRetry: boolean) {

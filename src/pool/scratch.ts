@@ -33,6 +33,11 @@ export async function isScratchFull(
     if (stats === undefined) return false;
     const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;
     guest.scratch = { usedBytes, totalBytes };
+    if (stats.shareRetries > guest.shareRetries) {
+      const facts = { guest: guest.id, retries: stats.shareRetries };
+      log.warn(facts, "the share of the host's store lacked files that it has");
+      guest.shareRetries = stats.shareRetries;
+    }
     return usedBytes > totalBytes * SCRATCH_RETIRE_RATIO;
   } catch (error) {
     log.debug({ err: error }, 'guest reported no statistics');

@@ -308,8 +308,18 @@ describe('drover-guest', () => {
       'scratchUsedBytes',
       'scratchFreeBytes',
       'uptimeSeconds',
+      'routed',
+      'shareRetries',
     ]);
-    expect(Object.values(stats).every((value) => Number.isFinite(value))).toBe(true);
+    const { routed, ...numbers } = stats;
+    expect(routed).toBe(false);
+    await mkdir(join(dir, 'proc/net'), { recursive: true });
+    await writeFile(
+      join(dir, 'proc/net/route'),
+      'Iface Destination Gateway Flags\neth0 0000000A 0 1\neth0 00000000 0100000A 3\n',
+    );
+    expect(JSON.parse((await guest(['stats'])).stdout)).toMatchObject({ routed: true });
+    expect(Object.values(numbers).every((value) => Number.isFinite(value))).toBe(true);
   });
 
   test('set-clock leaves a clock alone that is less than two seconds off, and sets any other', async () => {

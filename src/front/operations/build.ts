@@ -134,17 +134,17 @@ function outcomeOf(ended: BuildResult | string): BuildOutcome {
   };
 }
 
+function isFixed({ derivation }: BuildDerivation): boolean {
+  return [...derivation.outputs.values()].every(({ hash }) => hash !== '');
+}
+
 /**
  * Why this client may not have this build. Where guests are shared, Nix's own rule for untrusted users holds: only the
  * content of a fixed output proves that it is what it says.
  */
-function deniedBuild(
-  { mode, derivation }: BuildDerivation,
-  { identity, policy }: OperationContext,
-): Refusal | undefined {
-  if (mode === 'repair') return REPAIR;
-  const fixed = [...derivation.outputs.values()].every(({ hash }) => hash !== '');
-  if (identity.trusted || policy().confined || fixed) return undefined;
+function deniedBuild(request: BuildDerivation, { identity, policy }: OperationContext): Refusal | undefined {
+  if (request.mode === 'repair') return REPAIR;
+  if (identity.trusted || policy().confined || isFixed(request)) return undefined;
   return {
     why: 'clients share guests here, and you are not privileged to build input-addressed derivations',
     advice: `Use Nix 2.20 or later, which sends the closure of the derivation. ${trustAdvice(identity.name)}`,
@@ -281,6 +281,8 @@ async function buildIn(
   if (makes) await seat.requireUnbuilt(outputs);
   listener.provisioned(await seat.provision(await inputs));
   const killsBefore = (await seat.guest.agent.memory())?.kills;
+  const explainFailure = async (message: string): Promise<string | undefined> =>
+    (await explain(message, seat, killsBefore)) ?? (await explainNetwork(message, request, seat));
   const stopMeasuring = listener.measure(seat.guest.agent);
   const exchange = seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
@@ -291,7 +293,7 @@ async function buildIn(
       const response = await channel.receive(decodeBuildDerivationResponse(version));
       return { last: bytes, response };
     }
-    const message = await explain(frame.error.message, seat, killsBefore);
+    const message = await explainFailure(frame.error.message);
     const error = { ...frame.error, message: message ?? frame.error.message };
     await listener.write(message === undefined ? bytes : [encodeStderrFrame({ ...frame, error })]);
     return error.message;
@@ -300,7 +302,7 @@ async function buildIn(
   if (typeof answer === 'string') return answer;
   const { value: result, raw: unchanged } = answer.response;
   if (makes && isSuccess(result.status)) seat.noteBuilt(outputs);
-  const text = isSuccess(result.status) ? undefined : await explain(result.errorMessage, seat, killsBefore);
+  const text = isSuccess(result.status) ? undefined : await explainFailure(result.errorMessage);
   const explained = text === undefined ? result : { ...result, errorMessage: text };
   await listener.write(answer.last);
   await listener.write(text === undefined ? unchanged : [encodeBuildDerivationResponse(explained, version)]);
@@ -343,4 +345,16 @@ async function explainSpace(message: string, { bond, guest, lease }: Seat): Prom
     });
   }
   return `${message}\ndrover: the guest's scratch${size} is full; raise guest.scratchSize in Drover's configuration`;
+}
+
+/** Explains the failure of a build that downloads, in a guest without a network. */
+async function explainNetwork(
+  message: string,
+  request: BuildDerivation,
+  { guest }: Seat,
+): Promise<string | undefined> {
+  if (!isFixed(request)) return undefined;
+  const stats = await guest.agent.stats().catch(() => undefined);
+  if (stats?.routed !== false) return undefined;
+  return `${message}\ndrover: the guest ${guest.id} has no way out: guest.network is none, or it got no DHCP lease; see docs/mac.md#network`;
 }

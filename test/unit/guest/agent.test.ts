@@ -93,7 +93,10 @@ describe('the verbs of drover-guest', () => {
 
   test('stats are numbers', async () => {
     const stats = { scratchTotalBytes: 1, scratchUsedBytes: 2, scratchFreeBytes: 3, uptimeSeconds: 4.5 };
-    expect(await agentThat({ stdout: JSON.stringify(stats) }).agent.stats()).toEqual(stats);
+    const before = { routed: true, shareRetries: 0 };
+    expect(await agentThat({ stdout: JSON.stringify(stats) }).agent.stats()).toEqual({ ...stats, ...before });
+    const now = { ...stats, routed: false, shareRetries: 2 };
+    expect(await agentThat({ stdout: JSON.stringify(now) }).agent.stats()).toEqual(now);
     await expect(agentThat({ stdout: '{"uptimeSeconds":"4"}' }).agent.stats()).rejects.toMatchObject({
       code: 'GUEST_AGENT_FAILED',
     });
