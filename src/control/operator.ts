@@ -20,7 +20,7 @@ const MAX_LISTED = 10_000;
 export interface FollowOptions {
   readonly follow: boolean;
   readonly signal: AbortSignal;
-  /** Only the end: about as many bytes of the file, which is compressed if it is a build's log. Default: all. */
+  /** Only the end: about this many bytes. Default: all. */
   readonly lastBytes?: number;
 }
 

@@ -162,30 +162,38 @@ export async function* readBuildLog(
   }
 }
 
-/**
- * How every member begins that this program writes (RFC 1952, 2.3: deflate, no flags, no time). Random bytes of a build
- * can look the same by intent only, and then show the build's own bytes.
- */
+/** The beginning of every member that this program writes (RFC 1952, 2.3: deflate, no flags, no time). */
 const MEMBER_HEADER = Buffer.from('1f8b0800000000', 'hex');
 
-/** Start of the first member at or behind `offset`; 0 if there is none, or `offset` is not positive. */
-export async function memberStart(path: string, offset: number): Promise<number> {
-  if (!(offset > 0)) return 0;
-  let at = offset;
-  let kept = Buffer.alloc(0);
-  const source = createReadStream(path, { start: offset, highWaterMark: 256 * 1024 });
-  try {
-    for await (const chunk of source as AsyncIterable<Buffer>) {
-      const bytes = Buffer.concat([kept, chunk]);
-      const found = bytes.indexOf(MEMBER_HEADER);
-      if (found >= 0) return at + found;
-      kept = bytes.subarray(-(MEMBER_HEADER.length - 1));
-      at += bytes.length - kept.length;
-    }
-  } catch {
-    // The file is gone: nothing can be read of it.
+/**
+ * Finds where to start in a log for the last `textBytes` of its text, or a little more: each member ends with the size
+ * of its text. A build can write bytes that look like the start of a member; then less of its own log is found.
+ * @param end where a member ends
+ */
+export async function startOfLast(path: string, end: number, textBytes: number): Promise<number> {
+  // Text that cannot be compressed takes a little more than its size.
+  const first = Math.max(0, end - textBytes - 3 * CHUNK_BYTES);
+  const bytes = await readPart(path, first, end);
+  let start = bytes.length;
+  for (let text = 0; text < textBytes;) {
+    const header = start === 0 ? -1 : bytes.lastIndexOf(MEMBER_HEADER, start - 1);
+    if (header < 0) break;
+    text += start >= 4 ? bytes.readUInt32LE(start - 4) : textBytes;
+    start = header;
   }
-  return 0;
+  return first + start;
+}
+
+/** Nothing for a file that is gone. */
+async function readPart(path: string, start: number, end: number): Promise<Buffer> {
+  if (end <= start) return Buffer.alloc(0);
+  try {
+    const chunks: Buffer[] = [];
+    for await (const chunk of createReadStream(path, { start, end: end - 1 })) chunks.push(chunk as Buffer);
+    return Buffer.concat(chunks);
+  } catch {
+    return Buffer.alloc(0);
+  }
 }
 
 /** Size of a file in bytes; 0 if it does not exist. */

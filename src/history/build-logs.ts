@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import type { Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { formatBuildId, parseBuildId } from '../lib/human.js';
-import { BuildLogWriter, memberStart, readBuildLog, sizeOf } from './build-log.js';
+import { BuildLogWriter, startOfLast, readBuildLog, sizeOf } from './build-log.js';
 
 export interface ReadLogOptions {
   /** Wait for what the build goes on to log, until it has ended. */
   readonly follow?: boolean;
   /** Ends a follower. */
   readonly signal?: AbortSignal;
-  /** Only the end of the log: what this many compressed bytes hold. Default: all of it. */
+  /** Only the end of the log: about this many bytes of its text. Default: all of it. */
   readonly lastBytes?: number;
 }
 
@@ -87,7 +87,7 @@ export class BuildLogs {
   /** Yields the log, as far as there is one. */
   async *read(
     id: number,
-    { follow = false, signal, lastBytes = Infinity }: ReadLogOptions = {},
+    { follow = false, signal, lastBytes }: ReadLogOptions = {},
   ): AsyncGenerator<Buffer, void, undefined> {
     let changed = true;
     let wake = (): void => undefined;
@@ -104,7 +104,8 @@ export class BuildLogs {
     try {
       await this.#open.get(id)?.flush();
       const begun = await this.#sizeOf(id);
-      for (let at = await memberStart(this.#path(id), begun - lastBytes); signal?.aborted !== true;) {
+      const start = lastBytes === undefined ? 0 : await startOfLast(this.#path(id), begun, lastBytes);
+      for (let at = start; signal?.aborted !== true;) {
         changed = false;
         const open = this.#open.has(id);
         const end = await this.#sizeOf(id);

@@ -3,7 +3,7 @@ import { AnsiRenderer } from './ansi.js';
 import type { Html } from './html.js';
 import type { LiveStream } from './streams.js';
 
-/** Bytes of a stored log from whose end a page shows it. A build's log is compressed. */
+/** Bytes at the end of a log that are read for a page. */
 export const LAST_BYTES = 256 * 1024;
 /** Characters of a log that a page shows. */
 const MAX_CHARACTERS = 256 * 1024;
@@ -42,9 +42,16 @@ class TextEnd {
 /** Reads the end of a log. */
 export async function readLogEnd(log: AsyncIterable<Uint8Array>): Promise<LogEnd> {
   const end = new TextEnd();
-  for await (const piece of wholeLines(log)) end.add(piece);
+  let bytes = 0;
+  const counted = async function* (): AsyncGenerator<Uint8Array> {
+    for await (const chunk of log) {
+      bytes += chunk.length;
+      yield chunk;
+    }
+  };
+  for await (const piece of wholeLines(counted())) end.add(piece);
   const markup = new AnsiRenderer().render(end.text);
-  return { markup, isCut: end.isCut };
+  return { markup, isCut: end.isCut || bytes >= LAST_BYTES };
 }
 
 /** Sends a log as it grows, at the reader's own pace. */

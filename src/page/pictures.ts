@@ -57,6 +57,7 @@ export class Pictures {
         .builds({ since: this.#clock.wallNow() - LOOK_BACK_MS, limit: MAX_BUILDS })
         .catch((error: unknown) => {
           if (errorCode(error) === 'HISTORY_OFF') return undefined;
+          this.#isStale = true;
           throw error;
         });
     }
