@@ -8,6 +8,7 @@ import { Emitter } from '../lib/emitter.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { RateLimit } from '../lib/rate-limit.js';
+import { SharedTurns } from '../lib/shared-turns.js';
 import type { Leaser } from '../pool/lease.js';
 import type { PathSigner } from '../protocol/signature.js';
 import { Channel } from '../daemon/channel.js';
@@ -51,6 +52,7 @@ export class Front {
   #options: FrontOptions;
   readonly #sessions = new Map<Session, Channel>();
   readonly #failureLimit: RateLimit;
+  readonly #turns = new SharedTurns();
   #closing = false;
   #onSessionClosed = (): void => undefined;
   #count = 0;
@@ -105,7 +107,7 @@ export class Front {
     const refusal = overload();
     const session = new Session(channel, {
       ...options,
-      ...{ hostStore, id, identity, refusal, log, events: this.events },
+      ...{ hostStore, id, identity, refusal, log, events: this.events, turns: this.#turns },
     });
     this.#sessions.set(session, channel);
     const openedAt = new Date(this.#options.clock.now()).toISOString();

@@ -1,6 +1,7 @@
 import type { Channel } from '../daemon/channel.js';
 import type { ImageManifest } from '../guest/driver.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
+import type { SharedTurns } from '../lib/shared-turns.js';
 import { serverHandshake } from '../protocol/handshake.js';
 import { decodeOp } from '../protocol/operations.js';
 import { encodeErrorFrame } from '../protocol/stderr.js';
@@ -21,6 +22,8 @@ export interface SessionOptions extends Surroundings {
   readonly manifest: ImageManifest;
   /** Why the session is not served: the client is told after the handshake. */
   readonly refusal: DroverError | undefined;
+  /** Of all sessions. */
+  readonly turns: SharedTurns;
 }
 
 export interface SessionFailure {
@@ -94,6 +97,8 @@ export class Session {
     });
     if (!(await this.#client.waitForInput()))
       throw new DroverError('CLIENT_GONE', 'The client left before the handshake');
+    const turn = this.#options.turns.next();
+    if (turn !== undefined) await turn;
     return (await this.#client.run(conversation)).version;
   }
 
@@ -106,6 +111,8 @@ export class Session {
     const context = { ...session, host, placement, track: this.#track };
     while (this.#state !== 'relaying' && (await client.waitForInput())) {
       placement.begin();
+      const turn = this.#options.turns.next();
+      if (turn !== undefined) await turn;
       await serveOperation(context, await client.run(decodeOp()));
       placement.end();
     }

@@ -104,7 +104,7 @@ describeWith('drover-hook', ['dist'], () => {
       'a build that failed there',
       "build of '/nix/store/a.drv' on 'ssh-ng://one' failed: unexpected end-of-file",
     ],
-    ['what is no loss', 'error: drover: The build was cancelled by root'],
+    ['another failure', 'error: drover: The build was cancelled by root'],
     ['a log that speaks of one', 'unexpected end-of-file'],
   ])('does not repeat %s', async (what, text) => {
     const line = what.startsWith('a log') ? `@nix {"action":"result","msg":"${text}"}` : errorLine(text);

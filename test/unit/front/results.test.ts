@@ -212,7 +212,7 @@ describe('when a guest is lost that holds a result', () => {
 });
 
 describe('the lease of an idle session', () => {
-  test('is kept while nobody waits, and while the client may still fetch its result', async () => {
+  test('is kept while no other client waits, and while the client may still fetch its result', async () => {
     const bench = benchWith(guestThatBuilds('g1'));
     await built(bench);
     await settled();
