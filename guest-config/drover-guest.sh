@@ -19,6 +19,11 @@
 #                       (seconds, bytes): of its control group if Nix has made one, else the sum of its processes and of
 #                       those that they have waited for. Nothing if no process of it is found
 #   set-clock SECONDS   set the clock to that Unix time, unless it is less than two seconds away
+#   keep DIR            keep the directory of a failed build, which Nix has left; standard input: shell that sets the
+#                       build's variables
+#   drop DIR            remove it
+#   enter DIR BUILDER NAME
+#                       a shell in it, for a person, as a build user; by the builder, if that is a shell
 #   run NETWORK DIR PROGRAM...
 #                       run a program in that directory, if there is one; NETWORK: own, host, or none
 #   shell               a shell as root, for a person
@@ -43,7 +48,7 @@ fail() {
 }
 
 usage() {
-  echo "usage: drover-guest hello | register [--again] | stats [SECONDS] | build-usage NAME | set-clock SECONDS | run NETWORK DIR PROGRAM... | shell" >&2
+  echo "usage: drover-guest hello | register [--again] | stats [SECONDS] | build-usage NAME | set-clock SECONDS | keep DIR | drop DIR | enter DIR BUILDER NAME | run NETWORK DIR PROGRAM... | shell" >&2
   exit 2
 }
 
@@ -201,6 +206,57 @@ set_clock() {
   date -s "@$1" > /dev/null || fail "cannot set the clock"
 }
 
+# Directories in /build are Nix's: no build can have made one. Sets $top to the first part of it.
+check_kept() {
+  top=${1#/build/}
+  top=${top%%/*}
+  case $1 in "/build/$top" | "/build/$top/build") ;; *) fail "$1 is not the directory of a build" ;; esac
+  if [ -z "$top" ] || [ "$top" = .. ] || [ -L "/build/$top" ] || [ -L "$1" ] || [ ! -d "$1" ]; then
+    fail "$1 is not the directory of a build"
+  fi
+}
+
+keep() {
+  check_kept "$1"
+  mkdir -p /run/drover/kept
+  cat > "/run/drover/kept/$top" || fail "no room for the variables of a build"
+}
+
+drop() {
+  check_kept "$1"
+  rm -rf "/build/$top" "/run/drover/kept/$top"
+}
+
+enter() {
+  check_kept "$1"
+  # Not its own, whose processes Nix kills when another build gets that user. This one is the last that Nix takes.
+  user=$(awk -F : '$1 == "nixbld" { n = split($4, names, ","); print names[n] }' /etc/group)
+  [ -n "$user" ] || fail "there are no build users"
+  chown -R -h "$user" "$1" || fail "cannot give $1 to $user"
+  chmod 700 "$1" || fail "cannot give $1 to $user"
+  [ "$1" = "/build/$top" ] || chmod 711 "/build/$top" || fail "cannot give $1 to $user"
+  case $2 in */bash | */dash | */sh) shell=$2 ;; *) shell=/bin/sh ;; esac
+  [ -x "$shell" ] || shell=/bin/sh
+  export DROVER_DIR="$1" DROVER_NAME="$3" DROVER_SHELL="$shell" DROVER_USER="$user" DROVER_VARIABLES="/run/drover/kept/$top"
+  # shellcheck disable=SC2016 # the shell of the build user expands it
+  export DROVER_START='
+    set -- "$DROVER_NAME" "$DROVER_SHELL" # no variable of the build is called so
+    . "$DROVER_VARIABLES"
+    [ -z "${BASH_VERSION-}" ] || [ ! -r env-vars ] || . ./env-vars
+    export NIX_BUILD_TOP=/build TMPDIR=/build TEMPDIR=/build TMP=/build TEMP=/build HOME=/homeless-shelter
+    export PATH="${PATH:-/path-not-set}:/usr/bin:/bin" PS1="$1:\w\$ "
+    unset DROVER_DIR DROVER_NAME DROVER_SHELL DROVER_USER DROVER_VARIABLES DROVER_START
+    exec "$2"'
+  # shellcheck disable=SC2016 # the inner shell expands it
+  exec unshare -m sh -c '
+    mount --make-rprivate / 2> /dev/null
+    mount --bind "$DROVER_DIR" /build && cd /build || exit 1
+    if setpriv --help 2>&1 | grep -q reuid; then
+      exec setpriv --reuid="$DROVER_USER" --regid=nixbld --clear-groups "$DROVER_SHELL" -c "$DROVER_START"
+    fi
+    exec su -m -s "$DROVER_SHELL" "$DROVER_USER" -c "$DROVER_START"'
+}
+
 run() {
   network=$1 dir=$2
   shift 2
@@ -211,7 +267,8 @@ run() {
 
 shell() {
   cd "${HOME:-/}" 2> /dev/null || cd /
-  export PS1="root@$(hostname):\w# "
+  PS1="root@$(hostname):\w# "
+  export PS1
   exec "${SHELL:-/bin/sh}" -l
 }
 
@@ -227,6 +284,9 @@ case ${1-} in
     ;;
   build-usage) [ $# = 2 ] || usage; build_usage "$2" ;;
   set-clock) [ $# = 2 ] || usage; set_clock "$2" ;;
+  keep) [ $# = 2 ] || usage; keep "$2" ;;
+  drop) [ $# = 2 ] || usage; drop "$2" ;;
+  enter) [ $# = 4 ] || usage; shift; enter "$@" ;;
   run) [ $# -ge 4 ] || usage; shift; run "$@" ;;
   shell) [ $# = 1 ] || usage; shell ;;
   *) usage ;;

@@ -511,6 +511,7 @@ function clientPolicy({ pool, doors, guest }: Config): ClientPolicy {
   );
   return {
     confined: pool.isolation !== 'shared',
+    keepFailedMs: guest.keepFailedMs,
     trustedPublicKeys: doors.ssh.trustedPublicKeys,
     substituters: new Set(listed.filter((url) => url !== '')),
   };

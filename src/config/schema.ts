@@ -74,6 +74,8 @@ export interface GuestConfig {
   readonly rosetta: { readonly enable: boolean; readonly cache: boolean };
   /** Serve the ssh door though the guests' Nix has known security holes. */
   readonly acceptVulnerableNix: boolean;
+  /** For how long a guest keeps a build that failed, in milliseconds: 0, not at all, to 1 day. */
+  readonly keepFailedMs: number;
   /** Guests on a Mac: can run virtual machines themselves. */
   readonly nestedVirtualization: boolean;
 }
@@ -197,6 +199,7 @@ const guest = section({
   accelerator: choice(['auto', 'kvm', 'hvf', 'tcg']).prefault('auto'),
   rosetta: section({ enable: flag().prefault(true), cache: flag().prefault(false) }).prefault({}),
   acceptVulnerableNix: flag().prefault(false),
+  keepFailed: duration({ min: 0, max: DAY_MS }).prefault('0s'),
   nestedVirtualization: flag().prefault(false),
 });
 
@@ -278,7 +281,8 @@ function hasSocketPath(value: Record<string, unknown>): boolean {
 
 function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
   const { idleTimeout, bootTimeout, drainTimeout, maxAge, ...counts } = raw.pool;
-  const { scratchSize, memory, nix, image, ...guestRest } = raw.guest;
+  const { scratchSize, memory, nix, image, keepFailed, nixConf: given, ...guestRest } = raw.guest;
+  const nixConf = keepFailed > 0 ? { ...given, 'keep-failed': 'true' } : given;
   return {
     ...raw,
     systems: raw.systems,
@@ -289,7 +293,15 @@ function resolve(raw: z.output<ReturnType<typeof rawSchema>>): Config {
       drainTimeoutMs: drainTimeout,
       maxAgeMs: maxAge,
     },
-    guest: { ...guestRest, memoryBytes: memory, scratchSizeBytes: scratchSize, nix, image },
+    guest: {
+      ...guestRest,
+      nixConf,
+      keepFailedMs: keepFailed,
+      memoryBytes: memory,
+      scratchSizeBytes: scratchSize,
+      nix,
+      image,
+    },
     doors: {
       socket: {
         path: raw.doors.socket.path ?? new StateDir(raw.stateDir).socketDoor,

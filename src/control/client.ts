@@ -117,9 +117,13 @@ export class ControlClient {
     return ((await this.#order('/boot')) as BootReport).guest;
   }
 
-  /** Starts a shell in a guest. @returns the connection, on which program-server.ts serves it */
-  async shell(guest: string, shellRequest: ShellRequest): Promise<Duplex> {
-    return await this.#program(`/guests/${encodeURIComponent(guest)}/shell`, shellRequest);
+  /**
+   * Starts a shell in a guest, or in the directory of a failed build.
+   * @returns the connection, on which program-server.ts serves it
+   */
+  async shell(where: string, shellRequest: ShellRequest): Promise<Duplex> {
+    const what = /^b?\d+$/.test(where) ? 'builds' : 'guests';
+    return await this.#program(`/${what}/${encodeURIComponent(where)}/shell`, shellRequest);
   }
 
   /** Runs a program of the store in a guest of its own. @returns as `shell` */

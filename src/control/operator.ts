@@ -9,10 +9,10 @@ import { DroverError } from '../lib/errors.js';
 import { formatBuildId, parseBuildId } from '../lib/human.js';
 import type { Pool } from '../pool/pool.js';
 import type { BuildReport, BuildsQuery, CancelRequest, RunningBuildReport, Status } from './api.js';
-import type { OpenProgram } from './program-server.js';
+import type { HeldProgram, OpenProgram } from './program-server.js';
 import type { RecentEvents } from './recent-events.js';
 import type { Runs } from './runs.js';
-import { openShell } from './shells.js';
+import { openBuildShell, openShell } from './shells.js';
 
 /** Builds that one answer lists at most. */
 const MAX_LISTED = 10_000;
@@ -26,7 +26,10 @@ export interface FollowOptions {
 
 export interface OperatorParts {
   readonly front: Pick<Front, 'builds' | 'cancel'>;
-  readonly pool: Pick<Pool, 'snapshot' | 'pause' | 'resume' | 'drainGuest' | 'bootGuest' | 'enterGuest'>;
+  readonly pool: Pick<
+    Pool,
+    'snapshot' | 'pause' | 'resume' | 'drainGuest' | 'bootGuest' | 'enterGuest' | 'enterBuild' | 'keptBuilds'
+  >;
   readonly runs: Pick<Runs, 'open'>;
   readonly history: BuildHistory | undefined;
   readonly status: () => Status;
@@ -144,6 +147,7 @@ export class Operator {
           this.#requireGuest(id);
           return this.#parts.pool.enterGuest(id);
         });
+    if (what === 'builds' && verb === 'shell') return async (request) => await this.#enterBuild(id, request);
     throw new DroverError('CONTROL_FAILED', `There is no program at ${path.join('/').slice(0, 80)}`, {
       hint: 'Client and supervisor may be of different versions.',
     });
@@ -179,6 +183,21 @@ export class Operator {
       waiting: running?.waiting ?? null,
       expectedMs: this.#history.expectedMs(record.name) ?? null,
     };
+  }
+
+  async #enterBuild(id: string, request: unknown): Promise<HeldProgram> {
+    const { pool } = this.#parts;
+    const build = formatBuildId(parseBuildId(id) ?? 0);
+    const found = pool.enterBuild(build);
+    if (found !== undefined) return await openBuildShell(request, found);
+    await this.#record(id);
+    const ids = pool.keptBuilds;
+    throw new DroverError('BUILD_NOT_KEPT', `The build ${build} is not kept`, {
+      hint:
+        ids.length > 0
+          ? `Builds that are: ${ids.join(', ')}.`
+          : 'Builds that fail are kept if guest.keepFailed is set in the configuration.',
+    });
   }
 
   #requireGuest(id: string): void {

@@ -2,6 +2,7 @@ import { z } from 'zod';
 
 import type { ProgramRequest } from '../guest/program.js';
 import { DroverError } from '../lib/errors.js';
+import type { KeptBuild } from '../pool/kept-builds.js';
 import type { GuestHold } from '../pool/lease.js';
 import type { HeldProgram } from './program-server.js';
 
@@ -36,9 +37,26 @@ export function onTerminal(argv: readonly string[], terminal: TerminalRequest): 
 /** Starts a shell in a guest. @param enter holds the guest */
 export async function openShell(request: unknown, enter: () => GuestHold): Promise<HeldProgram> {
   const { terminal } = parseRequest(shellSchema, request);
-  const hold = enter();
+  return await startShell(enter(), onTerminal(['drover-guest', 'shell'], terminal));
+}
+
+/** Starts a shell in the directory of a failed build, as its user. */
+export async function openBuildShell(
+  request: unknown,
+  { hold, kept: { build, directory, builder } }: { readonly hold: GuestHold; readonly kept: KeptBuild },
+): Promise<HeldProgram> {
   try {
-    const program = await hold.start(onTerminal(['drover-guest', 'shell'], terminal));
+    const { terminal } = parseRequest(shellSchema, request);
+    return await startShell(hold, onTerminal(['drover-guest', 'enter', directory, builder, build], terminal));
+  } catch (error) {
+    hold[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function startShell(hold: GuestHold, request: ProgramRequest): Promise<HeldProgram> {
+  try {
+    const program = await hold.start(request);
     return {
       program,
       lost: hold.lost,

@@ -27,6 +27,8 @@ export interface ClientPolicy {
   readonly confined: boolean;
   /** Signing keys of Nix, `<name>:<base64>`, whose signatures prove an upload where guests are shared. */
   readonly trustedPublicKeys: readonly string[];
+  /** For how long failed builds are kept, in milliseconds. 0: not at all. */
+  readonly keepFailedMs: number;
   /** Substituters that a client may choose among. */
   readonly substituters: ReadonlySet<string>;
 }

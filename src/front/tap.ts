@@ -17,6 +17,8 @@ export interface TapListener {
   onBuild(): void;
   /** @returns a promise to wait for before more frames are observed */
   onLogLine(line: string): Promise<void> | undefined;
+  /** Text of the guest's Nix that belongs to no activity. */
+  onText(text: string): void;
   /** @param phase printable, and at most 60 characters before unprintable ones were escaped */
   onPhase(phase: string): void;
 }
@@ -42,6 +44,8 @@ export class Tap {
     } else if (frame.kind === 'stop-activity') {
       this.#open.delete(frame.id);
       this.#builds.delete(frame.id);
+    } else if (frame.kind === 'next') {
+      this.#listener.onText(frame.text);
     } else if (frame.kind === 'result' && this.#builds.has(frame.id)) {
       const [field] = frame.fields;
       if (frame.type === RESULT_BUILD_LOG_LINE)

@@ -140,13 +140,26 @@ export class GuestAgent {
     return await this.#guest.memory?.();
   }
 
+  /**
+   * Keeps the directory of a failed build. @throws DroverError if it is not a directory that Nix has made
+   * @param environment shell that sets the build's variables
+   */
+  async keepBuild(directory: string, environment: string): Promise<void> {
+    await this.#verb(['keep', directory], environment);
+  }
+
+  /** Removes the directory of a failed build. */
+  async dropBuild(directory: string): Promise<void> {
+    await this.#verb(['drop', directory]);
+  }
+
   /** @param unixSeconds the host's time, in whole seconds since 1970 */
   async setClock(unixSeconds: number): Promise<void> {
     await this.#verb(['set-clock', String(Math.floor(unixSeconds))]);
   }
 
-  async #verb(verb: readonly string[]): Promise<string> {
-    const { exitCode, stdout, stderr } = await this.#guest.exec(['drover-guest', ...verb]);
+  async #verb(verb: readonly string[], stdin?: string): Promise<string> {
+    const { exitCode, stdout, stderr } = await this.#guest.exec(['drover-guest', ...verb], stdin);
     if (exitCode !== 0) throw failed(verb[0] ?? '', exitCode, stderr);
     return stdout;
   }

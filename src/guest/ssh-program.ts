@@ -76,5 +76,6 @@ export function programOf(channel: ssh2.ClientChannel): RunningProgram {
 
 /** @param name without `SIG` */
 function numberOf(name = ''): number {
-  return constants.signals[`SIG${name}` as NodeJS.Signals] ?? constants.signals.SIGKILL;
+  const numbers: Readonly<Partial<Record<string, number>>> = constants.signals;
+  return numbers[`SIG${name}`] ?? constants.signals.SIGKILL;
 }

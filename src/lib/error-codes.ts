@@ -32,6 +32,7 @@ export const ERROR_CODES = {
   BOOT_TIMEOUT: facts('failure', 'session'),
   BUILD_CANCELLED: facts('failure', 'session'),
   BUILD_ENDED: facts('failure'),
+  BUILD_NOT_KEPT: facts('failure'),
   CLIENT_GONE: facts('failure', 'session'),
   CLIENT_STALLED: facts('failure', 'session'),
   CONFIG_INVALID: facts('configuration'),

@@ -72,9 +72,11 @@ function needOfHopeless(index: PoolIndex): number {
   return need + index.guestsFor(hopeless);
 }
 
-/** Takes an idle guest's place for waiters that cannot use it. */
+/** Takes an idle guest's place for waiters that cannot use it; first of all that of a guest with failed builds. */
 export function nextEviction(index: PoolIndex, { boots, unmet }: Demand, now: number): StepOrTime {
   if (unmet <= index.ending) return undefined;
+  const { first: keeper } = index.keepers;
+  if (keeper !== undefined) return { type: 'release', guest: keeper.id };
   let soonest: number | undefined;
   for (const guest of index.idle) {
     if (isWanted(guest, index)) continue;

@@ -42,6 +42,8 @@ export interface GuestSnapshot {
   readonly leases: number;
   /** Shells that are open in it. */
   readonly shells: number;
+  /** Ids of failed builds that are kept in it. */
+  readonly keptBuilds: readonly string[];
   /** Leases granted so far. */
   readonly builds: number;
   /** When its boot began, and when it was ready: ISO 8601. */

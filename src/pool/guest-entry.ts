@@ -100,6 +100,7 @@ export function entryOf(view: GuestView, order: number, policy: PoolPolicy): Gue
     state: view.state,
     leases: view.leases,
     shells: view.shells,
+    kept: view.kept,
     builds: view.builds,
     domain: policy.isolation === 'shared' ? undefined : view.domain,
     bornAt: view.bornAt,

@@ -24,6 +24,8 @@ export class GuestRecord implements GuestView {
   state: GuestState = 'booting';
   leases = 0;
   shells = 0;
+  /** Ids of failed builds that are kept in it. */
+  keptBuilds: readonly string[] = [];
   builds = 0;
   domain: string | undefined;
   claimedAt = 0;
@@ -58,6 +60,10 @@ export class GuestRecord implements GuestView {
     this.isRetry = isRetry;
   }
 
+  get kept(): number {
+    return this.keptBuilds.length;
+  }
+
   attach(running: RunningGuest, now: number, wallNow: number, log: Log): void {
     this.readyAt = now;
     this.idleSince = now;
@@ -90,6 +96,7 @@ export class GuestRecord implements GuestView {
       domain: this.domain ?? null,
       leases: this.leases,
       shells: this.shells,
+      keptBuilds: this.keptBuilds,
       builds: this.builds,
       startedAt: new Date(this.startedWall).toISOString(),
       bootedAt: this.bootedWall === undefined ? null : new Date(this.bootedWall).toISOString(),

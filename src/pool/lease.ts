@@ -4,6 +4,7 @@ import type { GuestAgent } from '../guest/agent.js';
 import type { IdleConnections } from '../daemon/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
 import type { ProgramRequest, RunningProgram } from '../guest/program.js';
+import type { KeptBuild } from './kept-builds.js';
 import type { RetireReason } from './view.js';
 
 /** The part of a guest that the holder of a lease sees. */
@@ -34,6 +35,8 @@ export interface Lease extends AsyncDisposable {
   readonly wanted: boolean;
   /** The guest gets no more leases, and stops when its last one is returned. */
   retire(reason: RetireReason): void;
+  /** The guest stays for a while for this failed build. */
+  keep(kept: KeptBuild): void;
 }
 
 export interface LeaseRequest {

@@ -40,6 +40,8 @@ export class PoolIndex {
   /** Idle guests, the oldest first, and those idle for the longest time first. */
   readonly idle = new SortedList<GuestEntry>(byBirth);
   readonly idleByTime = new SortedList<GuestEntry>(byIdleTime);
+  /** Unused guests that stay for failed builds only, those unused for the longest time first. */
+  readonly keepers = new SortedList<GuestEntry>(byIdleTime);
   /** Guests in use, those that have been silent for the longest time first. */
   readonly watched = new SortedList<GuestEntry>(bySilence);
   /**
@@ -60,8 +62,18 @@ export class PoolIndex {
 
   readonly #memberships: readonly Membership[] = [
     { list: this.up, has: isUp, order: byAge },
-    { list: this.idle, has: (entry) => isUp(entry) && isUnused(entry), order: byBirth },
-    { list: this.idleByTime, has: (entry) => isUp(entry) && isUnused(entry), order: byIdleTime },
+    { list: this.idle, has: (entry) => isUp(entry) && isUnused(entry) && entry.kept === 0, order: byBirth },
+    {
+      list: this.idleByTime,
+      has: (entry) => isUp(entry) && isUnused(entry) && entry.kept === 0,
+      order: byIdleTime,
+    },
+    {
+      list: this.keepers,
+      has: (entry) =>
+        (isUp(entry) || entry.state === 'draining') && isUnused(entry) && entry.kept > 0 && !entry.stopping,
+      order: byIdleTime,
+    },
     {
       list: this.watched,
       has: (entry) => isUp(entry) && !isUnused(entry) && !isUnready(entry),
@@ -75,7 +87,7 @@ export class PoolIndex {
     { list: this.draining, has: ({ state }) => state === 'draining', order: byDraining },
     {
       list: this.destroyable,
-      has: (entry) => entry.state === 'draining' && isUnused(entry) && !entry.stopping,
+      has: (entry) => entry.state === 'draining' && isUnused(entry) && entry.kept === 0 && !entry.stopping,
     },
     {
       list: this.retiring,
@@ -219,7 +231,7 @@ export class PoolIndex {
 
   #tally(entry: GuestEntry, by: 1 | -1): void {
     if (entry.state === 'booting') this.booting += by;
-    if (entry.state === 'draining' && isUnused(entry)) this.ending += by;
+    if (entry.state === 'draining' && isUnused(entry) && entry.kept === 0) this.ending += by;
     if (entry.domain !== undefined || !isUp(entry)) return;
     this.unclaimed.up += by;
     if (entry.free === 0 || !isUnready(entry)) return;

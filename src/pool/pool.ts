@@ -9,6 +9,7 @@ import { isUnready } from './guest-entry.js';
 import type { GuestRecord } from './guest-record.js';
 import { Herd } from './herd.js';
 import type { GuestHold, Lease, Leaser, LeaseRequest, WaitPlace } from './lease.js';
+import { KeptBuilds, type KeptBuild } from './kept-builds.js';
 import { nextStep } from './plan.js';
 import { PoolIndex } from './pool-index.js';
 import { PrivateGuest } from './private-guest.js';
@@ -44,6 +45,7 @@ export class Pool implements Leaser {
   #index: PoolIndex;
   /** Leases that each domain holds. */
   readonly #held = new Map<string, number>();
+  readonly #kept: KeptBuilds;
   #shuttingDown = false;
   #paused = false;
   #settling = false;
@@ -78,6 +80,9 @@ export class Pool implements Leaser {
       onGiveUp: (error) => {
         this.#waiters.refuse(error, (waiter) => !this.#hasProspect(waiter));
       },
+    });
+    this.#kept = new KeptBuilds(clock, (guest, kept) => {
+      this.#onDropped(guest, kept);
     });
     this.#waiters = new WaitQueue({
       now: () => clock.now(),
@@ -184,6 +189,7 @@ export class Pool implements Leaser {
   /** Drains all guests, and boots none until `resume`: builds that run may end, others wait. */
   pause(): void {
     this.#paused = true;
+    for (const guest of this.#herd.guests) this.#kept.release(guest);
     this.#herd.retireAll('operator');
     this.#settle();
   }
@@ -195,7 +201,9 @@ export class Pool implements Leaser {
 
   /** Gives one guest no more leases; it ends when its last one is returned. @throws DroverError `UNKNOWN_GUEST` */
   drainGuest(id: string): void {
-    this.#retire(this.#herd.get(id), 'operator');
+    const guest = this.#herd.get(id);
+    this.#kept.release(guest);
+    this.#retire(guest, 'operator');
   }
 
   /**
@@ -205,6 +213,33 @@ export class Pool implements Leaser {
    */
   enterGuest(id: string): GuestHold {
     const guest = this.#herd.get(id);
+    return this.#enter(guest, () => {
+      this.#retire(guest, 'shell');
+    });
+  }
+
+  /** Ids of failed builds that are kept. */
+  get keptBuilds(): readonly string[] {
+    return this.#kept.ids;
+  }
+
+  /** Holds the guest of a failed build, for a person who is a build user there. @returns undefined: it is not kept */
+  enterBuild(build: string): { readonly hold: GuestHold; readonly kept: KeptBuild } | undefined {
+    const found = this.#kept.find(build);
+    if (found === undefined) return undefined;
+    let leave = (): void => undefined;
+    const hold = this.#enter(found.guest, () => {
+      leave();
+      if (isAlive(found.guest.state)) this.#index.putGuest(found.guest);
+      this.#settle();
+    });
+    leave = this.#kept.enter(build);
+    return { hold, kept: found.kept };
+  }
+
+  /** @param onLeft the person has left */
+  #enter(guest: GuestRecord, onLeft: () => void): GuestHold {
+    const { id } = guest;
     const { leased, running } = guest;
     if (leased === undefined || running === undefined)
       throw noRoom(`The guest ${id} still boots`, 'Try again when it is ready.');
@@ -222,7 +257,7 @@ export class Pool implements Leaser {
         left = true;
         guest.shells -= 1;
         guest.idleSince = this.#clock.now();
-        this.#retire(guest, 'shell');
+        onLeft();
       },
     };
   }
@@ -244,6 +279,7 @@ export class Pool implements Leaser {
    */
   async drain(): Promise<void> {
     this.#shuttingDown = true;
+    for (const guest of this.#herd.guests) this.#kept.release(guest);
     this.#waiters.refuse(shuttingDown());
     this.#settle();
     await this.#herd.empty();
@@ -324,6 +360,9 @@ export class Pool implements Leaser {
       case 'grant':
         this.#grant(step.waiter, this.#herd.get(step.guest));
         return;
+      case 'release':
+        this.#kept.release(this.#herd.get(step.guest));
+        return;
       case 'probe':
         void this.#herd.probe(this.#herd.get(step.guest));
         return;
@@ -370,6 +409,11 @@ export class Pool implements Leaser {
       retire: (reason) => {
         this.#retire(guest, reason);
       },
+      keep: (kept) => {
+        if (!isAlive(guest.state)) return;
+        this.#kept.add(guest, kept);
+        this.#index.putGuest(guest);
+      },
       [Symbol.asyncDispose]: () => {
         if (!returned) {
           returned = true;
@@ -400,6 +444,14 @@ export class Pool implements Leaser {
     void isScratchFull(guest, this.#clock, this.#herd.logOf(guest), onAnswer).then((full) => {
       if (full) this.#retire(guest, 'scratch');
     });
+  }
+
+  /** A guest that goes on has no use for the directory. */
+  #onDropped(guest: GuestRecord, { directory }: KeptBuild): void {
+    if (!isAlive(guest.state)) return;
+    this.#index.putGuest(guest);
+    if (guest.retire === undefined) void guest.leased?.agent.dropBuild(directory).catch(() => undefined);
+    this.#settle();
   }
 
   #retire(guest: GuestRecord, reason: RetireReason): void {

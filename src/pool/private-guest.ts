@@ -1,7 +1,6 @@
 import { GuestAgent } from '../guest/agent.js';
 import type { GuestDriver, OwnGuestOptions, RunningGuest } from '../guest/driver.js';
 import { GuestStore, type Inputs } from '../guest/provision.js';
-import type { HostQueries } from '../host-store/host-connection.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
@@ -65,7 +64,11 @@ export class PrivateGuest implements AsyncDisposable {
   }
 
   /** Makes paths of the host's store valid in the guest. @throws DroverError `PROVISION_FAILED` */
-  async provision(inputs: Inputs, host: HostQueries, signal: AbortSignal): Promise<void> {
+  async provision(
+    inputs: Inputs,
+    host: Parameters<GuestStore['provision']>[1],
+    signal: AbortSignal,
+  ): Promise<void> {
     await withDaemon(this.#running, this.#driver, signal, async (daemon) => {
       await this.#store.provision(inputs, host, daemon, { signal });
     });

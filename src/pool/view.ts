@@ -26,6 +26,8 @@ export interface GuestView {
   readonly leases: number;
   /** Shells that people have open in it: it stays until they are closed. */
   readonly shells: number;
+  /** Failed builds that it keeps: it stays for them, unless a session waits for its place. */
+  readonly kept: number;
   /** Leases granted so far, returned ones included. */
   readonly builds: number;
   /** Trust domain of its first lease; undefined before. */
@@ -91,6 +93,8 @@ export type Step =
   /** Ask the guest for a sign of life. */
   | { readonly type: 'probe'; readonly guest: string }
   | { readonly type: 'boot' }
+  /** Keep no failed builds in this guest any more. */
+  | { readonly type: 'release'; readonly guest: string }
   /** No more leases for this guest. */
   | { readonly type: 'drain'; readonly guest: string; readonly reason: RetireReason }
   /** The guest drains and has no lease left. */

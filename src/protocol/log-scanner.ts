@@ -14,7 +14,7 @@ const MAX_COMPLETED_BYTES = 1024 ** 3;
 const BLANKS = Buffer.alloc(64 * 1024, ' ');
 
 /** A log frame, as it is observed: its texts are cut at 64 KiB. */
-export type LogFrame = Extract<StderrFrame, { kind: 'start-activity' | 'stop-activity' | 'result' }>;
+export type LogFrame = Extract<StderrFrame, { kind: 'next' | 'start-activity' | 'stop-activity' | 'result' }>;
 
 /** The next item to read: a number of 8 bytes, or a text of this length, which is observed or skipped. */
 type Want = 'number' | { readonly textBytes: number; readonly observed: boolean };
@@ -188,6 +188,8 @@ export class LogScanner {
         case Stderr.Error:
           return;
         case Stderr.Next:
+          observe({ kind: 'next', text: yield* text(true) });
+          break;
         case Stderr.Write:
           yield* text(false);
           break;

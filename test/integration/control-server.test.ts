@@ -52,6 +52,8 @@ beforeEach(async () => {
       resume: note('resume'),
       drainGuest: (id) => void orders.push(`drain ${id}`),
       bootGuest: () => 'g2',
+      enterBuild: () => undefined,
+      keptBuilds: [],
       enterGuest: () => {
         throw new DroverError('NO_ROOM', 'the guest is full');
       },

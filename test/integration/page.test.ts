@@ -54,7 +54,15 @@ async function serve(): Promise<void> {
     runs: { open: never },
     pool: {
       snapshot: () => ({ guests: [{ id: 'g1', consoleLog }] }) as never,
-      ...{ pause: never, resume: never, drainGuest: never, bootGuest: never, enterGuest: never },
+      ...{
+        pause: never,
+        resume: never,
+        drainGuest: never,
+        bootGuest: never,
+        enterGuest: never,
+        enterBuild: never,
+        keptBuilds: [],
+      },
     },
     ...{ history, events, consoleLogs: dir, status: () => status },
   });

@@ -127,6 +127,7 @@ export class BenchLeaser implements Leaser {
       shared: this.shared,
       wanted: this.wanted,
       retire: (reason) => this.retired.push({ guest: guest.id, reason }),
+      keep: () => undefined,
       [Symbol.asyncDispose]: () => {
         if (!returned) this.held -= 1;
         returned = true;
@@ -146,7 +147,9 @@ export class FrontBench {
   systems = ['x86_64-linux'];
   /** Why no further session is served. */
   overload: DroverError | undefined;
-  policy: ClientPolicy = { confined: true, trustedPublicKeys: [], substituters: new Set() };
+  policy: ClientPolicy = {
+    ...{ confined: true, trustedPublicKeys: [], keepFailedMs: 0, substituters: new Set() },
+  };
   readonly front: Front;
 
   constructor(

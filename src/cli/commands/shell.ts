@@ -9,8 +9,11 @@ import { bootGuest } from './boot.js';
 export const addShell: AddCommand = (program, context, setExitCode) => {
   program
     .command('shell')
-    .description('open a shell in a guest as root; it reads commands where its input is no terminal')
-    .argument('[guest]', 'its id, such as g7; default: the one that runs, or a new one')
+    .description('open a shell in a guest as root, or in a failed build as its user; pipes work, too')
+    .argument(
+      '[guest|build]',
+      'g7, or b1842 of a failed build that is kept; default: the guest that runs, or a new one',
+    )
     .action(async (given: string | undefined, _options: object, command: Command) => {
       const client = await controlClient(command, context);
       const guest = given ?? (await onlyGuest(client));

@@ -11,6 +11,7 @@ import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../pr
 import { auditedClient, auditedOutputs, type AuditedOutput } from '../audit.js';
 import type { OperationContext, RunningBuild } from './context.js';
 import type { BuildOutcome } from '../journal.js';
+import { keepFailed, keptDirectory } from '../keep-failed.js';
 import type { Loss } from '../loss.js';
 import { capture, relayLog, writeAll, type LogSink } from '../relay.js';
 import { outputPaths } from '../requests.js';
@@ -38,6 +39,8 @@ interface Build {
 interface Listener extends LogSink {
   readonly leased: (guest: LeasedGuest) => Promise<void>;
   readonly provisioned: (inputs: Provisioned) => void;
+  /** The build has failed, and its client is about to be told. */
+  readonly failed: (seat: Seat) => Promise<void>;
   /** Begins to measure the build. @returns a function that ends it */
   readonly measure: (agent: GuestAgent) => () => void;
 }
@@ -47,6 +50,7 @@ const UNHEARD: Omit<Listener, 'leased'> = {
   write: () => Promise.resolve(),
   observe: () => undefined,
   provisioned: () => undefined,
+  failed: () => Promise.resolve(),
   measure: () => () => undefined,
 };
 
@@ -161,7 +165,11 @@ async function build(
   const { client, clock, host, placement, events } = context;
   const { entry } = running;
   let stopTelling = (): void => undefined;
+  let directory: string | undefined;
   const tap = new Tap({
+    onText: (text) => {
+      directory = keptDirectory(text) ?? directory;
+    },
     onBuild: () => {
       entry.started();
     },
@@ -196,6 +204,13 @@ async function build(
     },
     provisioned: (provisioned) => {
       entry.provisioned(provisioned);
+    },
+    failed: async (seat) => {
+      const keepMs = context.policy().keepFailedMs;
+      if (keepMs === 0 || directory === undefined) return;
+      const kept = { build: entry.id, directory, keepMs };
+      const line = await keepFailed(seat, request.derivation, kept);
+      if (line !== undefined) await tell(line);
     },
     measure: (agent) =>
       watchUsage(agent, running.derivation, context.clock, (sample) => {
@@ -304,6 +319,7 @@ async function buildIn(
   if (makes && isSuccess(result.status)) seat.noteBuilt(outputs);
   const text = isSuccess(result.status) ? undefined : await explainFailure(result.errorMessage);
   const explained = text === undefined ? result : { ...result, errorMessage: text };
+  if (!isSuccess(result.status)) await listener.failed(seat);
   await listener.write(answer.last);
   await listener.write(text === undefined ? unchanged : [encodeBuildDerivationResponse(explained, version)]);
   return explained;

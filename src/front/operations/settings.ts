@@ -27,17 +27,21 @@ const MAX_SHOWN_LENGTH = 200;
 export async function serveSetOptions(context: OperationContext): Promise<void> {
   const { client, identity, placement, policy, version } = context;
   const { value: options, raw } = await capture(client, Op.SetOptions, decodeSetOptions(version));
+  // Only the supervisor can show what a guest keeps, so the client's own wish does not count.
+  const keepFailed = policy().keepFailedMs > 0;
   const asked = [...options.overrides.keys()];
   if (identity.trusted) {
     auditSettings(context, asked, []);
-    await placement.setSettings(raw);
+    await placement.setSettings(
+      options.keepFailed === keepFailed ? raw : [encodeSetOptions({ ...options, keepFailed })],
+    );
     await answer(client);
     return;
   }
   const { overrides, dropped, warnings } = restrict(options.overrides, policy().substituters);
   auditSettings(context, asked, dropped);
   noteDropped(context, dropped);
-  await placement.setSettings([encodeSetOptions({ ...options, overrides })]);
+  await placement.setSettings([encodeSetOptions({ ...options, overrides, keepFailed })]);
   for (const text of warnings.slice(0, MAX_WARNINGS)) {
     await client.write(encodeStderrFrame({ kind: 'next', text: `warning: ${text}\n` }));
   }

@@ -72,6 +72,8 @@ describe(`HTTP with mutated requests (seed ${FUZZ_SEED})`, () => {
         resume: () => undefined,
         drainGuest: () => undefined,
         bootGuest: () => 'g1',
+        enterBuild: () => undefined,
+        keptBuilds: [],
         enterGuest: () => {
           throw new Error('a query enters no guest');
         },

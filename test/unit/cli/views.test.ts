@@ -73,6 +73,7 @@ function status(builds: readonly RunningBuildReport[]): Status {
           domain: 'uid:0',
           leases: 1,
           shells: 0,
+          keptBuilds: [],
           builds: 3,
         },
         ...{ startedAt: '2026-01-01T11:00:00Z', bootedAt: '2026-01-01T11:00:01Z', idleSeconds: 0 },

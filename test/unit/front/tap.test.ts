@@ -19,6 +19,7 @@ describe('the tap', () => {
   test('bounds the activities that it remembers, and still counts the lines of the build', () => {
     let lines = 0;
     const tap = new Tap({
+      onText: () => undefined,
       onLogLine: () => {
         lines++;
         return undefined;
@@ -37,6 +38,7 @@ describe('the tap', () => {
   test('makes the name of a phase printable and short', () => {
     const phases: string[] = [];
     const tap = new Tap({
+      onText: () => undefined,
       onLogLine: () => undefined,
       onBuild: () => undefined,
       onPhase: (phase) => phases.push(phase),
@@ -48,7 +50,12 @@ describe('the tap', () => {
   });
 
   test('forgets what was stopped', () => {
-    const tap = new Tap({ onLogLine: () => undefined, onBuild: () => undefined, onPhase: () => undefined });
+    const tap = new Tap({
+      onText: () => undefined,
+      onLogLine: () => undefined,
+      onBuild: () => undefined,
+      onPhase: () => undefined,
+    });
     for (let id = 1n; id <= 20_000n; id++) {
       void tap.observe(start(id, 0));
       void tap.observe({ kind: 'stop-activity', id });

@@ -13,6 +13,7 @@ export function guestSnapshot(id: string, state: GuestState): GuestSnapshot {
     domain: null,
     leases: 0,
     shells: 0,
+    keptBuilds: [],
     builds: 0,
     startedAt: '2025-01-01T00:00:00.000Z',
     bootedAt: null,

@@ -31,6 +31,7 @@ export function guest(id: string, state: GuestState, facts: Partial<GuestView> =
     state,
     leases,
     shells: 0,
+    kept: 0,
     builds: leases,
     domain: leases > 0 ? 'uid:0' : undefined,
     bornAt: 0,
@@ -111,6 +112,8 @@ export function apply(before: Snapshot, step: Step, policy: PoolPolicy, now: num
         guests: change(step.guest, () => ({ state: 'draining', retire: step.reason, drainingSince: now })),
       };
     }
+    case 'release':
+      return { ...before, guests: change(step.guest, () => ({ kept: 0 })) };
     case 'destroy':
       return { ...before, guests: change(step.guest, () => ({ stopping: true })) };
   }
@@ -219,6 +222,7 @@ function guestViews(rules: PoolPolicy): fc.Arbitrary<GuestView[]> {
         ...facts,
         id: `g${index}`,
         shells: 0,
+        kept: 0,
         leases,
         builds,
         domain: builds > 0 ? facts.domain : undefined,

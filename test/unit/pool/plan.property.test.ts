@@ -156,7 +156,7 @@ describe('plan, in any situation', () => {
     const start = snapshot(guests, waiters);
     const index = indexOf(start, rules);
     const views = new Map(guests.map((view) => [view.id, view]));
-    const counts = { grant: 0, drain: 0, destroy: 0, probe: 0, boot: 0 };
+    const counts = { grant: 0, drain: 0, destroy: 0, probe: 0, boot: 0, release: 0 };
     for (;;) {
       const step = nextStep(index, start, 200);
       if (!isStep(step)) break;

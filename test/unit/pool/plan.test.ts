@@ -22,6 +22,8 @@ function text(step: Step): string {
       return 'boot';
     case 'grant':
       return `grant ${step.guest} to ${step.waiter}`;
+    case 'release':
+      return `release ${step.guest}`;
     case 'probe':
       return `probe ${step.guest}`;
     case 'drain':

@@ -73,10 +73,79 @@ describe('a person in a guest', () => {
   test('is one of 16 at most', async () => {
     const harness = new Harness();
     harness.pool.bootGuest();
-    await expect(async () => harness.pool.enterGuest('g1')).rejects.toThrow('g1 still boots');
+    expect(() => harness.pool.enterGuest('g1')).toThrow('g1 still boots');
     await harness.boot('g1');
     for (let i = 0; i < 16; i++) harness.pool.enterGuest('g1');
-    await expect(async () => harness.pool.enterGuest('g1')).rejects.toMatchObject({ code: 'NO_ROOM' });
+    expect(() => harness.pool.enterGuest('g1')).toThrow('16 shells are open in the guest g1, the limit');
+  });
+});
+
+describe('a failed build that is kept', () => {
+  const kept = (build: string) => ({
+    build,
+    directory: `/build/${build}`,
+    builder: '/bin/sh',
+    keepMs: 1_800_000,
+  });
+
+  /** Boots a guest in which builds have failed. */
+  async function harnessWith(builds: readonly string[]): Promise<Harness> {
+    const harness = new Harness({ maxGuests: 1 });
+    const session = harness.lease('a');
+    await harness.boot('g1');
+    for (const build of builds) session.lease?.keep(kept(build));
+    await session.return();
+    await settled();
+    return harness;
+  }
+
+  test('keeps its guest until its time is over, with its directory', async () => {
+    const harness = await harnessWith(['b1']);
+    await harness.clock.advance(1_799_000);
+    expect(harness.guests()).toEqual({ g1: 'ready' });
+    await harness.clock.advance(2_000);
+    expect(harness.guests()).toEqual({});
+    expect(harness.pool.enterBuild('b1')).toBeUndefined();
+  });
+
+  test('stays while a person is in it, though its time is over', async () => {
+    const harness = await harnessWith(['b1']);
+    const entered = harness.pool.enterBuild('b1');
+    await harness.clock.advance(2_000_000);
+    expect({ guests: harness.guests(), ids: harness.pool.keptBuilds }).toEqual({
+      guests: { g1: 'ready' },
+      ids: ['b1'],
+    });
+    entered?.hold[Symbol.dispose]();
+    await harness.clock.advance(60_000);
+    expect({ guests: harness.guests(), ids: harness.pool.keptBuilds }).toEqual({ guests: {}, ids: [] });
+  });
+
+  test('makes room for a client that waits, but not for its own', async () => {
+    const harness = await harnessWith(['b1']);
+    const own = harness.lease('own');
+    await settled();
+    expect({ own: own.state, ids: harness.pool.keptBuilds }).toEqual({ own: 'g1', ids: ['b1'] });
+    await own.return();
+    harness.lease('other', { domain: 'uid:1' });
+    await settled();
+    expect(harness.pool.keptBuilds).toEqual([]);
+    await harness.boot('g2');
+    expect(harness.session('other').state).toBe('g2');
+  });
+
+  test('is one of 10: the oldest gives way, and its directory is removed', async () => {
+    const harness = await harnessWith(Array.from({ length: 11 }, (_, index) => `b${index + 1}`));
+    expect(harness.pool.keptBuilds).toHaveLength(10);
+    expect(harness.pool.keptBuilds).not.toContain('b1');
+    expect(harness.driver.guestOf('g1').calls).toContain('drop');
+  });
+
+  test.each(['drainGuest', 'pause', 'drain'] as const)('ends with %s', async (verb) => {
+    const harness = await harnessWith(['b1']);
+    void harness.pool[verb]('g1');
+    await settled();
+    expect({ guests: harness.guests(), ids: harness.pool.keptBuilds }).toEqual({ guests: {}, ids: [] });
   });
 });
 

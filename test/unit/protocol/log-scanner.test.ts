@@ -67,7 +67,7 @@ function decode(bytes: Uint8Array): StderrFrame[] {
 
 /** The part of a frame that an observer sees. */
 function observed(one: StderrFrame): LogFrame[] {
-  if (one.kind === 'result' || one.kind === 'stop-activity') return [one];
+  if (one.kind === 'result' || one.kind === 'stop-activity' || one.kind === 'next') return [one];
   return one.kind === 'start-activity'
     ? [{ ...one, activity: { ...one.activity, text: '', fields: [] } }]
     : [];
