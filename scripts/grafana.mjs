@@ -119,6 +119,7 @@ const ROWS = {
     ],
     ['Guests lost', 'short', [[increase('drover_guests_lost_total'), 'lost']]],
     ['Scratch', 'bytes', [['drover_scratch_bytes', '{{what}}']]],
+    ['Scratch of the fullest guest', 'percentunit', [['drover_scratch_fullest_ratio', 'used']]],
   ],
   'Inputs and sessions': [
     ['Inputs, as NARs', 'Bps', [[`sum by (how) (${rate('drover_provisioned_bytes_total')})`, '{{how}}']]],
@@ -154,6 +155,7 @@ const ROWS = {
   ],
   Supervisor: [
     ['Processor', 'percentunit', [[rate('process_cpu_seconds_total{job="drover"}'), 'supervisor']]],
+    ['Pressure on the host', 'percentunit', [[rate('drover_host_pressure_seconds_total'), '{{resource}}']]],
     ['Resident memory', 'bytes', [['process_resident_memory_bytes{job="drover"}', 'supervisor']]],
     [
       'Reloads of the configuration',

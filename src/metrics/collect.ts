@@ -4,6 +4,7 @@ import { collectDefaultMetrics, Registry } from 'prom-client';
 import { collectFront, type FrontSource } from './front-metrics.js';
 import { Instruments } from './instruments.js';
 import { collectPool, type PoolSource } from './pool-metrics.js';
+import { readPressure } from './pressure.js';
 
 export interface MetricsOptions {
   readonly pool: PoolSource;
@@ -48,6 +49,12 @@ export function collectMetrics(options: MetricsOptions): Registry {
   options.reloads.on((result) => {
     reloads.inc({ result });
   });
+  make.readCounter(
+    'drover_host_pressure_seconds_total',
+    "Time in which some process of the host had to wait for a resource (Linux's pressure stall information).",
+    'resource',
+    () => readPressure('/proc/pressure'),
+  );
   collectPool(options.pool, make);
   collectFront(options.front, options.systems, make);
   collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: HARDLY_EVER_MS });

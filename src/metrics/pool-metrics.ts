@@ -88,6 +88,17 @@ export function collectPool(pool: PoolSource, make: Instruments): void {
       );
     },
   );
+  make.readGauge(
+    'drover_scratch_fullest_ratio',
+    'Part of its scratch that the fullest guest uses, from 0 to 1.',
+    [],
+    (gauge) => {
+      const known = pool.snapshot().guests.flatMap(({ scratch }) => scratch ?? []);
+      gauge.set(
+        Math.max(0, ...known.map(({ usedBytes, totalBytes }) => usedBytes / Math.max(1, totalBytes))),
+      );
+    },
+  );
   pool.events.on(poolCounters(make));
 }
 

@@ -66,6 +66,7 @@ describe('metrics of the pool', () => {
     expect(await bench.value('drover_leases_max')).toBe(8);
     expect(await bench.value('drover_scratch_bytes{what="used"}')).toBe(3);
     expect(await bench.value('drover_scratch_bytes{what="total"}')).toBe(4);
+    expect(await bench.value('drover_scratch_fullest_ratio')).toBe(0.75);
   });
 
   test('leases granted and refused are counted, and their waits timed', async () => {
