@@ -42,7 +42,11 @@ in
       // {
         # A single value, so that it can be replaced by null.
         metrics = lib.mkDefault (
-          if cfg.metrics.listen == null then null else { inherit (cfg.metrics) listen; }
+          if cfg.metrics.listen == null then
+            null
+          else
+            { inherit (cfg.metrics) listen; }
+            // lib.optionalAttrs (cfg.metrics.page != null) { inherit (cfg.metrics) page; }
         );
       };
 

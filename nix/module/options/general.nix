@@ -32,9 +32,14 @@ in
     metrics.listen = mkOption {
       type = types.nullOr listen;
       default = "127.0.0.1:9619";
+      description = "Where metrics are served for Prometheus, and the page for people; null: nowhere.";
+    };
+
+    metrics.page = mkOption {
+      type = types.nullOr types.bool;
+      default = null;
       description = ''
-        Where metrics are served for Prometheus; null: nowhere. On a loopback address, so is the page for people, with
-        guests, builds and logs, which every user of this host can read: settings.metrics.page = false turns it off.
+        Whether guests, builds and logs are shown there, too, to everyone who can connect; null: on a loopback address.
       '';
     };
 

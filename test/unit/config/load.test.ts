@@ -183,6 +183,18 @@ log: { level: trace, file: /var/log/drover.log }
     });
   });
 
+  test.each([
+    ["{ listen: '127.0.0.9:1' }", true],
+    ["{ listen: '[::1]:1' }", true],
+    ["{ listen: 'localhost:1' }", true],
+    ["{ listen: '0.0.0.0:1' }", false],
+    ["{ listen: 'builder.example.org:1' }", false],
+    ["{ listen: '0.0.0.0:1', page: true }", true],
+    ['{ page: false }', false],
+  ])('metrics: %s serves a page: %p', (metrics, page) => {
+    expect(parseConfig(`metrics: ${metrics}`, 'drover.yaml', root).metrics).toMatchObject({ page });
+  });
+
   it('may have a long stateDir where the socket is elsewhere', () => {
     const stateDir = `/${'a'.repeat(103)}`;
     const text = `{ stateDir: ${stateDir}, doors: { socket: { path: ${stateDir.slice(0, 103)} } } }`;
