@@ -218,13 +218,13 @@ check_kept() {
 
 keep() {
   check_kept "$1"
-  mkdir -p /run/drover/kept
-  cat > "/run/drover/kept/$top" || fail "no room for the variables of a build"
+  mkdir -p /run/drover-kept
+  cat > "/run/drover-kept/$top" || fail "no room for the variables of a build"
 }
 
 drop() {
   check_kept "$1"
-  rm -rf "/build/$top" "/run/drover/kept/$top"
+  rm -rf "/build/$top" "/run/drover-kept/$top"
 }
 
 enter() {
@@ -237,7 +237,7 @@ enter() {
   [ "$1" = "/build/$top" ] || chmod 711 "/build/$top" || fail "cannot give $1 to $user"
   case $2 in */bash | */dash | */sh) shell=$2 ;; *) shell=/bin/sh ;; esac
   [ -x "$shell" ] || shell=/bin/sh
-  export DROVER_DIR="$1" DROVER_NAME="$3" DROVER_SHELL="$shell" DROVER_USER="$user" DROVER_VARIABLES="/run/drover/kept/$top"
+  export DROVER_DIR="$1" DROVER_NAME="$3" DROVER_SHELL="$shell" DROVER_USER="$user" DROVER_VARIABLES="/run/drover-kept/$top"
   # shellcheck disable=SC2016 # the shell of the build user expands it
   export DROVER_START='
     set -- "$DROVER_NAME" "$DROVER_SHELL" # no variable of the build is called so

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -8,6 +9,7 @@ import { buffer } from 'node:stream/consumers';
 
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
+import { MAX_INPUT_BYTES, type FromProgram } from '../../src/guest/program.js';
 import { SshChannel } from '../../src/guest/ssh-channel.js';
 import type { Clock } from '../../src/lib/clock.js';
 import { makeSshKeyPair } from '../../src/lib/ssh-key.js';
@@ -33,7 +35,7 @@ describeE2e('the connection to a guest', ['sshd'], () => {
   beforeEach(async () => {
     dir = await mkdtemp('/tmp/sc-');
     await writeFile(join(dir, 'host_key'), host.privateKey, { mode: 0o600 });
-    await writeFile(join(dir, 'authorized_keys'), `restrict,port-forwarding ${client.publicKey}\n`);
+    await writeFile(join(dir, 'authorized_keys'), `restrict,port-forwarding,pty ${client.publicKey}\n`);
     const settings = [
       `HostKey ${dir}/host_key`,
       `AuthorizedKeysFile ${dir}/authorized_keys`,
@@ -103,6 +105,57 @@ describeE2e('the connection to a guest', ['sshd'], () => {
       code: 'GUEST_EXEC_FAILED',
       message: 'sh was killed in the guest',
     });
+    channel.destroy();
+  });
+
+  test('runs a program with pipes: a stream in both directions, unchanged, and how it ended', async () => {
+    const channel = await connect();
+    const program = await channel.start({
+      argv: ['sh', '-c', 'cat; echo bad >&2; exit 5'],
+      terminal: undefined,
+    });
+    const bytes = randomBytes(20 * MIB);
+    const found: Buffer[] = [];
+    let sent = 0;
+    let taken = 0;
+    const feed = (): void => {
+      for (; sent < bytes.length && sent - taken < MAX_INPUT_BYTES; sent += 32_768)
+        program.send({ kind: 'input', bytes: bytes.subarray(sent, sent + 32_768) });
+      if (taken >= bytes.length) program.send({ kind: 'end' });
+    };
+    feed();
+    let last: FromProgram | undefined;
+    let complaint = '';
+    for await (const message of program.messages) {
+      if (message.kind === 'stdout') found.push(message.bytes);
+      if (message.kind === 'stderr') complaint += String(message.bytes);
+      if (message.kind === 'taken') taken += message.count;
+      if (message.kind === 'taken') feed();
+      last = message;
+    }
+    expect({ same: Buffer.concat(found).equals(bytes), complaint, last }).toEqual({
+      ...{ same: true, complaint: 'bad\n', last: { kind: 'exit', code: 5 } },
+    });
+    channel.destroy();
+  });
+
+  test('runs a program on a terminal, which is resized, interrupted and killed', async () => {
+    const channel = await connect();
+    const script = 'stty size; trap "stty size; kill -9 $$" INT; echo ready; while :; do sleep 0.1; done';
+    const terminal = { columns: 77, rows: 33 };
+    const program = await channel.start({ argv: ['sh', '-c', script], terminal });
+    let output = '';
+    let last: FromProgram | undefined;
+    for await (const message of program.messages) {
+      last = message;
+      if (message.kind !== 'stdout') continue;
+      output += String(message.bytes);
+      if (!output.endsWith('ready\r\n')) continue;
+      program.send({ kind: 'size', columns: 50, rows: 20 });
+      program.send({ kind: 'input', bytes: Buffer.from('\u0003') });
+    }
+    expect(output).toMatch(/^33 77\r\nready\r\n.*20 50\r\n$/s);
+    expect(last).toEqual({ kind: 'killed', signal: 9 });
     channel.destroy();
   });
 

@@ -3,8 +3,9 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
-import type { Drover } from '../support/drover.js';
+import { MAIN, type Drover } from '../support/drover.js';
 import { outerAddress, serveText } from '../support/http.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
@@ -191,5 +192,19 @@ describeE2e("the host's store in a VM", ['vms'], () => {
       }
     },
     READ_DEADLINE_MS + VM_DEADLINE_MS,
+  );
+
+  // The last test: a guest that was entered takes no more builds.
+  test(
+    'is entered by drover shell, with pipes and its exit status',
+    async () => {
+      const words = [MAIN, '--config', drover.configFile, 'shell'];
+      const input = 'id -u; ls -d /nix/store; echo bad >&2; exit 7';
+      const { exitCode, stdout, stderr } = await execa(process.execPath, words, { input, reject: false });
+      expect({ exitCode, stdout, stderr }).toEqual({
+        ...{ exitCode: 7, stdout: '0\n/nix/store', stderr: 'bad' },
+      });
+    },
+    VM_DEADLINE_MS,
   );
 });
