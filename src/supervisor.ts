@@ -126,6 +126,7 @@ export class Supervisor {
     this.#front = new Front({
       manifest: driver.manifest,
       systems: () => servedSystems(this.#config, this.#driver),
+      translated: () => this.#driver.translatedSystems ?? new Set(),
       policy: () => clientPolicy(this.#config),
       host,
       leaser: this.#pool,

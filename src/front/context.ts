@@ -25,6 +25,8 @@ export interface Surroundings {
   readonly signer: PathSigner | undefined;
   /** Nix systems that are built here now. A guest may turn out not to build one of them. */
   readonly systems: () => readonly string[];
+  /** Systems whose programs a translator runs. */
+  readonly translated: () => ReadonlySet<string>;
   /** Rights that the current configuration grants to untrusted clients. */
   readonly policy: () => ClientPolicy;
   readonly clock: Clock;

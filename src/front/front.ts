@@ -32,6 +32,8 @@ export interface FrontOptions {
   readonly manifest: ImageManifest;
   /** Nix systems that are built here now: it may turn out in a guest that one is not. */
   readonly systems: () => readonly string[];
+  /** Systems whose programs a translator runs. */
+  readonly translated: () => ReadonlySet<string>;
   /** Rights that the current configuration grants to untrusted clients. */
   readonly policy: () => ClientPolicy;
   readonly host: Pick<HostStore, 'connect'>;

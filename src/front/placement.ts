@@ -2,6 +2,7 @@ import type { CancelTimer } from '../lib/clock.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { WaitPlace } from '../pool/lease.js';
 import { isExhaustion } from '../lib/exhaustion.js';
+import type { SetOptions } from '../protocol/operations.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { SessionContext } from './context.js';
 import type { HostView } from './host-view.js';
@@ -55,6 +56,7 @@ export class Placement implements AsyncDisposable {
   readonly #host: HostView;
   #seat: Seat | undefined;
   #settings: readonly Uint8Array[] | undefined;
+  #options: SetOptions | undefined;
   #serving = false;
   #cancelLook: CancelTimer = () => undefined;
   #idleSince = 0;
@@ -116,9 +118,15 @@ export class Placement implements AsyncDisposable {
   }
 
   /** The client's SetOptions request, for the guest and for every later one of this session. */
-  async setSettings(request: readonly Uint8Array[]): Promise<void> {
+  async setSettings(request: readonly Uint8Array[], options: SetOptions): Promise<void> {
     await this.ask((seat) => seat.daemon.setOptions(request));
     this.#settings = request;
+    this.#options = options;
+  }
+
+  /** What the guest was last asked of by `setSettings`. */
+  get options(): SetOptions | undefined {
+    return this.#options;
   }
 
   /**

@@ -103,6 +103,8 @@ export interface GuestDriver {
   readonly brokenSystems?: ReadonlySet<string>;
   /** Systems that the image can build and this host cannot, such as x86_64-linux on a Mac without Rosetta. */
   readonly absentSystems?: ReadonlySet<string>;
+  /** Systems whose programs a translator runs, such as Rosetta: builds of them are known to hang. */
+  readonly translatedSystems?: ReadonlySet<string>;
   /** How to add systems to the manifest: a sentence without its full stop, for people. */
   readonly systemsHint: string;
   /** Whether a guest has a clock of its own, which `set-clock` may set. */

@@ -145,6 +145,7 @@ export class FrontBench {
   readonly events: FrontEvent[] = [];
   /** That it builds now. */
   systems = ['x86_64-linux'];
+  translated: ReadonlySet<string> = new Set();
   /** Why no further session is served. */
   overload: DroverError | undefined;
   policy: ClientPolicy = {
@@ -167,6 +168,7 @@ export class FrontBench {
         systems: ['x86_64-linux'],
       },
       systems: () => this.systems,
+      translated: () => this.translated,
       policy: () => this.policy,
       host: host ?? {
         connect: () =>

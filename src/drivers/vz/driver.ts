@@ -63,6 +63,7 @@ export class VzDriver implements GuestDriver {
   readonly manifest: ImageManifest;
   readonly brokenSystems = new Set<string>();
   readonly absentSystems: ReadonlySet<string>;
+  readonly translatedSystems: ReadonlySet<string>;
   readonly systemsHint: string;
   readonly #options: VzDriverOptions;
   readonly #ground: Ground;
@@ -80,7 +81,8 @@ export class VzDriver implements GuestDriver {
     this.#ground = ground;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
-    const { systems, systemsHint, use, absent } = ground.rosetta;
+    const { systems, systemsHint, use, absent, translated } = ground.rosetta;
+    this.translatedSystems = new Set(translated);
     this.systemsHint = systemsHint;
     this.absentSystems = new Set(absent);
     const { nixConf, manifest } = vmIdentity(options, ground.image, systems, use);

@@ -14,6 +14,8 @@ export interface RosettaOptions {
 export interface RosettaPlan {
   readonly use: 'off' | 'on' | 'cache';
   readonly systems: readonly string[];
+  /** Systems that Rosetta runs. */
+  readonly translated: readonly string[];
   /** Systems of the image that this Mac lacks Rosetta for. */
   readonly absent: readonly string[];
   /** Undefined: all is as well as it could be. */
@@ -33,15 +35,23 @@ export function planRosetta(
   const translated =
     architecture === 'aarch64' ? systems.filter((system) => TRANSLATED_SYSTEMS.has(system)) : [];
   if (translated.length === 0) {
-    return { use: 'off', systems, absent: [], warning: undefined, systemsHint: ASK_THE_IMAGE };
+    return {
+      use: 'off',
+      systems,
+      translated,
+      absent: [],
+      warning: undefined,
+      systemsHint: ASK_THE_IMAGE,
+    };
   }
   if (wanted.enable && rosetta === 'installed') {
     const use = wanted.cache && rosettaCache ? 'cache' : 'on';
-    return { use, systems, absent: [], warning: undefined, systemsHint: ASK_THE_IMAGE };
+    return { use, systems, translated, absent: [], warning: undefined, systemsHint: ASK_THE_IMAGE };
   }
   const without = {
     use: 'off' as const,
     systems: systems.filter((system) => !translated.includes(system)),
+    translated: [],
     absent: translated,
   };
   if (!wanted.enable) {

@@ -4,7 +4,12 @@ import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import type { LeasedGuest, WaitPlace } from '../../pool/lease.js';
 import { isSuccess, type BuildResult } from '../../protocol/build-result.js';
-import { decodeBuildDerivation, Op, type BuildDerivation } from '../../protocol/operations.js';
+import {
+  decodeBuildDerivation,
+  encodeSetOptions,
+  Op,
+  type BuildDerivation,
+} from '../../protocol/operations.js';
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../../protocol/responses.js';
 import type { StorePath } from '../../protocol/store-path.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../protocol/stderr.js';
@@ -23,6 +28,8 @@ import { tellPlace } from '../wait-notice.js';
 
 /** With less free scratch than this, "no space left" is the likely cause of a failure, in bytes. */
 const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
+/** A translated build that has printed nothing for this long is ended, in seconds. The client can set another limit. */
+const TRANSLATED_MAX_SILENT_SECONDS = 3600;
 /** Words of the C library and of SQLite. */
 const NO_SPACE = /No space left on device|database or disk is full/;
 /** Errors that stand for the end of the guest, or of all guests. */
@@ -296,6 +303,7 @@ async function buildIn(
   if (makes) await seat.requireUnbuilt(outputs);
   listener.provisioned(await seat.provision(await inputs));
   const killsBefore = (await seat.guest.agent.memory())?.kills;
+  await limitSilence(seat, request, context);
   const explainFailure = async (message: string): Promise<string | undefined> =>
     (await explain(message, seat, killsBefore)) ?? (await explainNetwork(message, request, seat));
   const stopMeasuring = listener.measure(seat.guest.agent);
@@ -373,4 +381,18 @@ async function explainNetwork(
   const stats = await guest.agent.stats().catch(() => undefined);
   if (stats?.routed !== false) return undefined;
   return `${message}\ndrover: the guest ${guest.id} has no way out: guest.network is none, or it got no DHCP lease; see docs/mac.md#network`;
+}
+
+/** Translators are known to let programs hang, and Nix's client sets no limit by default. */
+async function limitSilence(
+  seat: Seat,
+  { derivation }: BuildDerivation,
+  { placement, translated }: OperationContext,
+): Promise<void> {
+  const { options } = placement;
+  if (options === undefined || options.maxSilentTime > 0 || !translated().has(derivation.platform)) return;
+  if (options.overrides.has('max-silent-time')) return;
+  await seat.daemon.setOptions([
+    encodeSetOptions({ ...options, maxSilentTime: TRANSLATED_MAX_SILENT_SECONDS }),
+  ]);
 }

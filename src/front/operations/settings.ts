@@ -32,16 +32,16 @@ export async function serveSetOptions(context: OperationContext): Promise<void> 
   const asked = [...options.overrides.keys()];
   if (identity.trusted) {
     auditSettings(context, asked, []);
-    await placement.setSettings(
-      options.keepFailed === keepFailed ? raw : [encodeSetOptions({ ...options, keepFailed })],
-    );
+    const wanted = { ...options, keepFailed };
+    await placement.setSettings(options.keepFailed === keepFailed ? raw : [encodeSetOptions(wanted)], wanted);
     await answer(client);
     return;
   }
   const { overrides, dropped, warnings } = restrict(options.overrides, policy().substituters);
   auditSettings(context, asked, dropped);
   noteDropped(context, dropped);
-  await placement.setSettings([encodeSetOptions({ ...options, overrides, keepFailed })]);
+  const allowed = { ...options, overrides, keepFailed };
+  await placement.setSettings([encodeSetOptions(allowed)], allowed);
   for (const text of warnings.slice(0, MAX_WARNINGS)) {
     await client.write(encodeStderrFrame({ kind: 'next', text: `warning: ${text}\n` }));
   }

@@ -18,6 +18,7 @@ test.each([
   (rosetta, rosettaCache, wanted, use, systems, warning) => {
     const plan = planRosetta(IMAGE, { rosetta, rosettaCache }, wanted);
     expect(plan).toMatchObject({ use, systems });
+    expect(plan.translated).toEqual(systems.filter((system) => system !== 'aarch64-linux'));
     if (warning === undefined) expect(plan.warning).toBeUndefined();
     else expect(plan.warning).toMatch(warning);
   },

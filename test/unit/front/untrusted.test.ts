@@ -65,6 +65,23 @@ function recording(): Recorded {
 }
 
 describe('settings', () => {
+  test('of a build that a translator runs have a limit of silence, unless the client has set one', async () => {
+    for (const [translated, overrides, wanted] of [
+      [['x86_64-linux'], {}, [0, 3600]],
+      [['x86_64-linux'], { 'max-silent-time': '5' }, [0]],
+      [[], {}, [0]],
+    ] as const) {
+      const { bench, options } = recording();
+      bench.translated = new Set(translated);
+      const { channel } = await bench.client(HOST_CLIENT);
+      await channel.write(settings(overrides));
+      expect(await outcome(channel)).toBeUndefined();
+      await channel.write(buildRequest());
+      expect(await outcome(channel)).toBeUndefined();
+      expect(options.map(({ maxSilentTime }) => maxSilentTime)).toEqual(wanted);
+    }
+  });
+
   test('of an untrusted client reach the guest only if Nix accepts them from any client', async () => {
     const { bench, options } = recording();
     bench.policy = { ...bench.policy, substituters: new Set(['https://cache.example.org/']) };
