@@ -1,11 +1,12 @@
 /*
- * drover-hook PROGRAM [ARGUMENT...]: a build hook for Nix that survives the loss of a builder.
+ * drover-hook [PROGRAM [ARGUMENT...]] VERBOSITY: a build hook for Nix that survives the loss of a builder.
  *
  * Nix starts its build hook (`nix __build-remote`) for each remote build, and fails the build when the hook
  * loses its builder. This program stands between the two: it passes everything on, keeps what Nix has asked
  * for, and if the hook ends because its builder was lost, starts another one with the same request, which
  * chooses a builder afresh. If no builder can be reached, it has Nix ask again for a while.
- * In nix.conf: `build-hook = /path/to/drover-hook nix __build-remote`.
+ * In nix.conf: `build-hook = /path/to/drover-hook`, or with another hook than `nix __build-remote` behind it. Nix
+ * appends the verbosity. Older ones take the whole setting for the name of a program.
  *
  * The protocol (Nix's hook-instance.cc, build-remote.cc): on standard input the settings, then `try` and four
  * fields for each question; on standard error lines of log and one line `# accept`, `# decline` or
@@ -49,6 +50,7 @@ struct hook {
 
 enum reply { ACCEPT, POSTPONE, UNREACHABLE, OTHER, ENDED };
 
+static const char *program;
 static char **command;
 
 static void fail(const char *what) {
@@ -137,8 +139,8 @@ static struct hook start(void) {
       close(to[i]);
       close(from[i]);
     }
-    execvp(command[0], command);
-    fprintf(stderr, "drover-hook: %s: %s\n", command[0], strerror(errno));
+    execvp(program, command);
+    fprintf(stderr, "drover-hook: %s: %s\n", program, strerror(errno));
     _exit(127);
   }
   close(to[0]);
@@ -263,10 +265,13 @@ static int find_builder(struct hook *hook, const struct bytes *settings, const s
 
 int main(int argc, char **argv) {
   if (argc < 2) {
-    fprintf(stderr, "usage: drover-hook PROGRAM [ARGUMENT...]\n");
+    fprintf(stderr, "usage: drover-hook [PROGRAM [ARGUMENT...]] VERBOSITY\n");
     return 2;
   }
-  command = argv + 1;
+  /* Every version of Nix is its own hook under this name. */
+  char *nix[] = {"build-remote", argv[1], NULL};
+  program = argc == 2 ? "nix" : argv[1];
+  command = argc == 2 ? nix : argv + 1;
   signal(SIGPIPE, SIG_IGN);
   setvbuf(stderr, NULL, _IOLBF, 65536);
   struct bytes settings = {0}, question = {0}, work = {0};

@@ -118,6 +118,8 @@ describeE2e('a fleet of supervisors under one client', ['modern-nix', 'ip'], () 
     const build = host.startBuild(graph(host));
     for (const { drover } of [killed, drained, rotated])
       await drover.events.waitFor('build-started', () => true);
+    const { events } = killed.drover;
+    await events.waitFor('build-started', () => true, { since: events.position });
     killed.drover.signal('SIGKILL');
     drained.drover.signal('SIGTERM');
     await client.add(added);

@@ -138,6 +138,13 @@ describeWith('drover-hook', ['dist'], () => {
     expect(none).toMatchObject({ exitCode: 0, lines: [NO_MACHINE, '# decline'] });
   });
 
+  test("runs Nix's own hook where none is named, as older versions of Nix cannot", async () => {
+    await writeFile(join(dir, 'nix'), '#!/bin/sh\necho "# $*" >&2\n', { mode: 0o755 });
+    const input = Buffer.concat([settings(), question()]);
+    const { stderr } = await execa(HOOK, ['3'], { input, env: { PATH: `${dir}:/usr/bin:/bin` } });
+    expect(stderr).toBe('# 3');
+  });
+
   test('ends as the hook does when Nix asks nothing', async () => {
     expect(await run([settings()], [{ lines: [], status: 3 }])).toMatchObject({
       exitCode: 3,
