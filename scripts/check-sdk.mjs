@@ -1,6 +1,6 @@
-// check-sdk.mjs DIRECTORY: compares vz-helper/sdk's declarations of Virtualization.framework with DIRECTORY, a checkout
-// of madsmtm/objc2-generated, which is generated from Apple's SDK: every class and its superclass, every selector, every
-// constant and its value.
+// check-sdk.mjs DIRECTORY: compares vz-helper/sdk's declarations of Virtualization.framework with DIRECTORY, a
+// checkout of madsmtm/objc2-generated, which is generated from Apple's SDK: every class and its superclass, every
+// selector, every constant and its value.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 

@@ -124,7 +124,7 @@ export class Placement implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** What the guest was last asked of by `setSettings`. */
+  /** The options last sent by `setSettings`. */
   get options(): SetOptions | undefined {
     return this.#options;
   }
