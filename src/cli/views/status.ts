@@ -28,9 +28,18 @@ export function renderStatus(status: Status, now: number, screen: Screen): strin
     '',
     ...renderTop(status, now, screen),
     ...(status.guests.length === 0 ? lines(['no guests: the next build boots one']) : []),
+    ...lines(held(status)),
     '',
     ...lines(sums),
   ];
+}
+
+/** Guests that stay for people. */
+function held({ guests }: Status): string[] {
+  return guests.flatMap(({ id, shells, keptBuilds }) => [
+    ...(shells > 0 ? [`${shells} shells are open in ${id}`] : []),
+    ...keptBuilds.map((build) => `${id} keeps the failed build ${build}: drover shell ${build}`),
+  ]);
 }
 
 /** Warnings and failures. */

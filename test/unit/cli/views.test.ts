@@ -73,7 +73,7 @@ function status(builds: readonly RunningBuildReport[]): Status {
           domain: 'uid:0',
           leases: 1,
           shells: 0,
-          keptBuilds: [],
+          keptBuilds: ['b9'],
           builds: 3,
         },
         ...{ startedAt: '2026-01-01T11:00:00Z', bootedAt: '2026-01-01T11:00:01Z', idleSeconds: 0 },
@@ -211,5 +211,6 @@ test('status says what is wrong, and names builds rather than store paths', () =
   expect(text).toContain('a restart is needed for: metrics.listen, stateDir');
   expect(text).toContain('guests of the new configuration failed their trial, the old ones continue: ');
   expect(text).toContain('25 % of 4 B');
+  expect(text).toContain('g7 keeps the failed build b9: drover shell b9');
   expect(text).not.toContain('/nix/store');
 });
