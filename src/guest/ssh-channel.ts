@@ -17,6 +17,8 @@ const MAX_UNANSWERED_KEEPALIVES = 2;
 const EXEC_TIMEOUT_MS = 120_000;
 /** Bytes kept of each output of a command. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
+/** Bytes of one channel that may wait for a reader: twice the window that ssh2 grants. It takes more than that. */
+const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 
 export interface SshChannelOptions {
   /** A byte stream to the guest's sshd. */
@@ -42,6 +44,7 @@ export class SshChannel {
   readonly #stream: Duplex;
   readonly #clock: Clock;
   readonly #gone: Promise<never>;
+  readonly #channels = new Set<ssh2.ClientChannel>();
   #close: (why: string) => void = () => undefined;
 
   private constructor(client: ssh2.Client, stream: Duplex, clock: Clock) {
@@ -98,6 +101,7 @@ export class SshChannel {
         keepaliveCountMax: MAX_UNANSWERED_KEEPALIVES,
         readyTimeout: 0,
       });
+      stream.on('data', channel.#limitUnread);
       await Promise.race([ready, channel.#gone]);
       return channel;
     } catch (error) {
@@ -185,6 +189,24 @@ export class SshChannel {
     this.#stream.destroy();
   }
 
+  #watched(channel: ssh2.ClientChannel): ssh2.ClientChannel {
+    this.#channels.add(channel);
+    channel.once('close', () => this.#channels.delete(channel));
+    return channel;
+  }
+
+  /** A guest that ignores the windows of its channels would fill this host's memory. */
+  readonly #limitUnread = (): void => {
+    for (const { readableLength, stderr } of this.#channels) {
+      // The type says otherwise, but a channel to a socket has none.
+      const errors = (stderr as typeof stderr | undefined)?.readableLength ?? 0;
+      if (readableLength + errors <= MAX_UNREAD_BYTES) continue;
+      this.#close('it sends more than it was asked for');
+      this.destroy();
+      return;
+    }
+  };
+
   /** @param use is given the channel before anything else of it is: what comes at once is not missed */
   async #open<T>(
     start: (done: (error: Error | undefined, channel: ssh2.ClientChannel) => void) => void,
@@ -192,7 +214,7 @@ export class SshChannel {
   ): Promise<T> {
     const opened = new Promise<T>((resolve, reject) => {
       start((error, channel) => {
-        if (error === undefined) resolve(use(channel));
+        if (error === undefined) resolve(use(this.#watched(channel)));
         else reject(new DroverError('GUEST_EXEC_FAILED', 'The guest opens no channel', { cause: error }));
       });
     });

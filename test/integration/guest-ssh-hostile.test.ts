@@ -1,0 +1,74 @@
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { expect, test } from '@jest/globals';
+import ssh2, { type Client, type Connection } from 'ssh2';
+
+import { SshChannel } from '../../src/guest/ssh-channel.js';
+import { makeSshKeyPair } from '../../src/lib/ssh-key.js';
+import { Message, sendPacket, sshString, uint32 } from '../support/raw-ssh.js';
+
+/** No divisor of a window: ssh2 takes no more once it is exactly used up, but anything once it is overdrawn. */
+const PACKET_BYTES = 30_000;
+
+test("a guest's sshd that sends more than a reader has asked for is cut off", async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'drover-sshd-'));
+  const [host, client] = [makeSshKeyPair(), makeSshKeyPair()];
+  let sentBytes = 0;
+  let ended: Promise<unknown> | undefined;
+  /** Sends whatever the connection takes, whether or not there is room in the window. */
+  const flood = (guest: Connection, socket: NodeJS.WritableStream): void => {
+    if (!socket.writable) return;
+    for (let i = 0; i < 32; i++) {
+      sendPacket(
+        guest as unknown as Client,
+        Message.channelData,
+        uint32(0),
+        sshString(Buffer.alloc(PACKET_BYTES)),
+      );
+      sentBytes += PACKET_BYTES;
+    }
+    if (sentBytes < 1024 ** 3)
+      socket.once('drain', () => {
+        flood(guest, socket);
+      });
+  };
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    ended = new Promise((resolve) => socket.once('close', resolve));
+    sshd.once('connection', (guest) => {
+      guest.on('error', () => undefined);
+      guest.on('authentication', (context) => {
+        context.accept();
+      });
+      guest.on('openssh.streamlocal', (accept) => {
+        accept();
+        flood(guest, socket);
+      });
+    });
+    sshd.injectSocket(socket);
+  });
+  const sshd = new ssh2.Server({ hostKeys: [host.privateKey] });
+  const path = join(directory, 's');
+  await once(server.listen(path), 'listening');
+  try {
+    const channel = await SshChannel.connect({
+      stream: connect(path),
+      hostKey: host.publicKey,
+      clientKey: client.privateKey,
+      signal: AbortSignal.timeout(30_000),
+    });
+    const stream = await channel.openSocket('/daemon');
+    stream.on('error', () => undefined);
+    expect(await channel.closed).toBe('it sends more than it was asked for');
+    await ended;
+    expect(sentBytes).toBeLessThan(64 * 1024 ** 2);
+    expect(stream.readableLength).toBeLessThan(8 * 1024 ** 2);
+  } finally {
+    server.close();
+    await rm(directory, { recursive: true });
+  }
+});
