@@ -22,7 +22,7 @@ export interface SessionOptions extends Surroundings {
   readonly manifest: ImageManifest;
   /** Why the session is not served: the client is told after the handshake. */
   readonly refusal: DroverError | undefined;
-  /** Of all sessions. */
+  /** Turns of the event loop, shared by all sessions. */
   readonly turns: SharedTurns;
 }
 
