@@ -14,7 +14,7 @@ import {
 
 /** Records kept in memory while the file cannot be written. Builds are refused then, so few can come. */
 const MAX_PENDING = 10_000;
-/** Of each text in a record that is too large. */
+/** Characters kept of each text in a record that is too large. */
 const MAX_KEPT_CHARACTERS = 1024;
 const FILE_MODE = 0o600;
 const LINE_FEED = 0x0a;

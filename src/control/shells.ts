@@ -2,7 +2,7 @@ import { z } from 'zod';
 
 import type { ProgramRequest } from '../guest/program.js';
 import { DroverError } from '../lib/errors.js';
-import type { KeptBuild } from '../pool/kept-builds.js';
+import type { KeptBuild } from '../pool/lease.js';
 import type { GuestHold } from '../pool/lease.js';
 import type { HeldProgram } from './program-server.js';
 

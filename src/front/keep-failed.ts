@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 
 import { humanDuration } from '../lib/human.js';
-import type { KeptBuild } from '../pool/kept-builds.js';
+import type { KeptBuild } from '../pool/lease.js';
 import type { BasicDerivation } from '../protocol/basic-derivation.js';
 import type { Seat } from './seat.js';
 

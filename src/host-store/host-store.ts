@@ -35,8 +35,8 @@ export interface HostStore {
 /**
  * Uses the daemon's socket if one listens (`NIX_DAEMON_SOCKET_PATH` is respected), otherwise a `nix-daemon
  * --stdio` child, as on a single-user installation. A listening daemon gives each session its own process,
- * which is cheap; a child has to be started, so overlapping sessions of one domain share one. Neither remembers path infos
- * (`openUncachedStore` in Nix's daemon.cc).
+ * which is cheap; a child has to be started, so overlapping sessions of one domain share one. Neither remembers
+ * path infos (`openUncachedStore` in Nix's daemon.cc).
  */
 export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;

@@ -32,9 +32,9 @@ interface Spare {
 
 /**
  * Lets overlapping sessions of one trust domain share a connection, since each connection is a process that has to be
- * started. Long operations, such as a NAR or a substitution, get their own. A connection ends with its last session, and its pins
- * with it: a garbage collection that follows a build finds nothing kept. A new connection is prepared for the next
- * session while this one lasts, since that takes as long as a small build.
+ * started. Long operations, such as a NAR or a substitution, get their own. A connection ends with its last session,
+ * and its pins with it: a garbage collection that follows a build finds nothing kept. A new connection is prepared for
+ * the next session while this one lasts, since that takes as long as a small build.
  */
 export class SharedConnections {
   readonly #connect: () => Promise<WorkerClient>;

@@ -1,20 +1,9 @@
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import type { GuestRecord } from './guest-record.js';
+import type { KeptBuild } from './lease.js';
 
 /** Failed builds that are kept at the same time. */
 const MAX_KEPT = 10;
-
-/** A failed build whose directory is kept in its guest, for a person to look into. */
-export interface KeptBuild {
-  /** `b1842` */
-  readonly build: string;
-  /** Its directory in the guest. */
-  readonly directory: string;
-  /** Program that ran it. */
-  readonly builder: string;
-  /** For how long it is kept, in milliseconds. */
-  readonly keepMs: number;
-}
 
 interface Entry {
   readonly kept: KeptBuild;

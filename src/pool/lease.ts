@@ -4,7 +4,6 @@ import type { GuestAgent } from '../guest/agent.js';
 import type { IdleConnections } from '../daemon/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
 import type { ProgramRequest, RunningProgram } from '../guest/program.js';
-import type { KeptBuild } from './kept-builds.js';
 import type { RetireReason } from './view.js';
 
 /** The part of a guest that the holder of a lease sees. */
@@ -24,6 +23,18 @@ export interface LeasedGuest {
 export interface GuestHold extends Disposable {
   readonly lost: LeasedGuest['lost'];
   start(request: ProgramRequest): Promise<RunningProgram>;
+}
+
+/** A failed build whose directory is kept in its guest, for a person to look into. */
+export interface KeptBuild {
+  /** `b1842` */
+  readonly build: string;
+  /** Its directory in the guest. */
+  readonly directory: string;
+  /** Program that ran it. */
+  readonly builder: string;
+  /** For how long it is kept, in milliseconds. */
+  readonly keepMs: number;
 }
 
 /** One job slot of one guest. Disposing returns it; returning it twice does nothing. */

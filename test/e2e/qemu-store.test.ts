@@ -66,7 +66,7 @@ describeE2e("the host's store in a VM", ['vms'], () => {
     "root in the guest reaches other machines, but not the host's loopback or link-local addresses",
     async () => {
       await using loopback = await serveText('secret');
-      await using outer = await serveText('outer', outerAddress());
+      await using outer = await serveText('outer ', outerAddress());
       const port = new URL(loopback.url).port;
       const addresses = ['10.0.2.2', '10.0.2.3', '[fec0::2]', '[::ffff:127.0.0.1]'];
       const urls = [...addresses.map((address) => `http://${address}:${port}/`), 'http://169.254.169.254/'];
@@ -75,7 +75,7 @@ describeE2e("the host's store in a VM", ['vms'], () => {
       const script = `until ip route | grep -q default; do sleep 1; done
         ip route add 169.254.0.0/16 via 10.0.2.2; { ${tries.join('; ')}; } > $out; [ -s $out ]`;
       const said = await buildWith(await addText('nothing', ''), 'network', script, '__noChroot = true;');
-      expect(said).toBe(`outerreached ${outer.url}\n`);
+      expect(said).toBe(`outer reached ${outer.url}\n`);
       expect(loopback.requests()).toBe(0);
     },
     VM_DEADLINE_MS,

@@ -10,7 +10,7 @@ interface Entry {
  * The connections that have not authenticated yet.
  *
  * If there are too many, one is dropped: of the address that has most of them, the one that has made no progress for
- * longest. It is not the newest one, or whoever reconnects fastest would keep all others out; nor one that has come
+ * longest. It is not the newest one, or the client that reconnects fastest would keep all others out; nor one that came
  * less far than others, or strangers that stop half-way would. A client with an accepted key authenticates in some
  * 30 ms, in four steps.
  */

@@ -86,7 +86,10 @@ export async function serveSyncWithGC({ client }: OperationContext): Promise<voi
   await answer(client, encodeDoneResponse());
 }
 
-/** In the order asked. The guest's paths are those that it built or received: shared ones may have gone from the host since. */
+/**
+ * In the order asked. The guest's paths are those that it built or received: shared ones may have gone from the host
+ * since.
+ */
 async function validPaths(
   paths: readonly StorePath[],
   substitute: boolean,
