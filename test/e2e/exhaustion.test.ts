@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 
@@ -9,6 +9,7 @@ import { startDrover, type Drover } from '../support/drover.js';
 import { guestInit } from '../support/guests.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
+import { fill, mountedDirectory, unmount } from '../support/small-disk.js';
 import { waitUntil } from '../support/wait.js';
 
 const LIMIT = 128;
@@ -104,20 +105,3 @@ describeE2e('where the host runs out', [], () => {
     }
   });
 });
-
-/** Runs a script until it can write no more. */
-async function fill(script: string, stateDir: string): Promise<void> {
-  await execa('/bin/sh', ['-c', script, stateDir], { reject: false });
-}
-
-async function unmount(directory: string): Promise<void> {
-  await execa('umount', [directory]);
-  await rm(directory, { recursive: true });
-}
-
-/** A state directory that is a small file system of its own. */
-async function mountedDirectory(options: string): Promise<string> {
-  const directory = await mkdtemp('/tmp/dr-');
-  await execa('mount', ['-t', 'tmpfs', '-o', `mode=0700,${options}`, 'drover', directory]);
-  return directory;
-}
