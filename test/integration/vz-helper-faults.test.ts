@@ -72,7 +72,7 @@ describeWith('faults of vz-helper', ['vz-helper'], () => {
   });
 
   test.each([
-    ['nonsense', {}, 'op', /^op: must be one of: hello, configure, start$/],
+    ['nonsense', {}, 'op', /^op: must be one of: hello, configure, start, space$/],
     ['hello', {}, 'protocol', /^protocol: is missing$/],
     ['hello', { protocol: '1' }, 'protocol', /^protocol: must be an integer$/],
     ['hello', { protocol: 2 }, 'protocol', /^protocol: must be 1: this helper speaks no other$/],
