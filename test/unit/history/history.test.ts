@@ -16,17 +16,22 @@ const log = pino({ level: 'silent' });
 
 let dir: string;
 let clock: FakeClock;
+let opened: BuildHistory[];
 
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'drover-history-'));
   clock = new FakeClock();
+  opened = [];
 });
 afterEach(async () => {
+  for (const history of opened) await history.close();
   await rm(dir, { recursive: true });
 });
 
 async function open(limits: Partial<HistoryLimits> = {}): Promise<BuildHistory> {
-  return await BuildHistory.open({ dir, clock, log, limits: { ...LIMITS, ...limits } });
+  const history = await BuildHistory.open({ dir, clock, log, limits: { ...LIMITS, ...limits } });
+  opened.push(history);
+  return history;
 }
 
 function begin(history: BuildHistory, name = 'hello-2.12'): number {
@@ -189,6 +194,7 @@ describe('BuildHistory', () => {
     const warnings: string[] = [];
     const loud = pino({ level: 'warn' }, { write: (line: string) => void warnings.push(line) });
     const history = await BuildHistory.open({ dir, clock, log: loud, limits: LIMITS });
+    opened.push(history);
     await rm(dir, { recursive: true });
     await build(history);
     await build(history);
