@@ -169,6 +169,11 @@ stats() {
   # Files that the share lacked for a moment although they are listed.
   retries=0
   [ ! -S "$exact_store" ] || retries=$(exact-store status "$exact_store" | sed -n 's/.* retries \([0-9]*\).*/\1/p')
+  # Memory that programs cannot get any more. In a guest of namespaces it is the host's.
+  awk '
+    $1 == "MemTotal:" { total = $2 }
+    $1 == "MemAvailable:" { available = $2 }
+    END { printf "\"memoryTotalBytes\":%.0f,\"memoryUsedBytes\":%.0f,", total * 1024, (total - available) * 1024 }' "$proc/meminfo" 2> /dev/null || :
   awk -v routed="$routed" -v retries="${retries:-0}" '
     { printf "\"uptimeSeconds\":%s,\"routed\":%s,\"shareRetries\":%d}\n", $1, routed, retries }' /proc/uptime
 }

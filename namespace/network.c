@@ -63,8 +63,10 @@ noreturn void become_slirp(const struct slirp *slirp, pid_t network_of, int own_
   /* Above all the numbers that they get here. */
   int ready = (int)must(fcntl(slirp->ready[1], F_DUPFD_CLOEXEC, EXIT + 1), "dup");
   int until = life < 0 ? -1 : (int)must(fcntl(life, F_DUPFD_CLOEXEC, EXIT + 1), "dup");
-  must(dup2((int)must(open("/dev/null", O_RDWR), "/dev/null"), 0), "dup2");
-  must(dup2(CONSOLE, 1), "dup2");
+  /* What it says of itself at each start is of no use; its errors go to the console. */
+  int null = (int)must(open("/dev/null", O_RDWR), "/dev/null");
+  must(dup2(null, 0), "dup2");
+  must(dup2(null, 1), "dup2");
   must(dup2(ready, READY), "dup2");
   if (until >= 0) must(dup2(until, EXIT), "dup2");
   syscall(SYS_close_range, until < 0 ? EXIT : EXIT + 1, ~0U, 0);

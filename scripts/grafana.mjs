@@ -119,6 +119,7 @@ const ROWS = {
     ],
     ['Guests lost', 'short', [[increase('drover_guests_lost_total'), 'lost']]],
     ['Scratch', 'bytes', [['drover_scratch_bytes', '{{what}}']]],
+    ['Memory of guests', 'bytes', [['drover_memory_bytes', '{{what}}']]],
     ['Scratch of the fullest guest', 'percentunit', [['drover_scratch_fullest_ratio', 'used']]],
   ],
   'Inputs and sessions': [

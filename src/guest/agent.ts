@@ -40,6 +40,9 @@ const statsSchema = z.object({
   scratchTotalBytes: z.number(),
   scratchUsedBytes: z.number(),
   scratchFreeBytes: z.number(),
+  /** Of the kernel that the guest runs on; images of before do not say. */
+  memoryTotalBytes: z.number().optional(),
+  memoryUsedBytes: z.number().optional(),
   uptimeSeconds: z.number(),
   /** Whether the guest has a default route. Images of before do not say. */
   routed: z.boolean().default(true),

@@ -27,6 +27,8 @@ export interface ExecResult {
 export interface GuestMemory {
   /** Number of processes that the kernel has killed because the guest was at its limit. */
   readonly kills: number;
+  /** At this moment, the page cache included; undefined where the kernel does not say. */
+  readonly usedBytes: number | undefined;
   /** Undefined where the kernel does not say. */
   readonly peakBytes: number | undefined;
   readonly limitBytes: number;

@@ -72,22 +72,24 @@ export function collectPool(pool: PoolSource, make: Instruments): void {
     const { maxGuests, jobsPerGuest } = pool.snapshot();
     gauge.set(maxGuests * jobsPerGuest);
   });
-  make.readGauge(
-    'drover_scratch_bytes',
-    'Scratch of the guests that exist, as far as they have said: used, and in all.',
-    ['what'],
-    (gauge) => {
-      const known = pool.snapshot().guests.flatMap(({ scratch }) => scratch ?? []);
-      gauge.set(
-        { what: 'used' },
-        known.reduce((sum, { usedBytes }) => sum + usedBytes, 0),
-      );
-      gauge.set(
-        { what: 'total' },
-        known.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
-      );
-    },
-  );
+  for (const part of ['scratch', 'memory'] as const) {
+    make.readGauge(
+      `drover_${part}_bytes`,
+      `${part === 'scratch' ? 'Scratch' : 'Memory'} of the guests that exist, as far as it is known: used, and in all.`,
+      ['what'],
+      (gauge) => {
+        const known = pool.snapshot().guests.flatMap((guest) => guest[part] ?? []);
+        gauge.set(
+          { what: 'used' },
+          known.reduce((sum, { usedBytes }) => sum + usedBytes, 0),
+        );
+        gauge.set(
+          { what: 'total' },
+          known.reduce((sum, { totalBytes }) => sum + totalBytes, 0),
+        );
+      },
+    );
+  }
   make.readGauge(
     'drover_scratch_fullest_ratio',
     'Part of its scratch that the fullest guest uses, from 0 to 1.',

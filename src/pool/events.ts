@@ -54,6 +54,8 @@ export interface GuestSnapshot {
   readonly asleep: boolean;
   /** Fullness of its scratch when it was last asked; null before. */
   readonly scratch: { readonly usedBytes: number; readonly totalBytes: number } | null;
+  /** Its memory when it was last asked, page cache included in namespaces; null before, or if nothing limits it. */
+  readonly memory: { readonly usedBytes: number; readonly totalBytes: number } | null;
   readonly sharedPaths: number;
   readonly consoleLog: string;
 }

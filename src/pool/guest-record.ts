@@ -42,6 +42,7 @@ export class GuestRecord implements GuestView {
   running: RunningGuest | undefined;
   leased: LeasedGuest | undefined;
   scratch: GuestSnapshot['scratch'] | undefined;
+  memory: GuestSnapshot['memory'] | undefined;
   statsAt = -Infinity;
   /** Its statistics are about to be asked for. */
   statsDue = false;
@@ -106,6 +107,7 @@ export class GuestRecord implements GuestView {
           : Math.round((now - this.idleSince) / 1000),
       asleep: this.asleep,
       scratch: this.scratch ?? null,
+      memory: this.memory ?? null,
       sharedPaths: this.leased?.store.sharedPaths ?? 0,
       consoleLog: this.driver.consoleLog(this.id),
     };

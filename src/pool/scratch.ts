@@ -1,5 +1,7 @@
+import type { GuestStats } from '../guest/agent.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
+import type { GuestSnapshot } from './events.js';
 import type { GuestRecord } from './guest-record.js';
 
 /** A guest is asked at most this often how full its scratch is, in milliseconds. */
@@ -33,6 +35,7 @@ export async function isScratchFull(
     if (stats === undefined) return false;
     const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;
     guest.scratch = { usedBytes, totalBytes };
+    guest.memory = (await memoryOf(guest, stats)) ?? guest.memory;
     if (stats.shareRetries > guest.shareRetries) {
       const facts = { guest: guest.id, retries: stats.shareRetries };
       log.warn(facts, "the share of the host's store lacked files that it has");
@@ -43,6 +46,21 @@ export async function isScratchFull(
     log.debug({ err: error }, 'guest reported no statistics');
     return false;
   }
+}
+
+/** Undefined where nothing says. A guest that shares the host's kernel has a limit of its own there, or none. */
+async function memoryOf(
+  { driver, leased }: GuestRecord,
+  { memoryUsedBytes, memoryTotalBytes }: GuestStats,
+): Promise<NonNullable<GuestSnapshot['memory']> | undefined> {
+  if (driver.ownClock) {
+    if (memoryUsedBytes === undefined || memoryTotalBytes === undefined) return undefined;
+    return { usedBytes: memoryUsedBytes, totalBytes: memoryTotalBytes };
+  }
+  const memory = await leased?.agent.memory();
+  return memory?.usedBytes === undefined
+    ? undefined
+    : { usedBytes: memory.usedBytes, totalBytes: memory.limitBytes };
 }
 
 function isOfInterest({ state, retire }: GuestRecord): boolean {

@@ -146,7 +146,15 @@ describeE2e('what is wrong with VMs is said once, with a hint', ['vms'], () => {
   });
 
   test('auto: VMs where namespaces are not to be had', async () => {
-    const programs = ['node', 'setpriv', 'virtiofsd', 'qemu-system-x86_64', 'nix-daemon', 'nix-store'];
+    const programs = [
+      'node',
+      'setpriv',
+      'virtiofsd',
+      'qemu-system-x86_64',
+      'slirp4netns',
+      'nix-daemon',
+      'nix-store',
+    ];
     const PATH = await pathWith(...programs);
     await using drover = await startDrover({
       env: { PATH },

@@ -300,6 +300,8 @@ describe('drover-guest', () => {
   });
 
   test('stats are numbers in bytes and seconds', async () => {
+    await mkdir(join(dir, 'proc/net'), { recursive: true });
+    await writeFile(join(dir, 'proc/meminfo'), 'MemTotal: 4 kB\nMemFree: 1 kB\nMemAvailable: 3 kB\n');
     const { exitCode, stdout } = await guest(['stats']);
     expect(exitCode).toBe(0);
     const stats = JSON.parse(stdout) as Record<string, number>;
@@ -307,13 +309,15 @@ describe('drover-guest', () => {
       'scratchTotalBytes',
       'scratchUsedBytes',
       'scratchFreeBytes',
+      'memoryTotalBytes',
+      'memoryUsedBytes',
       'uptimeSeconds',
       'routed',
       'shareRetries',
     ]);
     const { routed, ...numbers } = stats;
     expect(routed).toBe(false);
-    await mkdir(join(dir, 'proc/net'), { recursive: true });
+    expect(stats).toMatchObject({ memoryTotalBytes: 4096, memoryUsedBytes: 1024 });
     await writeFile(
       join(dir, 'proc/net/route'),
       'Iface Destination Gateway Flags\neth0 0000000A 0 1\neth0 00000000 0100000A 3\n',

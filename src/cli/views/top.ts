@@ -12,6 +12,7 @@ const GUESTS: readonly Column[] = [
   { title: 'SERVED', spare: 2, right: true },
   { title: 'UP', spare: 3, right: true },
   { title: 'SCRATCH', spare: 3, right: true },
+  { title: 'MEMORY', spare: 4, right: true },
   { title: 'CLIENT', spare: 4, min: 8 },
 ];
 
@@ -51,13 +52,15 @@ function guestRows({ guests, maxJobs, maxGuests }: Status, now: number): string[
     `${guest.leases}/${maxJobs / maxGuests}`,
     String(guest.builds),
     humanDuration(now - Date.parse(guest.bootedAt ?? guest.startedAt)),
-    guest.scratch === null ? '-' : scratchOf(guest.scratch),
+    partOf(guest.scratch),
+    partOf(guest.memory),
     printable(guest.domain ?? '-'),
   ]);
 }
 
-function scratchOf({ usedBytes, totalBytes }: NonNullable<Status['guests'][number]['scratch']>): string {
-  return `${Math.round((usedBytes / totalBytes) * 100)} % of ${humanBytes(totalBytes)}`;
+function partOf(known: Status['guests'][number]['scratch']): string {
+  if (known === null) return '-';
+  return `${Math.round((known.usedBytes / known.totalBytes) * 100)} % of ${humanBytes(known.totalBytes)}`;
 }
 
 function buildRow(build: RunningBuildReport): string[] {

@@ -39,6 +39,7 @@ const FILES = {
     swap: 'memory.memsw.limit_in_bytes',
     io: 'blkio.bfq.weight',
     kills: 'memory.oom_control',
+    used: 'memory.usage_in_bytes',
     peak: 'memory.max_usage_in_bytes',
   },
   2: {
@@ -46,6 +47,7 @@ const FILES = {
     swap: 'memory.swap.max',
     io: 'io.weight',
     kills: 'memory.events',
+    used: 'memory.current',
     peak: 'memory.peak',
   },
 } as const;
@@ -257,11 +259,15 @@ export class GuestCgroup {
     const { version, path } = this.#memory;
     const kills = /^oom_kill (\d+)$/m.exec(await text(join(path, FILES[version].kills)))?.[1];
     if (kills === undefined) return undefined;
-    const peak = Number((await text(join(path, FILES[version].peak))).trim() || NaN);
+    const bytes = async (file: string): Promise<number | undefined> => {
+      const value = Number((await text(join(path, file))).trim() || NaN);
+      return Number.isFinite(value) ? value : undefined;
+    };
     return {
       kills: Number(kills),
+      usedBytes: await bytes(FILES[version].used),
       // Linux has it since 5.19 in cgroup v2.
-      peakBytes: Number.isFinite(peak) ? peak : undefined,
+      peakBytes: await bytes(FILES[version].peak),
       limitBytes: this.#limitBytes,
     };
   }

@@ -4,7 +4,7 @@ import { count } from '../format.js';
 import { html, type Html } from '../html.js';
 import type { Picture } from '../live.js';
 import { buildTable } from './build-table.js';
-import { scratch, slots } from './guests.js';
+import { slots, usage } from './guests.js';
 
 /** Builds of one guest that are listed. */
 const MAX_BUILDS = 30;
@@ -57,6 +57,6 @@ function runningHead(guest: Status['guests'][number], jobsPerGuest: number, now:
       <dd>${count(builds, 'build')}</dd>
       <dt>store</dt>
       <dd>${count(sharedPaths, 'path')} shared</dd>
-      ${scratch(guest)}
+      ${usage('scratch', guest.scratch)} ${usage('memory', guest.memory)}
     </dl>`;
 }

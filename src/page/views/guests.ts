@@ -36,16 +36,17 @@ function card(guest: Guest, jobsPerGuest: number, now: number): Html {
       <dd>${count(builds, 'build')}</dd>
       <dt>client</dt>
       <dd>${domain ?? 'none yet'}</dd>
-      ${scratch(guest)}
+      ${usage('scratch', guest.scratch)} ${usage('memory', guest.memory)}
     </dl>
   </li>`;
 }
 
-export function scratch({ scratch: known }: Guest): Html | null {
+/** How much of something a guest uses, as far as it is known. */
+export function usage(what: string, known: Guest['scratch']): Html | null {
   if (known === null || known.totalBytes === 0) return null;
   const part = known.usedBytes / known.totalBytes;
   const label = `${humanBytes(known.usedBytes)} of ${humanBytes(known.totalBytes)}`;
-  return html`<dt>scratch</dt>
+  return html`<dt>${what}</dt>
     <dd>${meter(part, label, part > 0.85 ? 'bad' : '')} <span class="nowrap">${label}</span></dd>`;
 }
 

@@ -20,6 +20,7 @@ export function guestSnapshot(id: string, state: GuestState): GuestSnapshot {
     idleSeconds: 0,
     asleep: false,
     scratch: null,
+    memory: null,
     sharedPaths: 0,
     consoleLog: `/state/${id}.log`,
   };

@@ -175,7 +175,7 @@ describe('plan, in any situation', () => {
       index.putGuest({ ...view, ...facts });
       if (step.type === 'grant') index.removeWaiter(step.waiter);
     }
-    expect(counts).toEqual({ grant: 2000, drain: 3500, destroy: 3500, probe: 0, boot: 0 });
+    expect(counts).toEqual({ grant: 2000, drain: 3500, destroy: 3500, probe: 0, boot: 0, release: 0 });
   });
 });
 
