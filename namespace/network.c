@@ -63,7 +63,7 @@ noreturn void become_slirp(const struct slirp *slirp, pid_t network_of, int own_
   /* Above all the numbers that they get here. */
   int ready = (int)must(fcntl(slirp->ready[1], F_DUPFD_CLOEXEC, EXIT + 1), "dup");
   int until = life < 0 ? -1 : (int)must(fcntl(life, F_DUPFD_CLOEXEC, EXIT + 1), "dup");
-  /* What it says of itself at each start is of no use; its errors go to the console. */
+  /* Its chatter at each start goes nowhere, its errors to the console. */
   int null = (int)must(open("/dev/null", O_RDWR), "/dev/null");
   must(dup2(null, 0), "dup2");
   must(dup2(null, 1), "dup2");

@@ -118,6 +118,7 @@ const ROWS = {
       [[`sum by (reason) (${increase('drover_guests_retired_total')})`, '{{reason}}']],
     ],
     ['Guests lost', 'short', [[increase('drover_guests_lost_total'), 'lost']]],
+    ['Files that the share lacked', 'short', [[increase('drover_share_retries_total'), 'retries']]],
     ['Scratch', 'bytes', [['drover_scratch_bytes', '{{what}}']]],
     ['Memory of guests', 'bytes', [['drover_memory_bytes', '{{what}}']]],
     ['Scratch of the fullest guest', 'percentunit', [['drover_scratch_fullest_ratio', 'used']]],

@@ -40,7 +40,7 @@ const statsSchema = z.object({
   scratchTotalBytes: z.number(),
   scratchUsedBytes: z.number(),
   scratchFreeBytes: z.number(),
-  /** Of the kernel that the guest runs on; images of before do not say. */
+  /** Memory of the kernel that the guest runs on; images of before do not say. */
   memoryTotalBytes: z.number().optional(),
   memoryUsedBytes: z.number().optional(),
   uptimeSeconds: z.number(),

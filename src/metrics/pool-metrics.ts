@@ -123,6 +123,10 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
     'drover_guests_lost_total',
     'Guests that ended by themselves after they had booted.',
   );
+  const retries = make.counter(
+    'drover_share_retries_total',
+    "Times that the share of the host's store lacked a file of a guest's listing for a moment.",
+  );
   const retired = make.counter(
     'drover_guests_retired_total',
     'Guests retired (no further leases), by reason.',
@@ -155,6 +159,9 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
         return;
       case 'guest-state':
         if (event.to === 'failed' && event.from !== 'booting') lost.inc();
+        return;
+      case 'share-retried':
+        retries.inc(event.retries);
         return;
       case 'rollout-finished':
         rollouts.inc({ result: event.result });

@@ -20,6 +20,8 @@ export type PoolEvent =
       readonly durationMs: number;
     }
   | { readonly type: 'guest-retired'; readonly guest: string; readonly reason: RetireReason }
+  /** The share of the host's store lacked files for a moment, so often since the guest was last asked. */
+  | { readonly type: 'share-retried'; readonly guest: string; readonly retries: number }
   /** Guests that are made in another way have proved themselves and are used from now on, or have not. */
   | {
       readonly type: 'rollout-finished';

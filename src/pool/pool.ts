@@ -438,10 +438,16 @@ export class Pool implements Leaser {
     this.#settle();
     // Now, and not while a build runs that would have to share the processor.
     if (isAlive(guest.state)) guest.leased?.agent.prepareRegister();
-    const onAnswer = (): void => {
-      this.#herd.noteSeen(guest);
+    const listener = {
+      log: this.#herd.logOf(guest),
+      onAnswer: (): void => {
+        this.#herd.noteSeen(guest);
+      },
+      emit: (event: PoolEvent): void => {
+        this.events.emit(event);
+      },
     };
-    void isScratchFull(guest, this.#clock, this.#herd.logOf(guest), onAnswer).then((full) => {
+    void isScratchFull(guest, this.#clock, listener).then((full) => {
       if (full) this.#retire(guest, 'scratch');
     });
   }

@@ -1,7 +1,7 @@
 import type { GuestStats } from '../guest/agent.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
-import type { GuestSnapshot } from './events.js';
+import type { GuestSnapshot, PoolEvent } from './events.js';
 import type { GuestRecord } from './guest-record.js';
 
 /** A guest is asked at most this often how full its scratch is, in milliseconds. */
@@ -9,15 +9,20 @@ const STATS_INTERVAL_MS = 5_000;
 /** A guest whose scratch is fuller than this is retired: builds start with room, or in another guest. */
 const SCRATCH_RETIRE_RATIO = 0.8;
 
+export interface StatsListener {
+  readonly log: Log;
+  /** The guest has answered. */
+  readonly onAnswer: () => void;
+  readonly emit: (event: PoolEvent) => void;
+}
+
 /**
  * Whether the guest's scratch is too full for another build. Never rejects; a guest that does not answer is not full.
- * @param onAnswer called when the guest has answered
  */
 export async function isScratchFull(
   guest: GuestRecord,
   clock: Clock,
-  log: Log,
-  onAnswer: () => void,
+  { log, onAnswer, emit }: StatsListener,
 ): Promise<boolean> {
   if (!isOfInterest(guest) || guest.statsDue) return false;
   const waitMs = guest.statsAt + STATS_INTERVAL_MS - clock.now();
@@ -36,10 +41,11 @@ export async function isScratchFull(
     const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;
     guest.scratch = { usedBytes, totalBytes };
     guest.memory = (await memoryOf(guest, stats)) ?? guest.memory;
-    if (stats.shareRetries > guest.shareRetries) {
-      const facts = { guest: guest.id, retries: stats.shareRetries };
-      log.warn(facts, "the share of the host's store lacked files that it has");
-      guest.shareRetries = stats.shareRetries;
+    const retries = stats.shareRetries - guest.shareRetries;
+    guest.shareRetries = stats.shareRetries;
+    if (retries > 0) {
+      log.warn({ guest: guest.id, retries }, "the share of the host's store lacked files that it has");
+      emit({ type: 'share-retried', guest: guest.id, retries });
     }
     return usedBytes > totalBytes * SCRATCH_RETIRE_RATIO;
   } catch (error) {

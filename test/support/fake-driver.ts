@@ -28,6 +28,7 @@ export class FakeGuest implements RunningGuest {
   /** Registrations that were started, with input or without. */
   registers = 0;
   scratchUsedRatio = 0;
+  shareRetries = 0;
   gone = false;
   /** How its nix-daemon answers a probe. */
   daemon: 'answers' | 'hangs' | 'fails' = 'answers';
@@ -59,6 +60,7 @@ export class FakeGuest implements RunningGuest {
       scratchUsedBytes: 1000 * this.scratchUsedRatio,
       scratchFreeBytes: 1000 * (1 - this.scratchUsedRatio),
       uptimeSeconds: 1,
+      shareRetries: this.shareRetries,
     };
     return { exitCode: 0, stdout: verb === 'stats' ? JSON.stringify(stats) : '', stderr: '' };
   }

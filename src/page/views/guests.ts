@@ -41,7 +41,7 @@ function card(guest: Guest, jobsPerGuest: number, now: number): Html {
   </li>`;
 }
 
-/** How much of something a guest uses, as far as it is known. */
+/** The part of something that a guest uses, as far as it is known. */
 export function usage(what: string, known: Guest['scratch']): Html | null {
   if (known === null || known.totalBytes === 0) return null;
   const part = known.usedBytes / known.totalBytes;

@@ -61,7 +61,16 @@ describe('metrics of the pool', () => {
   test('capacity and scratch are those of the pool', async () => {
     const bench = new MetricsBench();
     const [full, unknown] = [guestSnapshot('g1', 'leased'), guestSnapshot('g2', 'ready')];
-    bench.snapshot = { ...EMPTY, guests: [{ ...full, scratch: { usedBytes: 3, totalBytes: 4 } }, unknown] };
+    bench.snapshot = {
+      ...EMPTY,
+      guests: [
+        { ...full, scratch: { usedBytes: 3, totalBytes: 4 }, memory: { usedBytes: 5, totalBytes: 6 } },
+        unknown,
+      ],
+    };
+    bench.poolEvents.emit({ type: 'share-retried', guest: 'g1', retries: 2 });
+    expect(await bench.value('drover_share_retries_total')).toBe(2);
+    expect(await bench.value('drover_memory_bytes{what="used"}')).toBe(5);
     expect(await bench.value('drover_guests_max')).toBe(2);
     expect(await bench.value('drover_leases_max')).toBe(8);
     expect(await bench.value('drover_scratch_bytes{what="used"}')).toBe(3);

@@ -126,6 +126,8 @@ export function eventText(event: PoolEvent): string {
   switch (event.type) {
     case 'guest-state':
       return `${event.guest} ${event.from ?? 'none'} -> ${event.to}${event.reason === undefined ? '' : `: ${event.reason}`}`;
+    case 'share-retried':
+      return `${event.guest}: the share lacked files, ${event.retries} times`;
     case 'boot-finished':
       return `${event.guest} boot ${event.result} after ${event.durationMs} ms`;
     case 'guest-retired':

@@ -80,6 +80,24 @@ describe('a person in a guest', () => {
   });
 });
 
+describe("files that the share of the host's store lacked", () => {
+  test('are told of once', async () => {
+    const harness = new Harness();
+    const session = harness.lease('a');
+    await harness.boot('g1');
+    harness.driver.guestOf('g1').shareRetries = 3;
+    await session.return();
+    await settled();
+    const again = harness.lease('b');
+    await settled();
+    await again.return();
+    await harness.clock.advance(10_000);
+    expect(harness.events.filter(({ type }) => type === 'share-retried')).toEqual([
+      { type: 'share-retried', guest: 'g1', retries: 3 },
+    ]);
+  });
+});
+
 describe('a failed build that is kept', () => {
   const kept = (build: string) => ({
     build,
