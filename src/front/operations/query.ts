@@ -31,7 +31,8 @@ export async function serveIsValidPath(context: OperationContext): Promise<void>
 export async function serveQueryValidPaths(context: OperationContext): Promise<void> {
   const { client, version } = context;
   const { paths, substitute } = await client.run(decodeQueryValidPaths(version));
-  const wanted = [...new Set(paths)];
+  // A set is sorted in Nix, and so a client's paths are already.
+  const wanted = [...new Set(paths)].sort();
   const valid: StorePath[] = [];
   // The daemon substitutes all of them at the same time.
   for (const slice of slicesOf(wanted, substitute ? wanted.length : PATHS_AT_ONCE))
@@ -86,10 +87,7 @@ export async function serveSyncWithGC({ client }: OperationContext): Promise<voi
   await answer(client, encodeDoneResponse());
 }
 
-/**
- * In the order asked. The guest's paths are those that it built or received: shared ones may have gone from the host
- * since.
- */
+/** In the order asked. The guest's own paths are those built or received: the host may have lost shared ones since. */
 async function validPaths(
   paths: readonly StorePath[],
   substitute: boolean,

@@ -7,6 +7,9 @@ import type { Isolation } from '../../../src/pool/view.js';
 import { settled } from '../../support/fake-clock.js';
 import { Harness, type Session } from './harness.js';
 
+/** As in src/pool/guest-entry.ts. */
+const SILENCE_MS = 10_000;
+
 const options: fc.Arbitrary<PoolOptions> = fc
   .record({
     maxGuests: fc.integer({ min: 1, max: 3 }),
@@ -68,11 +71,14 @@ class Checked {
     }
     if (this.rules.isolation !== 'shared')
       for (const served of this.served.values()) expect(served.size).toBe(1);
+    const hangs = guests.some(({ id }) => this.sleepy.has(id));
     const open = guests
       .filter(({ state }) => state === 'ready' || state === 'leased')
       .filter(({ leases: count }) => count < this.rules.jobsPerGuest)
       .filter(({ builds }) => builds < (this.rules.isolation === 'build' ? 1 : this.rules.maxBuilds))
-      .filter(({ id }) => !this.sleepy.has(id));
+      .filter(({ id }) => !this.sleepy.has(id))
+      // After a silence, guests are asked first, no more at a time than are needed: one that hangs makes others wait.
+      .filter(({ idleSeconds }) => !hangs || idleSeconds * 1000 < SILENCE_MS);
     for (const session of this.all.filter(({ state }) => state === 'waiting')) {
       const usable = open
         .filter(
@@ -149,11 +155,13 @@ const ACTIONS: Readonly<Record<string, Action>> = {
     returned.add(session);
     void session.return();
     for (let ticks = pick % 3; ticks > 0; ticks--) await Promise.resolve();
-    for (const other of waiting) {
-      // A session whose next line has run holds its lease.
-      if (other.lease !== undefined) continue;
-      other.controller.abort(new Error('gone'));
+    const gone = waiting.filter(({ lease }) => lease === undefined);
+    for (const other of gone) other.controller.abort(new Error('gone'));
+    await settled();
+    // A lease that was granted before the abort is its session's to return.
+    for (const other of gone) {
       returned.add(other);
+      void other.return();
     }
   },
   retire: ({ held }, pick) => {
