@@ -1,4 +1,4 @@
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, readlink, rm } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 
@@ -26,12 +26,22 @@ async function nextDescriptor({ pid }: Drover): Promise<number> {
   return number;
 }
 
+async function openSockets({ pid }: Drover): Promise<Set<string>> {
+  const numbers = await readdir(`/proc/${pid}/fd`);
+  const links = await Promise.all(numbers.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
+  return new Set(links.filter((link) => link.startsWith('socket:')));
+}
+
 /** Opens connections to the socket door, which say nothing, until the supervisor has so many descriptors. */
 async function occupy(drover: Drover, upTo: number): Promise<Socket[]> {
   const sockets: Socket[] = [];
-  for (let open = await descriptors(drover); open < upTo; open = await descriptors(drover)) {
+  while ((await descriptors(drover)) < upTo) {
+    // Their number alone would not do: another one may be closed meanwhile.
+    const before = await openSockets(drover);
     sockets.push(connect(join(drover.stateDir, 'doors/nix.sock')));
-    await waitUntil('the connection to be accepted', async () => (await descriptors(drover)) !== open);
+    await waitUntil('the connection to be accepted', async () =>
+      [...(await openSockets(drover))].some((link) => !before.has(link)),
+    );
   }
   return sockets;
 }
@@ -61,8 +71,13 @@ describeE2e('where the host runs out', [], () => {
     succeeded(await host.build(host.derivation('before', 'echo > $out')));
     const client = connect(join(drover.stateDir, 'doors/nix.sock'));
     const setLimit = (limit: number) => execa('prlimit', ['--pid', String(drover.pid), `--nofile=${limit}:`]);
-    await setLimit(await nextDescriptor(drover));
-    expect((await host.build(host.derivation('refused', 'echo > $out'))).exitCode).not.toBe(0);
+    // Descriptors of the sessions before may be closed only now.
+    let attempts = 0;
+    await waitUntil('a build to be refused', async () => {
+      await setLimit(await nextDescriptor(drover));
+      attempts += 1;
+      return (await host.build(host.derivation(`refused-${attempts}`, 'echo > $out'))).exitCode !== 0;
+    });
     process.kill(await guestInit(drover.stateDir, 'g1'), 'SIGKILL');
     await drover.waitForLog('guest lost');
     await setLimit(1024);
