@@ -5,7 +5,8 @@
  * one for each connection, with `--stdio`, so it must start quickly. Without SOCKET it connects to the socket
  * beside it, named after the link that it was started by, with `.sock` appended: such a link needs neither
  * arguments nor a shell.
- * It ends when the socket does. The end of standard input is passed on as the end of the sent data.
+ * It ends when the socket does, or up to 5 s later if standard input is still open. The end of standard input is passed
+ * on as the end of the sent data.
  * Exit status: 0 done, 1 connection failed or broken (why: standard error), 2 wrong usage.
  */
 #define _GNU_SOURCE
@@ -23,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 1024 * 1024, TURNS_IN_SILENCE = 20 };
+enum { BUFFER_BYTES = 1024 * 1024, TURNS_IN_SILENCE = 20, LINGER_SECONDS = 5 };
 
 static char up[BUFFER_BYTES], down[BUFFER_BYTES];
 static int fd;
@@ -65,12 +66,20 @@ static int open_socket(const char *path) {
   return s;
 }
 
-/* If the socket fails, the other way notices too. */
+/* If the socket fails, the other way notices too. What the client still writes is discarded: see main. */
 static void *send_input(void *unused) {
   (void)unused;
-  if (copy(STDIN_FILENO, fd, up) < 0 && errno != EPIPE && errno != ECONNRESET) fail("to the socket");
+  if (copy(STDIN_FILENO, fd, up) < 0) {
+    if (errno != EPIPE && errno != ECONNRESET) fail("to the socket");
+    while (read(STDIN_FILENO, up, sizeof up) > 0) continue;
+  }
   shutdown(fd, SHUT_WR);
   return NULL;
+}
+
+static void leave(int unused) {
+  (void)unused;
+  _exit(0);
 }
 
 static long number_in(const char *file) {
@@ -150,6 +159,13 @@ int main(int argc, char **argv) {
   /* A thread for each direction: a single one would block when both ends wait to be read. */
   pthread_t sender;
   if ((errno = pthread_create(&sender, NULL, send_input, NULL)) != 0) return fail("thread");
-  if (copy(fd, STDOUT_FILENO, down) == 0 || errno == EPIPE || errno == ECONNRESET) return 0;
-  return fail("from the socket");
+  if (copy(fd, STDOUT_FILENO, down) == 0) {
+    /* The supervisor has ended the session. A client that is writing must read why, and not fail in its write. */
+    close(STDOUT_FILENO);
+    signal(SIGALRM, leave);
+    alarm(LINGER_SECONDS);
+    pthread_join(sender, NULL);
+    return 0;
+  }
+  return errno == EPIPE || errno == ECONNRESET ? 0 : fail("from the socket");
 }

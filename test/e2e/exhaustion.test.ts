@@ -38,10 +38,13 @@ async function occupy(drover: Drover, upTo: number): Promise<Socket[]> {
   while ((await descriptors(drover)) < upTo) {
     // Their number alone would not do: another one may be closed meanwhile.
     const before = await openSockets(drover);
-    sockets.push(connect(join(drover.stateDir, 'doors/nix.sock')));
-    await waitUntil('the connection to be accepted', async () =>
-      [...(await openSockets(drover))].some((link) => !before.has(link)),
-    );
+    const socket = connect(join(drover.stateDir, 'doors/nix.sock')).resume();
+    sockets.push(socket);
+    const accepted = async (): Promise<boolean> =>
+      [...(await openSockets(drover))].some((link) => !before.has(link));
+    await waitUntil('the connection to be accepted', async () => socket.readableEnded || (await accepted()));
+    // Too few are free already.
+    if (socket.readableEnded) break;
   }
   return sockets;
 }
