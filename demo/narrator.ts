@@ -88,8 +88,7 @@ export class Narrator {
       case 'settings-refused':
       case 'guest-retired':
       case 'rollout-finished':
-      case 'operation-refused':
-      case 'settings-refused':
+      case 'share-retried':
       case 'lease-granted':
       case 'lease-refused':
       case 'lease-returned':
