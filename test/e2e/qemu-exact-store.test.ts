@@ -1,27 +1,69 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
-import type { Drover } from '../support/drover.js';
+import { REPOSITORY, type Drover } from '../support/drover.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
-import { describeE2e } from '../support/requirements.js';
+import { describeE2e, QEMU_DIR } from '../support/requirements.js';
 import { ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
 
 /** As on a Mac: files whose names differ in case only get a suffix on disk. */
 const CASE_HACK = { NIX_CONFIG: 'use-case-hack = true' };
 
-describeE2e('the exact store in a VM', ['vms'], () => {
+/**
+ * Writes to `$out` every file in `$input` with its first line, and what a build gets that looks for names in
+ * another case. For any shell, without other programs.
+ */
+const PROBE = `{
+  for f in $input/*/*; do read -r line < $f || line=unreadable; echo "\${f#$input/}: $line"; done
+  for name in include/version Include/VERSION casey/fOO casey/link; do
+    line=absent; [ ! -e $input/$name ] || read -r line < $input/$name; echo "$name: $line"
+  done
+} > $out`;
+
+/** A directory with a virtiofsd that shares the store as a Mac would: by a volume that ignores case. */
+async function macVolume(): Promise<string> {
+  const dir = await mkdtemp('/tmp/drover-mac-volume-');
+  const source = join(REPOSITORY, 'test/fixtures/mac-volume/mac-volume.c');
+  await execa('cc', ['-O1', '-Wall', '-Wextra', '-Werror', '-o', join(dir, 'mac-volume'), source]);
+  const virtiofsd = [
+    '#!/bin/sh',
+    'set -eu',
+    `case $1 in --version) exec ${QEMU_DIR}/virtiofsd "$@" ;; esac`,
+    // The framework, too, keeps a descriptor for each file.
+    'for word; do',
+    '  shift',
+    '  case $word in --inode-file-handles=*) word=--inode-file-handles=never ;; esac',
+    '  set -- "$@" "$word"',
+    'done',
+    'exec unshare --mount --propagation private \\',
+    `  ${dir}/mac-volume /nix/store ${QEMU_DIR}/virtiofsd "$@"`,
+    '',
+  ];
+  await writeFile(join(dir, 'virtiofsd'), virtiofsd.join('\n'), { mode: 0o755 });
+  return dir;
+}
+
+describeE2e('the exact store in a VM whose host ignores case', ['vms'], () => {
+  let dir: string;
   let drover: Drover;
   let host: NixHost;
 
   beforeAll(async () => {
-    drover = await startVmDrover({ guest: ROOT_BUILDS, pool: { maxGuests: 1 }, env: CASE_HACK });
+    dir = await macVolume();
+    drover = await startVmDrover({
+      guest: ROOT_BUILDS,
+      pool: { maxGuests: 1 },
+      env: { ...CASE_HACK, PATH: `${dir}:${QEMU_DIR}:${process.env['PATH'] ?? ''}` },
+    });
     host = await nixHost({ drover });
   });
   afterAll(async () => {
     await host[Symbol.asyncDispose]();
     await drover[Symbol.asyncDispose]();
+    await rm(dir, { recursive: true, force: true });
   });
 
   async function add(path: string): Promise<string> {
@@ -34,6 +76,29 @@ describeE2e('the exact store in a VM', ['vms'], () => {
     const expression = host.derivation(name, script, `input = builtins.storePath ${input}; ${attributes}`);
     const { outputs } = succeeded(await host.build(expression));
     return await readFile(outputs[0] ?? '', 'utf8');
+  }
+
+  /** The same build on this machine, with a store of its own that keeps names as they are. */
+  async function buildLocally(input: string, name: string, script: string): Promise<string> {
+    const root = join(dir, 'local');
+    const expression = host.derivation(name, script, `input = ${input};`);
+    const options = [
+      '--no-out-link',
+      '--max-jobs',
+      '1',
+      '--builders',
+      '',
+      '--option',
+      'system',
+      'x86_64-linux',
+    ];
+    const { stdout } = await execa('nix-build', [...options, '-E', expression], {
+      env: {
+        ...{ NIX_STORE_DIR: `${root}/store`, NIX_STATE_DIR: `${root}/var`, NIX_LOG_DIR: `${root}/log` },
+        NIX_CONF_DIR: host.dir,
+      },
+    });
+    return await readFile(stdout.trim(), 'utf8');
   }
 
   async function casey(): Promise<string> {
@@ -63,6 +128,55 @@ describeE2e('the exact store in a VM', ['vms'], () => {
     VM_DEADLINE_MS,
   );
 
+  test(
+    'an output is what a local build makes, where the raw share makes another',
+    async () => {
+      const directory = join(host.dir, `${host.id}-tree`);
+      for (const name of ['include', 'casey']) await mkdir(join(directory, name), { recursive: true });
+      await writeFile(join(directory, 'include/VERSION'), 'the version\n');
+      await writeFile(join(directory, 'include/caf\u00e9'), 'composed\n');
+      for (const name of ['FOO', 'Foo', 'foo']) await writeFile(join(directory, 'casey', name), `${name}\n`);
+      await symlink('foo', join(directory, 'casey/link'));
+      await symlink('Foo', join(directory, 'casey/Link'));
+      const local = await buildLocally(directory, 'probe-local', PROBE);
+      expect(local).toContain('include/version: absent');
+      const path = await add(directory);
+
+      expect(await buildWith(path, 'probe', PROBE)).toBe(local);
+
+      // Above the share itself, as with guest.store: raw. The share is the host's, and so read-only.
+      const raw = await buildWith(
+        path,
+        'probe-raw',
+        `PATH=/bin; mkdir -p /run/raw /run/scratch/raw-upper /run/scratch/raw-work
+        mount -t overlay -o lowerdir=/run/host,upperdir=/run/scratch/raw-upper,workdir=/run/scratch/raw-work raw /run/raw
+        input=/run/raw/\${input##*/}; ${PROBE}`,
+        '__noChroot = true;',
+      );
+      expect(raw).toContain('include/version: the version\n');
+      expect(raw).toContain('casey/Foo~nix~case~hack~1: Foo\n');
+      expect(raw).not.toBe(local);
+    },
+    VM_DEADLINE_MS,
+  );
+
+  test('a path with names of the case hack is shown without a remount of the store', async () => {
+    // A remount would clear the flag.
+    const first = await add(await host.writeFile(`${host.id}-first`, 'first'));
+    const mark = `/bin/mount -o remount,nosuid /nix/store && echo marked > $out`;
+    expect(await buildWith(first, 'mark', mark, '__noChroot = true;')).toBe('marked\n');
+    const directory = join(host.dir, `${host.id}-late`);
+    await mkdir(directory);
+    for (const name of ['A', 'a']) await writeFile(join(directory, name), `${name}\n`);
+    const script = `read -r line < $input/a; echo "$line" > $out; /bin/grep ' /nix/store ' /proc/mounts >> $out`;
+    const [line, mounts] = (
+      await buildWith(await add(directory), 'late', script, '__noChroot = true;')
+    ).split('\n');
+    expect(line).toBe('a');
+    expect(mounts).toContain('nosuid');
+    expect((await drover.status()).totals).toMatchObject({ copiedPaths: 0, guestsBooted: 1 });
+  });
+
   test("the host's locks and paths that no build asked for are not there", async () => {
     const other = await add(await host.writeFile(`${host.id}-other`, 'other'));
     const lock = `/nix/store/yzzz0123456789abcdfghijklmnpqrsv-${host.id}.lock`;
@@ -70,10 +184,14 @@ describeE2e('the exact store in a VM', ['vms'], () => {
     const seen = await buildWith(
       await casey(),
       'look',
-      `for f in ${lock} ${other}; do [ -e $f ] && echo $f; done > $out; echo end >> $out`,
+      `for f in ${lock} ${other}; do
+        [ -e $f ] && echo "there: $f"; [ -e /run/host/\${f##*/} ] && echo "in the share: \${f##*/}"
+      done > $out`,
       '__noChroot = true;',
     );
-    expect(seen).toBe('end\n');
+    expect(seen.split('\n').slice(0, -1)).toEqual(
+      [lock, other].map((path) => `in the share: ${basename(path)}`),
+    );
     await host.deletePaths(lock, other);
   });
 
