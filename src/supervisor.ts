@@ -98,6 +98,7 @@ export class Supervisor {
   /** Close what was opened, the last first. */
   readonly #closers: (() => Promise<void>)[] = [];
   #state: 'running' | 'draining' = 'running';
+  readonly #killed = new AbortController();
   readonly #metrics: ReturnType<typeof collectMetrics>;
   #socketDoor: SocketDoor | undefined;
   #ssh: SshDoor | undefined;
@@ -435,6 +436,7 @@ export class Supervisor {
       },
       progress: () => this.progress,
       clock: systemClock,
+      over: this.#killed.signal,
     });
   }
 
@@ -448,6 +450,7 @@ export class Supervisor {
   async kill(): Promise<void> {
     this.#state = 'draining';
     this.#operator.endPrograms();
+    this.#killed.abort();
     await this.#pool.kill();
   }
 

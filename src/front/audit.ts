@@ -40,19 +40,20 @@ export type AuditRecord =
       readonly refused: readonly string[];
     })
   | (AuditedClient & { readonly type: 'refusal'; readonly operation: string; readonly reason: string })
-  /** A build has ended. */
-  | (AuditedClient & {
-      readonly type: 'build';
-      readonly build: string;
-      readonly derivation: string;
-      readonly system: string;
-      readonly guest: string | null;
-      /** Generation of the guest's image. */
-      readonly image: string | null;
-      readonly result: string;
-      /** Each with its SHA-256 as in a path info; null for what is not valid in the guest. */
-      readonly outputs: readonly AuditedOutput[];
-    });
+  /** A build has ended; again if it is repeated in another guest, since the first was lost or given to others. */
+  | (AuditedClient & { readonly type: 'build' } & AuditedBuild);
+
+export interface AuditedBuild {
+  readonly build: string;
+  readonly derivation: string;
+  readonly system: string;
+  readonly guest: string | null;
+  /** Generation of the guest's image. */
+  readonly image: string | null;
+  readonly result: string;
+  /** Each with its SHA-256 as in a path info; null for what is not valid in the guest. */
+  readonly outputs: readonly AuditedOutput[];
+}
 
 export interface AuditedOutput {
   readonly path: StorePath;

@@ -34,7 +34,7 @@ export async function keepFailed(
     // The directory is not one of Nix's, or the guest is lost.
     return undefined;
   }
-  lease.keep({ ...kept, builder: derivation.builder });
+  if (!lease.keep({ ...kept, builder: derivation.builder })) return undefined;
   const time = humanDuration(kept.keepMs).replace(/ 0[smh]$/, '');
   return `drover: kept for ${time}: drover shell ${kept.build}`;
 }

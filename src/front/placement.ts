@@ -180,7 +180,8 @@ export class Placement implements AsyncDisposable {
     const { client, identity, leaser, move } = this.#context;
     const lease = await leaser.lease({
       domain: identity.domain,
-      maxBuilds: identity.maxBuilds,
+      // A build whose results are lost has been admitted before.
+      maxBuilds: this.results.lost ? undefined : identity.maxBuilds,
       avoid: new Set(avoid),
       alone,
       signal: client.gone,

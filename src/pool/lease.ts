@@ -42,12 +42,12 @@ export interface Lease extends AsyncDisposable {
   readonly guest: LeasedGuest;
   /** Whether other sessions have, or have had, a lease of this guest. */
   readonly shared: boolean;
-  /** Whether other sessions wait for a slot at this moment. */
+  /** Whether other sessions wait at this moment, and there is no place for guests of theirs. */
   readonly wanted: boolean;
   /** The guest gets no more leases, and stops when its last one is returned. */
   retire(reason: RetireReason): void;
-  /** The guest stays for a while for this failed build. */
-  keep(kept: KeptBuild): void;
+  /** The guest stays for a while for this failed build. @returns false: it does not, since it must end */
+  keep(kept: KeptBuild): boolean;
 }
 
 export interface LeaseRequest {

@@ -23,6 +23,8 @@ import { countBefore, whyWaiting } from './waiting.js';
 
 /** People who are in one guest at the same time. */
 const MAX_SHELLS = 16;
+/** A guest that is retired for one of these ends with its last lease, and keeps no failed build. */
+const KEEPS_NOTHING: ReadonlySet<RetireReason | undefined> = new Set(['operator', 'stale', 'shutdown']);
 
 export interface PoolOptions extends PoolPolicy {
   readonly bootTimeoutMs: number;
@@ -74,7 +76,7 @@ export class Pool implements Leaser {
       emit,
       note: (guest) => {
         if (isAlive(guest.state)) this.#index.putGuest(guest);
-        else this.#index.removeGuest(guest.id);
+        else this.#forget(guest);
       },
       onChange,
       onGiveUp: (error) => {
@@ -292,6 +294,12 @@ export class Pool implements Leaser {
     await drained;
   }
 
+  /** Whether sessions wait for whom no guest boots, nor can. */
+  get #lacksPlaces(): boolean {
+    const { alive, booting, need } = this.#index;
+    return need > booting + Math.max(0, this.#options.maxGuests - alive);
+  }
+
   get #conditions(): Conditions {
     const { notBefore, retryAt } = this.#herd.failures;
     const retryBootAt = this.#paused ? Infinity : retryAt;
@@ -377,6 +385,7 @@ export class Pool implements Leaser {
 
   #drain(guest: GuestRecord, reason: RetireReason): void {
     this.#herd.drain(guest, reason);
+    if (KEEPS_NOTHING.has(reason)) this.#kept.release(guest);
     // It has had its turn: its waiters are served after those that it makes room for.
     if (reason === 'turn' && guest.domain !== undefined) this.#index.endTurn(guest.domain);
   }
@@ -386,7 +395,7 @@ export class Pool implements Leaser {
     if (leased === undefined)
       throw new DroverError('ILLEGAL_TRANSITION', `The guest ${guest.id} does not run yet`);
     const waiters = this.#waiters;
-    const wanted = (): boolean => this.#index.waiting > 0;
+    const wanted = (): boolean => this.#lacksPlaces;
     const { domain, alone } = waiters.get(waiterId);
     const shared = this.#options.isolation === 'shared';
     if (shared || guest.domain === undefined) this.#index.endTurn(domain);
@@ -410,9 +419,10 @@ export class Pool implements Leaser {
         this.#retire(guest, reason);
       },
       keep: (kept) => {
-        if (!isAlive(guest.state)) return;
+        if (!isAlive(guest.state) || this.#shuttingDown || KEEPS_NOTHING.has(guest.retire)) return false;
         this.#kept.add(guest, kept);
         this.#index.putGuest(guest);
+        return true;
       },
       [Symbol.asyncDispose]: () => {
         if (!returned) {
@@ -450,6 +460,11 @@ export class Pool implements Leaser {
     void isScratchFull(guest, this.#clock, listener).then((full) => {
       if (full) this.#retire(guest, 'scratch');
     });
+  }
+
+  #forget(guest: GuestRecord): void {
+    this.#index.removeGuest(guest.id);
+    this.#kept.release(guest);
   }
 
   /** A guest that goes on has no use for the directory. */

@@ -127,7 +127,7 @@ export class BenchLeaser implements Leaser {
       shared: this.shared,
       wanted: this.wanted,
       retire: (reason) => this.retired.push({ guest: guest.id, reason }),
-      keep: () => undefined,
+      keep: () => true,
       [Symbol.asyncDispose]: () => {
         if (!returned) this.held -= 1;
         returned = true;

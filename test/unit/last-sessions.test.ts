@@ -10,12 +10,13 @@ class Bench {
   readonly front = { sessions: 0, events: new Emitter<FrontEvent>() };
   busy = 0;
   progress = 0;
+  readonly over = new AbortController();
   ended = false;
 
   begin(): void {
     const { front, clock } = this;
     void lastSessions({
-      ...{ front, clock },
+      ...{ front, clock, over: this.over.signal },
       busy: () => this.busy,
       progress: () => String(this.progress),
     }).then(() => (this.ended = true));
@@ -62,4 +63,40 @@ test('waits for sessions that have a guest, wait for one or say something, and n
   bench.busy = 0;
   await bench.clock.advance(5_000);
   expect(bench.ended).toBe(true);
+});
+
+test('waits a minute for sessions that go on talking, and ask for no guest', async () => {
+  const bench = new Bench();
+  bench.front.sessions = 1;
+  bench.busy = 1;
+  bench.begin();
+  await bench.clock.advance(600_000);
+  bench.busy = 0;
+  const talk = async (seconds: number): Promise<void> => {
+    for (let second = 0; second < seconds; second++) {
+      bench.progress += 1;
+      await bench.clock.advance(1_000);
+    }
+  };
+  await talk(55);
+  expect(bench.ended).toBe(false);
+  await talk(15);
+  expect(bench.ended).toBe(true);
+});
+
+test('waits no longer once all guests are ended', async () => {
+  const [before, after] = [new Bench(), new Bench()];
+  for (const bench of [before, after]) {
+    bench.front.sessions = 1;
+    bench.busy = 1;
+  }
+  before.over.abort();
+  before.begin();
+  after.begin();
+  await settled();
+  expect([before.ended, after.ended]).toEqual([true, false]);
+  after.over.abort();
+  await settled();
+  expect(after.ended).toBe(true);
+  expect(after.clock.pendingTimers).toBe(0);
 });

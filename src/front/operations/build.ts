@@ -13,7 +13,7 @@ import {
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../../protocol/responses.js';
 import type { StorePath } from '../../protocol/store-path.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../protocol/stderr.js';
-import { auditedClient, auditedOutputs, type AuditedOutput } from '../audit.js';
+import { auditedClient, auditedOutputs, type AuditedBuild, type AuditedOutput } from '../audit.js';
 import type { OperationContext, RunningBuild } from './context.js';
 import type { BuildOutcome } from '../journal.js';
 import { keepFailed, keptDirectory } from '../keep-failed.js';
@@ -46,14 +46,15 @@ interface Build {
 interface Listener extends LogSink {
   readonly leased: (guest: LeasedGuest) => Promise<void>;
   readonly provisioned: (inputs: Provisioned) => void;
-  /** The build has failed, and its client is about to be told. */
+  /** The build has succeeded or failed, and its client is about to be told. */
+  readonly succeeded: (seat: Seat, result: BuildResult) => Promise<void>;
   readonly failed: (seat: Seat) => Promise<void>;
   /** Begins to measure the build. @returns a function that ends it */
   readonly measure: (agent: GuestAgent) => () => void;
 }
 
 /** For a build that is repeated for its outputs: the client has seen all of it before. */
-const UNHEARD: Omit<Listener, 'leased'> = {
+const UNHEARD: Omit<Listener, 'leased' | 'succeeded'> = {
   write: () => Promise.resolve(),
   observe: () => undefined,
   provisioned: () => undefined,
@@ -119,12 +120,12 @@ export async function serveBuild(context: OperationContext): Promise<void> {
     log.info({ ...facts, ...times }, 'build ended');
     const cpuSeconds = outcome.cpuMicros === null ? running.cpuSeconds : outcome.cpuMicros / 1e6;
     events.emit({ type: 'build-finished', ...facts, succeeded, cpuSeconds, waitedMs, durationMs });
-    audit?.record({
-      type: 'build',
-      ...auditedClient(context.id, identity),
-      ...{ ...facts, image: running.image, outputs: running.built },
-    });
+    record({ ...facts, image: running.image, outputs: running.built }, context);
   }
+}
+
+function record(build: AuditedBuild, { audit, id, identity }: OperationContext): void {
+  audit?.record({ type: 'build', ...auditedClient(id, identity), ...build });
 }
 
 function endWait(running: RunningBuild, now: number): void {
@@ -212,6 +213,9 @@ async function build(
     provisioned: (provisioned) => {
       entry.provisioned(provisioned);
     },
+    succeeded: async (seat, result) => {
+      if (context.audit !== undefined) running.built = await builtOutputs(seat, outputs, result);
+    },
     failed: async (seat) => {
       const keepMs = context.policy().keepFailedMs;
       if (keepMs === 0 || directory === undefined) return;
@@ -230,6 +234,15 @@ async function build(
     leased: ({ id, generation }) => {
       leased(id, generation);
       return Promise.resolve();
+    },
+    // Its outputs may differ from those that the client was never told more about than their paths.
+    succeeded: async (seat, result) => {
+      if (context.audit === undefined) return;
+      const { id: guest, generation: image } = seat.guest;
+      const built = await builtOutputs(seat, outputs, result);
+      const { derivation, system } = running;
+      const facts = { build: entry.id, derivation, system, guest, image };
+      record({ ...facts, result: result.status, outputs: built }, context);
     },
   };
   const inputs = host.lookUp(request.derivation.inputSources);
@@ -259,9 +272,12 @@ async function build(
     .run(need, async (seat) => {
       const result = await buildIn(seat, what, listener, context);
       if (typeof result === 'string' || !isSuccess(result.status)) return result;
-      if (context.audit !== undefined) running.built = await builtOutputs(seat, outputs, result);
       const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, repeated, context) };
       seat.bind(placement.results.add(rebuild) ? 'result' : 'upload');
+      // Another guest would not have these inputs, nor make outputs with the same paths.
+      const { infos } = await inputs;
+      const own = request.derivation.inputSources.filter((path) => !infos.has(path));
+      placement.results.noteValid([...own, ...result.builtOutputs.map(({ outPath }) => outPath)]);
       return result;
     })
     .finally(() => {
@@ -327,7 +343,8 @@ async function buildIn(
   if (makes && isSuccess(result.status)) seat.noteBuilt(outputs);
   const text = isSuccess(result.status) ? undefined : await explainFailure(result.errorMessage);
   const explained = text === undefined ? result : { ...result, errorMessage: text };
-  if (!isSuccess(result.status)) await listener.failed(seat);
+  // Up to here another guest can take over. Then the client has its answer, and must get no other.
+  await (isSuccess(result.status) ? listener.succeeded(seat, result) : listener.failed(seat));
   await listener.write(answer.last);
   await listener.write(text === undefined ? unchanged : [encodeBuildDerivationResponse(explained, version)]);
   return explained;

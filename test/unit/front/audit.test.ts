@@ -7,7 +7,8 @@ import type { ClientIdentity } from '../../../src/front/identity.js';
 import { DroverError } from '../../../src/lib/errors.js';
 import { encodeFrame, encodeFrameEnd } from '../../../src/protocol/framed.js';
 import { encodeQueryPathInfo, encodeSetOptions, Op } from '../../../src/protocol/operations.js';
-import { decodePathInfoResponse } from '../../../src/protocol/responses.js';
+import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
+import { decodeBuildDerivationResponse, decodePathInfoResponse } from '../../../src/protocol/responses.js';
 import { isSigned, parseSecretKey, type PathSigner } from '../../../src/protocol/signature.js';
 import { decodeAddToStoreNar, encodeAddToStoreNar } from '../../../src/protocol/data-requests.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
@@ -31,11 +32,11 @@ class Trail implements AuditTrail {
 }
 
 /** Builds the output, unless it uploads it: then it is not "ultimate". */
-function builder(): BenchGuest {
-  const guest = new BenchGuest('g1');
+function builder(id = 'g1', facts: Partial<ValidPathInfo> = {}): BenchGuest {
+  const guest = new BenchGuest(id);
   guest.daemon.handlers.set(Op.BuildDerivation, async (daemon) => {
     await daemon.readSome();
-    const info = pathInfo(OUTPUT, { ...narFacts(NAR), ultimate: true });
+    const info = pathInfo(OUTPUT, { ...narFacts(NAR), ultimate: true, ...facts });
     guest.daemon.paths.set(OUTPUT, { info, nar: NAR });
     await daemon.write(Buffer.concat([LAST, BUILT]));
   });
@@ -74,6 +75,44 @@ test('records who built what where, with the hashes of the outputs, and the sess
     },
     { ...client, type: 'session', error: null },
   ]);
+});
+
+test('records what a build makes in each guest, where it is built again for its client', async () => {
+  const audit = new Trail();
+  const bench = new FrontBench(undefined, undefined, undefined, { audit });
+  const [first, second] = [builder(), builder('g2', { narHash: 'b'.repeat(64) })];
+  const left = [first, second];
+  bench.leaser.next = () => left.shift() ?? builder('spare');
+  const { channel, client } = await bench.client();
+  await channel.write(buildRequest({ output: OUTPUT }));
+  expect(await outcome(channel)).toBeUndefined();
+  await channel.run(decodeBuildDerivationResponse(VERSION));
+  first.lose();
+  const [told] = await client.queryPathInfos([OUTPUT]);
+  expect(told?.narHash).toBe('b'.repeat(64));
+  expect(audit.records).toMatchObject([
+    { build: 'b1', guest: 'g1', result: 'Built', outputs: [{ narHash: narFacts(NAR).narHash }] },
+    { build: 'b1', guest: 'g2', result: 'Built', outputs: [{ narHash: 'b'.repeat(64) }] },
+  ]);
+});
+
+test('answers once, although the guest is lost when it is asked what it has built', async () => {
+  const audit = new Trail();
+  const bench = new FrontBench(undefined, undefined, undefined, { audit });
+  const [first, second] = [builder(), builder('g2')];
+  first.daemon.handlers.set(Op.QueryPathInfo, () => {
+    first.lose();
+    return Promise.resolve();
+  });
+  const left = [first, second];
+  bench.leaser.next = () => left.shift() ?? builder('spare');
+  const { channel, client } = await bench.client();
+  await channel.write(buildRequest({ output: OUTPUT }));
+  expect(await outcome(channel)).toBeUndefined();
+  await channel.run(decodeBuildDerivationResponse(VERSION));
+  const [told] = await client.queryPathInfos([OUTPUT]);
+  expect(told?.narHash).toBe(narFacts(NAR).narHash);
+  expect(audit.records).toMatchObject([{ build: 'b1', guest: 'g2' }]);
 });
 
 test('records names of settings without their values, and what was refused, once', async () => {

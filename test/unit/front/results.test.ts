@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 
-import type { BuildStatus } from '../../../src/protocol/build-result.js';
+import type { BuildStatus, BuiltOutput } from '../../../src/protocol/build-result.js';
 import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
 import {
   decodeBuildDerivation,
@@ -17,7 +17,7 @@ import {
 import { encodeStderrFrame } from '../../../src/protocol/stderr.js';
 import { buildRequest } from '../../support/build-request.js';
 import { settled } from '../../support/fake-clock.js';
-import { BenchGuest, FrontBench, outcome } from '../../support/front-bench.js';
+import { BenchGuest, FrontBench, HOST_CLIENT, outcome } from '../../support/front-bench.js';
 import { narFacts, narOf } from '../../support/nar.js';
 import { LAST, pathInfo, storePath, VERSION, type Handler } from '../../support/scripted-daemon.js';
 
@@ -27,13 +27,24 @@ const NAR = narOf(Buffer.from(Array.from({ length: 40_000 }, (_, at) => String(a
 const INFO = pathInfo(OUTPUT, narFacts(NAR));
 const LOG_LINE = encodeStderrFrame({ kind: 'next', text: 'building\n' });
 
+/** Of a derivation whose outputs' paths depend on their content. */
+const REALISED: BuiltOutput = {
+  outputName: 'out',
+  outPath: storePath('realised'),
+  signatures: [],
+};
+
 /** Argument of a builder that fails everywhere. */
 const FAILS = 'fail';
 
 /** A guest whose build makes OUTPUT, as `info` has it. */
 function guestThatBuilds(
   id: string,
-  { info = INFO, status = 'Built' }: { info?: ValidPathInfo; status?: BuildStatus } = {},
+  {
+    info = INFO,
+    status = 'Built',
+    builtOutputs = [],
+  }: { info?: ValidPathInfo; status?: BuildStatus; builtOutputs?: readonly BuiltOutput[] } = {},
 ): BenchGuest {
   const guest = new BenchGuest(id);
   guest.daemon.handlers.set(Op.BuildDerivation, async (daemon, version) => {
@@ -47,7 +58,7 @@ function guestThatBuilds(
       isNonDeterministic: false,
       startTime: 0,
       stopTime: 0,
-      builtOutputs: [],
+      builtOutputs,
     };
     await daemon.write(Buffer.concat([LOG_LINE, LAST, encodeBuildDerivationResponse(result, VERSION)]));
   });
@@ -76,8 +87,11 @@ function benchWith(...guests: BenchGuest[]): FrontBench {
 }
 
 /** A client that has been told that OUTPUT is built. */
-async function built(bench: FrontBench): Promise<Awaited<ReturnType<FrontBench['client']>>> {
-  const connection = await bench.client();
+async function built(
+  bench: FrontBench,
+  identity = HOST_CLIENT,
+): Promise<Awaited<ReturnType<FrontBench['client']>>> {
+  const connection = await bench.client(identity);
   await connection.channel.write(buildRequest({ output: OUTPUT }));
   expect(await outcome(connection.channel)).toBeUndefined();
   await connection.channel.run(decodeBuildDerivationResponse(VERSION));
@@ -241,6 +255,31 @@ describe('the lease of an idle session', () => {
     expect(await askInfo(channel)).toBe(INFO.narHash);
     expect(await fetchNar(channel)).toEqual(NAR);
     expect(bench.leaser).toMatchObject({ held: 1, granted: 2 });
+  });
+
+  test('is asked for again without regard to the limit of builds, since the build was admitted', async () => {
+    const bench = benchWith(guestThatBuilds('g1'), guestThatBuilds('g2'));
+    bench.leaser.wanted = true;
+    const { channel } = await built(bench, { ...HOST_CLIENT, maxBuilds: 1 });
+    await settled();
+    await bench.clock.advance(31_000);
+    expect(await askInfo(channel)).toBe(INFO.narHash);
+    expect(bench.leaser.requests.map(({ maxBuilds }) => maxBuilds)).toEqual([1, undefined]);
+  });
+
+  test.each([
+    ['its build had an input that the guest alone has', { inputs: [storePath('other')] }, []],
+    ['its build made a path that no one could know before', {}, [REALISED]],
+  ])('is kept where %s', async (_, request, builtOutputs) => {
+    const bench = benchWith(guestThatBuilds('g1', { builtOutputs }));
+    bench.leaser.wanted = true;
+    const { channel } = await bench.client();
+    await channel.write(buildRequest({ output: OUTPUT, ...request }));
+    expect(await outcome(channel)).toBeUndefined();
+    await channel.run(decodeBuildDerivationResponse(VERSION));
+    await settled();
+    await bench.clock.advance(3_600_000);
+    expect(bench.leaser.held).toBe(1);
   });
 
   test('is kept where the client was told of what it has not built itself', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { settled } from '../../support/fake-clock.js';
-import { eventText, Harness } from './harness.js';
+import { DEFAULT_OPTIONS, eventText, Harness } from './harness.js';
 
 describe('a lease whose signal aborts', () => {
   test('rejects with the reason while it waits', async () => {
@@ -164,6 +164,54 @@ describe('a failed build that is kept', () => {
     void harness.pool[verb]('g1');
     await settled();
     expect({ guests: harness.guests(), ids: harness.pool.keptBuilds }).toEqual({ guests: {}, ids: [] });
+  });
+
+  test.each(['drainGuest', 'pause', 'drain'] as const)('is not kept after %s', async (verb) => {
+    const harness = new Harness({ maxGuests: 1 });
+    const session = harness.lease('a');
+    await harness.boot('g1');
+    void harness.pool[verb]('g1');
+    expect(session.lease?.keep(kept('b1'))).toBe(false);
+    await session.return();
+    await settled();
+    expect({ guests: harness.guests(), ids: harness.pool.keptBuilds }).toEqual({ guests: {}, ids: [] });
+  });
+
+  test('ends with a change of image, before and after its guest is told', async () => {
+    const harness = await harnessWith(['b1']);
+    const session = harness.lease('a');
+    await settled();
+    harness.pool.configure({ ...DEFAULT_OPTIONS, maxGuests: 1 }, harness.driver.ofGeneration('new'));
+    expect({ kept: session.lease?.keep(kept('b2')), ids: harness.pool.keptBuilds }).toEqual({
+      kept: false,
+      ids: [],
+    });
+    await session.return();
+    await settled();
+    expect(harness.guests()).toEqual({});
+  });
+
+  test('ends with its guest, whose place is free again', async () => {
+    const harness = await harnessWith(['b1']);
+    harness.driver.guestOf('g1').die('it was killed by SIGKILL');
+    await settled();
+    expect(harness.pool.keptBuilds).toEqual([]);
+    expect(harness.pool.enterBuild('b1')).toBeUndefined();
+    expect(harness.pool.bootGuest()).toBe('g2');
+  });
+});
+
+describe('a lease', () => {
+  test('is wanted by those that wait for a place, not by those whose guest boots', async () => {
+    const harness = new Harness({ maxGuests: 2, jobsPerGuest: 1 });
+    const session = harness.lease('a');
+    await harness.boot('g1');
+    harness.lease('b', { domain: 'uid:1' });
+    expect(session.lease?.wanted).toBe(false);
+    const own = harness.lease('c');
+    expect(session.lease?.wanted).toBe(true);
+    own.controller.abort(new Error('gone'));
+    expect(session.lease?.wanted).toBe(false);
   });
 });
 

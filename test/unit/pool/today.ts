@@ -209,11 +209,17 @@ function demand(
   if (evictions.length > 0 || going.length > 0 || boots > 0) return { boots, evictions };
   // All places are taken by guests in use. If a waiter can use none of them, one must end.
   const stuck = needy.some((waiter) => !hasProspect(waiter, guests));
-  return { boots, evictions: stuck ? leastUsed(up, leases) : [] };
+  return { boots, evictions: stuck ? leastUsed(up, leases, now) : [] };
 }
 
-function leastUsed(up: readonly GuestView[], leases: ReadonlyMap<string, number>): readonly GuestView[] {
-  const [first, ...rest] = up;
+/** Of equals the one that was claimed first; its first lease may be granted in this very plan. */
+function leastUsed(
+  up: readonly GuestView[],
+  leases: ReadonlyMap<string, number>,
+  now: number,
+): readonly GuestView[] {
+  const claimedAt = (guest: GuestView): number => (guest.builds === 0 ? now : guest.claimedAt);
+  const [first, ...rest] = [...up].sort((a, b) => claimedAt(a) - claimedAt(b));
   if (first === undefined) return [];
   const countOf = (guest: GuestView): number => leases.get(guest.id) ?? 0;
   return [rest.reduce((least, guest) => (countOf(guest) < countOf(least) ? guest : least), first)];
