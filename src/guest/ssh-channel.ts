@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import ssh2 from 'ssh2';
 
+import { CommandOutput } from './command-output.js';
 import type { ExecResult } from './driver.js';
 import type { ProgramRequest, RunningProgram } from './program.js';
 import { programOf } from './ssh-program.js';
@@ -15,8 +16,6 @@ const MAX_UNANSWERED_KEEPALIVES = 2;
  * Time limit for a command, in milliseconds: an emulated guest registers a hundred thousand paths in less.
  */
 const EXEC_TIMEOUT_MS = 120_000;
-/** Bytes kept of each output of a command. */
-const MAX_OUTPUT_BYTES = 1024 * 1024;
 /** Bytes of one channel that may wait for a reader: twice the window that ssh2 grants. It takes more than that. */
 const MAX_UNREAD_BYTES = 4 * 1024 * 1024;
 
@@ -233,19 +232,16 @@ function watch(channel: ssh2.ClientChannel) {
   const closed = new Promise<void>((resolve) => channel.once('close', resolve));
   // A command may end without reading its input; its exit status reports the failure.
   channel.on('error', () => undefined);
-  return { channel, closed, ended: () => ({ code, stdout: stdout(), stderr: stderr() }) };
+  return { channel, closed, ended: () => ({ code, stdout: String(stdout), stderr: String(stderr) }) };
 }
 
-/** Reads to the end, and keeps the beginning. Returns what gives it. */
-function collect(stream: NodeJS.ReadableStream): () => string {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
+/** Reads to the end, and keeps the beginning. */
+function collect(stream: NodeJS.ReadableStream): CommandOutput {
+  const output = new CommandOutput();
   stream.on('data', (chunk: Buffer) => {
-    const kept = chunk.subarray(0, MAX_OUTPUT_BYTES - bytes);
-    bytes += kept.length;
-    if (kept.length > 0) chunks.push(kept);
+    output.add(chunk);
   });
-  return () => Buffer.concat(chunks).toString('utf8');
+  return output;
 }
 
 /** One word for a POSIX shell. */

@@ -28,10 +28,11 @@ export function programOf(channel: ssh2.ClientChannel): RunningProgram {
   channel.once('exit', (code: number | null, signal?: string) => {
     end = code === null ? { kind: 'killed', signal: numberOf(signal) } : { kind: 'exit', code: code & 0xff };
   });
-  channel.once('close', () => {
+  const over = (): void => {
     isOver = true;
     wake();
-  });
+  };
+  channel.once('close', over);
   channel.on('error', () => undefined);
   async function* messages(): AsyncGenerator<FromProgram> {
     try {
@@ -70,6 +71,8 @@ export function programOf(channel: ssh2.ClientChannel): RunningProgram {
     messages: messages(),
     close: () => {
       channel.destroy();
+      // A guest may never confirm it.
+      over();
     },
   };
 }

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { connect } from 'node:net';
 
 import { DroverError, errorMessage } from '../../lib/errors.js';
+import { CommandOutput } from '../../guest/command-output.js';
 import type { ExecResult } from '../../guest/driver.js';
 import {
   decodeFromProgram,
@@ -13,8 +14,6 @@ import {
   type RunningProgram,
 } from '../../guest/program.js';
 
-/** Maximum size of each output that is kept of a command, in bytes. */
-const MAX_OUTPUT_BYTES = 1024 * 1024;
 /** Limit of namespace/agent.c for the words of a command. */
 const MAX_WORDS_BYTES = 1024 * 1024;
 const MAX_WORDS = 8192;
@@ -108,25 +107,9 @@ function encodeWords(argv: readonly string[], mode: number): Buffer {
   return Buffer.concat([prefix, words]);
 }
 
-/** The beginning of what a command printed. */
-class Output {
-  readonly #chunks: Buffer[] = [];
-  #bytes = 0;
-
-  add(content: Buffer): void {
-    const kept = content.subarray(0, MAX_OUTPUT_BYTES - this.#bytes);
-    this.#chunks.push(kept);
-    this.#bytes += kept.length;
-  }
-
-  toString(): string {
-    return Buffer.concat(this.#chunks).toString('utf8');
-  }
-}
-
 async function readResult(connection: Readable): Promise<ExecResult> {
-  const stdout = new Output();
-  const stderr = new Output();
+  const stdout = new CommandOutput();
+  const stderr = new CommandOutput();
   for await (const { kind, content } of readFrames(connection)) {
     if (kind === '1') stdout.add(content);
     else if (kind === '2') stderr.add(content);

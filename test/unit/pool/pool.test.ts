@@ -159,6 +159,17 @@ describe('a failed build that is kept', () => {
     expect(harness.driver.guestOf('g1').calls).toContain('drop');
   });
 
+  test('is lost with its guest, whose place is free again', async () => {
+    const harness = await harnessWith(['b1']);
+    harness.driver.guestOf('g1').die('it was killed by SIGKILL');
+    await settled();
+    expect(harness.pool.keptBuilds).toEqual([]);
+    expect(harness.pool.enterBuild('b1')).toBeUndefined();
+    const next = harness.lease('next');
+    await harness.boot('g2');
+    expect(next.state).toBe('g2');
+  });
+
   test.each(['drainGuest', 'pause', 'drain'] as const)('ends with %s', async (verb) => {
     const harness = await harnessWith(['b1']);
     void harness.pool[verb]('g1');
