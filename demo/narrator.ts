@@ -1,5 +1,5 @@
 import { wrap } from '../src/cli/table.js';
-import { humanBytes } from '../src/lib/human.js';
+import { count, humanBytes } from '../src/lib/human.js';
 import type { DroverEvent } from '../src/control/api.js';
 
 /** Width of the time before each line. */
@@ -73,11 +73,11 @@ export class Narrator {
       case 'provisioned':
         if (event.sharedPaths > 0)
           this.say(
-            `${event.guest}: ${event.sharedPaths} input paths shared (${humanBytes(event.sharedBytes)}, no byte of it moved)`,
+            `${event.guest}: ${count(event.sharedPaths, 'input path')} shared (${humanBytes(event.sharedBytes)}, no byte of it moved)`,
           );
         if (event.copiedPaths > 0)
           this.say(
-            `${event.guest}: ${event.copiedPaths} input paths copied (${humanBytes(event.copiedBytes)})`,
+            `${event.guest}: ${count(event.copiedPaths, 'input path')} copied (${humanBytes(event.copiedBytes)})`,
           );
         return;
       case 'guest-state':

@@ -5,7 +5,7 @@ import { parse, stringify } from 'yaml';
 import { z } from 'zod';
 
 import { fetchStatus, followEvents } from '../src/control/client.js';
-import { humanBytes } from '../src/lib/human.js';
+import { count, humanBytes } from '../src/lib/human.js';
 import { readChecks, runCheck } from './checks.js';
 import { makeDemoDirectory, plainEnv } from './directory.js';
 import { Narrator } from './narrator.js';
@@ -250,7 +250,7 @@ class DemoRun {
   async #tellTotals(stateDir: string): Promise<void> {
     const { totals } = await fetchStatus(stateDir);
     this.#tell.say(
-      `${totals.builds} builds in ${totals.guestsBooted} guests; inputs: ${totals.sharedPaths} paths shared (${humanBytes(totals.sharedBytes)}), ` +
+      `${count(totals.builds, 'build')} in ${count(totals.guestsBooted, 'guest')}; inputs: ${count(totals.sharedPaths, 'path')} shared (${humanBytes(totals.sharedBytes)}), ` +
         `${totals.copiedPaths} copied (${humanBytes(totals.copiedBytes)})`,
     );
   }

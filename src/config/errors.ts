@@ -1,4 +1,5 @@
 import { DroverError } from '../lib/errors.js';
+import { count } from '../lib/human.js';
 
 /** A place in a file; both count from 1. */
 export interface Position {
@@ -34,7 +35,8 @@ export class ConfigError extends DroverError {
     options: { cause?: unknown; hint?: string } = {},
   ) {
     const lines = problems.slice(0, MAX_LISTED).map(formatProblem);
-    if (problems.length > MAX_LISTED) lines.push(`and ${problems.length - MAX_LISTED} more problems`);
+    if (problems.length > MAX_LISTED)
+      lines.push(`and ${count(problems.length - MAX_LISTED, 'more problem')}`);
     super(code, lines.join('\n'), {
       ...options,
       context: { file: problems[0]?.file, problems: problems.length },

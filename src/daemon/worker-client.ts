@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import { DroverError, errorCode } from '../lib/errors.js';
+import { count } from '../lib/human.js';
 import { Mutex } from '../lib/mutex.js';
 import { inTurns, Turns } from '../lib/turns.js';
 import { Channel, type Received } from './channel.js';
@@ -308,7 +309,7 @@ async function readFrames(channel: Channel): Promise<RemoteErrorInfo | undefined
 }
 
 function truncated(path: StorePath, bytes: number): DroverError {
-  return new DroverError('NAR_TRUNCATED', `The NAR of ${path} broke off after ${bytes} bytes`, {
+  return new DroverError('NAR_TRUNCATED', `The NAR of ${path} broke off after ${count(bytes, 'byte')}`, {
     context: { path, bytes },
   });
 }

@@ -9,6 +9,11 @@ export function parseBuildId(text: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
+/** A number and its noun: `1 build`, `2 builds`. */
+export function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
 const BINARY_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 
 /** A number of bytes for people, to three digits or so: `1.4 GiB`. */

@@ -44,7 +44,3 @@ export function meter(part: number, label: string, tone = ''): Html {
     <rect class="fill" width="${width}%" height="100%" rx="3" />
   </svg>`;
 }
-
-export function count(number: number, one: string, more = `${one}s`): string {
-  return `${number} ${number === 1 ? one : more}`;
-}

@@ -2,6 +2,7 @@ import type { GuestDriver, OwnGuestOptions } from '../guest/driver.js';
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
+import { count } from '../lib/human.js';
 import type { Log } from '../lib/log.js';
 import { hasProspect, isStep } from './demand.js';
 import type { PoolEvent, PoolSnapshot, QueueSnapshot } from './events.js';
@@ -270,7 +271,10 @@ export class Pool implements Leaser {
     if (this.#paused) throw noRoom('All guests were drained', 'Run drover resume first.');
     if (this.#shuttingDown) throw shuttingDown();
     if (this.#index.alive >= maxGuests)
-      throw noRoom(`${this.#index.alive} of ${maxGuests} guests run`, 'Raise pool.maxGuests.');
+      throw noRoom(
+        `The pool has ${count(this.#index.alive, 'guest')} of at most ${maxGuests}`,
+        'Raise pool.maxGuests.',
+      );
     const id = this.#herd.boot();
     this.#settle();
     return id;
@@ -496,8 +500,12 @@ function noRoom(message: string, hint: string): DroverError {
 }
 
 function tooManyBuilds(limit: number): DroverError {
-  return new DroverError('TOO_MANY_BUILDS', `This client has ${limit} builds running or waiting, its limit`, {
-    hint: "Wait until one has ended, lower max-jobs in the client's machines file, or raise maxBuilds of its key.",
-    context: { limit },
-  });
+  return new DroverError(
+    'TOO_MANY_BUILDS',
+    `This client has ${count(limit, 'build')} running or waiting, its limit`,
+    {
+      hint: "Wait until one has ended, lower max-jobs in the client's machines file, or raise maxBuilds of its key.",
+      context: { limit },
+    },
+  );
 }

@@ -2,6 +2,7 @@ import type { Domain } from './domain.js';
 import type { PoolIndex } from './pool-index.js';
 import type { Conditions } from './view.js';
 import type { WaiterNode } from './waiter-list.js';
+import { count } from '../lib/human.js';
 
 /** Number of sessions that are served before the waiter, if slots free up one at a time. */
 export function countBefore(node: WaiterNode, index: PoolIndex): number {
@@ -38,8 +39,10 @@ export function whyWaiting(
   const serving = shared ? index.up.size : domain.guests.size;
   if (serving === 0 && index.booting === 0 && now < Math.max(retryBootAt, bootNotBefore))
     return 'guests do not boot';
-  const places = `${index.alive} of ${policy.maxGuests} guests`;
-  if (shared || serving === index.alive) return `${places} are full`;
-  if (serving > 0) return `${places} are full or serve other clients`;
-  return draining.size > 0 ? 'a guest is ending to make room' : `${places} serve other clients`;
+  const places = `${index.alive} of ${count(policy.maxGuests, 'guest')}`;
+  const full = index.alive === 1 ? 'is full' : 'are full';
+  const busy = index.alive === 1 ? 'serves other clients' : 'serve other clients';
+  if (shared || serving === index.alive) return `${places} ${full}`;
+  if (serving > 0) return `${places} ${full} or ${busy}`;
+  return draining.size > 0 ? 'a guest is ending to make room' : `${places} ${busy}`;
 }

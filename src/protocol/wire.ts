@@ -1,6 +1,7 @@
 import { MAX_ITEMS, MAX_MESSAGE_BYTES, MAX_STRING_BYTES } from './limits.js';
 import { decodeNixString } from './nix-string.js';
 import { malformed, ProtocolError } from './protocol-error.js';
+import { count } from '../lib/human.js';
 
 /**
  * A decoder does no IO. It yields how many bytes it needs next (always > 0), is resumed with exactly that
@@ -133,14 +134,18 @@ export function decodeAll<T>(decoder: Decoder<T>, input: Uint8Array): T {
   while (!step.done) {
     const end = at + step.value;
     if (end > input.length) {
-      throw new ProtocolError('PROTOCOL_TRUNCATED', `A message of ${input.length} bytes ends early`, {
-        context: { bytes: input.length, wanted: end },
-      });
+      throw new ProtocolError(
+        'PROTOCOL_TRUNCATED',
+        `A message of ${count(input.length, 'byte')} ends early`,
+        {
+          context: { bytes: input.length, wanted: end },
+        },
+      );
     }
     step = decoder.next(input.subarray(at, end));
     at = end;
   }
-  if (at !== input.length) throw malformed(`${input.length - at} bytes are left over after a message`);
+  if (at !== input.length) throw malformed(`A message is followed by ${count(input.length - at, 'byte')}`);
   return step.value;
 }
 

@@ -55,8 +55,8 @@ describeE2e('the verbs of the operator', [], () => {
 
   test('boot makes a guest ready before a build asks for one', async () => {
     expect(await ok('boot')).toMatch(/^g1 booted in /);
-    expect(await refused('boot')).toContain('1 of 1 guests run');
-    expect(await ok('top')).toContain('1 of 1 guests, 0 builds, 0 waiting');
+    expect(await refused('boot')).toContain('The pool has 1 guest of at most 1');
+    expect(await ok('top')).toContain('1 of 1 guest, 0 builds, 0 waiting');
   });
 
   test('history, show and logs know a build that succeeded, by the id that its client saw', async () => {

@@ -80,7 +80,7 @@ describeWith('the process of the ssh door', ['root', 'ssh', 'dist'], () => {
     await openSession(bench);
     const { exitCode, stderr } = await bench.ssh([...bench.args(), 'nix-daemon', '--stdio']);
     expect({ exitCode, sessions: bench.bench.front.sessions }).toEqual({ exitCode: 1, sessions: 2 });
-    expect(stderr).toContain('has 2 sessions open, its limit');
+    expect(stderr).toContain('has 2 open sessions, its limit');
   });
 
   test('lets a client with a key in while strangers take all the room they can', async () => {

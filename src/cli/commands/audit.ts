@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 
 import { verifyAudit, type Verdict } from '../../audit/verify.js';
 import { DroverError, errorMessage } from '../../lib/errors.js';
+import { count } from '../../lib/human.js';
 import { readConfig, type AddCommand, type CliContext } from '../context.js';
 
 export const addAudit: AddCommand = (program, context, setExitCode) => {
@@ -45,7 +46,7 @@ async function verify(files: readonly string[], hash: string | undefined): Promi
 
 function render({ records, from, to, head, continues, fault }: Verdict): string {
   const lines = [
-    `${records} records${from === null || to === null ? '' : `, ${from} to ${to}`}`,
+    `${count(records, 'record')}${from === null || to === null ? '' : `, ${from} to ${to}`}`,
     ...(continues === null ? [] : [`continues a log after its record ${continues.seq}, ${continues.hash}`]),
     ...(fault === null
       ? [`intact; record ${head.seq} has hash ${head.hash}`]

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 
 import { fetchStatus } from '../../control/client.js';
 import { diagnose, type Diagnosis } from '../../doctor/doctor.js';
+import { count } from '../../lib/human.js';
 import { run } from '../../lib/process.js';
 import type { Config } from '../../config/schema.js';
 import { readConfig, type AddCommand, type CliContext } from '../context.js';
@@ -59,7 +60,7 @@ function render({ status, title, seen, fix, repaired }: Diagnosis): string {
 }
 
 function summary(results: readonly Diagnosis[]): string {
-  const count = (status: Diagnosis['status']): number =>
+  const number = (status: Diagnosis['status']): number =>
     results.filter((result) => result.status === status).length;
-  return `\n${count('ok')} ok, ${count('warning')} warnings, ${count('failure')} failures, ${count('skipped')} skipped\n`;
+  return `\n${number('ok')} ok, ${count(number('warning'), 'warning')}, ${count(number('failure'), 'failure')}, ${number('skipped')} skipped\n`;
 }

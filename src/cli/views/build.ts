@@ -2,7 +2,7 @@ import { stripVTControlCharacters } from 'node:util';
 
 import type { BuildReport } from '../../control/api.js';
 import { durationOf, resultOf, waitingOf } from '../../control/describe.js';
-import { humanBytes, humanDuration } from '../../lib/human.js';
+import { count, humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { coloured, type Screen } from '../screen.js';
 import { fit, table, wrap, type Column } from '../table.js';
@@ -52,7 +52,7 @@ export function renderBuild(build: BuildReport, now: number, screen: Screen): st
     ['expected', build.expectedMs === null ? undefined : `${humanDuration(build.expectedMs)} in the builder`],
     [
       'inputs',
-      `${inputs.shared} paths shared (${humanBytes(inputs.sharedBytes)}), ${inputs.copied} copied (${humanBytes(inputs.copiedBytes)})`,
+      `${count(inputs.shared, 'path')} shared (${humanBytes(inputs.sharedBytes)}), ${inputs.copied} copied (${humanBytes(inputs.copiedBytes)})`,
     ],
     [
       'outputs',
@@ -84,7 +84,7 @@ export function renderBuild(build: BuildReport, now: number, screen: Screen): st
     ],
     [
       'log',
-      `${log.lines} lines, ${humanBytes(log.bytes)}${log.storedBytes === 0 ? '' : ` (${humanBytes(log.storedBytes)} on disk)`}; drover logs ${build.id}`,
+      `${count(log.lines, 'line')}, ${humanBytes(log.bytes)}${log.storedBytes === 0 ? '' : ` (${humanBytes(log.storedBytes)} on disk)`}; drover logs ${build.id}`,
     ],
     ['error', build.error ?? undefined],
   ];

@@ -1,5 +1,5 @@
 import type { Status } from '../../control/api.js';
-import { humanBytes, humanDuration } from '../../lib/human.js';
+import { count, humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { coloured, type Screen } from '../screen.js';
 import { wrap } from '../table.js';
@@ -12,13 +12,13 @@ export function renderStatus(status: Status, now: number, screen: Screen): strin
   const up = humanDuration(now - Date.parse(status.startedAt));
   const about = [
     `drover ${version} (pid ${pid}), up ${up}: ${driver} guests with Nix ${nixVersion}`,
-    `builds ${systems.join(', ')}; at most ${maxGuests} guests and ${maxJobs} jobs`,
+    `builds ${systems.join(', ')}; at most ${count(maxGuests, 'guest')} and ${count(maxJobs, 'job')}`,
     `doors: ${doors.socket}${doors.ssh === null ? '' : `, ssh ${doors.ssh}`}`,
     ...(page === null ? [] : [`page: ${page}`]),
   ];
   const sums = [
-    `${sessions} sessions; since the start ${totals.guestsBooted} guests booted and ${totals.builds} builds ended (${totals.failedBuilds} failed, ${totals.replayedBuilds} replayed)`,
-    `inputs: ${totals.sharedPaths} paths shared (${humanBytes(totals.sharedBytes)}), ${totals.copiedPaths} copied (${humanBytes(totals.copiedBytes)})`,
+    `${count(sessions, 'session')}; since the start ${count(totals.guestsBooted, 'guest')} booted and ${count(totals.builds, 'build')} ended (${totals.failedBuilds} failed, ${totals.replayedBuilds} replayed)`,
+    `inputs: ${count(totals.sharedPaths, 'path')} shared (${humanBytes(totals.sharedBytes)}), ${totals.copiedPaths} copied (${humanBytes(totals.copiedBytes)})`,
   ];
   const lines = (texts: readonly string[]): string[] =>
     texts.flatMap((text) => wrap(printable(text), screen.columns));
@@ -37,7 +37,7 @@ export function renderStatus(status: Status, now: number, screen: Screen): strin
 /** Guests that stay for people. */
 function held({ guests }: Status): string[] {
   return guests.flatMap(({ id, shells, keptBuilds }) => [
-    ...(shells > 0 ? [`${shells} shells are open in ${id}`] : []),
+    ...(shells > 0 ? [`${id} has ${count(shells, 'open shell')}`] : []),
     ...keptBuilds.map((build) => `${id} keeps the failed build ${build}: drover shell ${build}`),
   ]);
 }
@@ -48,7 +48,7 @@ function troubles({ warnings, failedBoots, reloadError, restartKeys, rollout }: 
     ...warnings.map((warning) => `warning: ${warning}`),
     ...(failedBoots === null
       ? []
-      : [`${failedBoots.count} boots failed, last: ${failedBoots.last.split('\n', 1)[0] ?? ''}`]),
+      : [`${count(failedBoots.count, 'boot')} failed, last: ${failedBoots.last.split('\n', 1)[0] ?? ''}`]),
     ...(reloadError === null ? [] : [`the last reload failed (${reloadError.at}): ${reloadError.reason}`]),
     ...(restartKeys.length === 0 ? [] : [`a restart is needed for: ${restartKeys.join(', ')}`]),
     ...(rollout === null ? [] : [rolloutLine(rollout)]),

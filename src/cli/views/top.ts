@@ -1,6 +1,6 @@
 import type { RunningBuildReport, Status } from '../../control/api.js';
 import { derivationName, waitingOf } from '../../control/describe.js';
-import { humanBytes, humanDuration } from '../../lib/human.js';
+import { count, humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { coloured, type Screen } from '../screen.js';
 import { fit, table, wrap, type Column } from '../table.js';
@@ -33,7 +33,7 @@ export function renderTop(status: Status, now: number, screen: Screen): string[]
   const { guests, maxGuests, state } = status;
   const running = status.builds.filter(({ guest }) => guest !== null);
   const waiting = status.builds.filter(({ guest }) => guest === null);
-  const counts = `${guests.length} of ${maxGuests} guests, ${running.length} builds, ${waiting.length} waiting`;
+  const counts = `${guests.length} of ${count(maxGuests, 'guest')}, ${count(running.length, 'build')}, ${waiting.length} waiting`;
   const title = fit(`drover ${state}: ${counts}`, columns);
   const bold = (lines: readonly string[]): string[] =>
     lines.map((line, index) => (index === 0 ? coloured(line, 'bold', screen) : line));
@@ -45,11 +45,11 @@ export function renderTop(status: Status, now: number, screen: Screen): string[]
   ];
 }
 
-function guestRows({ guests, maxJobs, maxGuests }: Status, now: number): string[][] {
+function guestRows({ guests, jobsPerGuest }: Status, now: number): string[][] {
   return guests.map((guest) => [
     guest.id,
     guest.asleep ? `${guest.state}, asleep` : guest.state,
-    `${guest.leases}/${maxJobs / maxGuests}`,
+    `${guest.leases}/${jobsPerGuest}`,
     String(guest.builds),
     humanDuration(now - Date.parse(guest.bootedAt ?? guest.startedAt)),
     partOf(guest.scratch),
@@ -59,7 +59,7 @@ function guestRows({ guests, maxJobs, maxGuests }: Status, now: number): string[
 }
 
 function partOf(known: Status['guests'][number]['scratch']): string {
-  if (known === null) return '-';
+  if (known === null || known.totalBytes === 0) return '-';
   return `${Math.round((known.usedBytes / known.totalBytes) * 100)} % of ${humanBytes(known.totalBytes)}`;
 }
 

@@ -2,6 +2,7 @@ import { hostStore } from '../../host-store/host-store.js';
 import { failure, ok, skipped, warning, type Check, type DoctorContext, type Finding } from '../check.js';
 import { isSocketDoor, readMachines, type Machine } from '../builders-setting.js';
 import { nixSettings } from '../nix-settings.js';
+import { count } from '../../lib/human.js';
 
 const MACHINES_FIX = 'drover machines prints the line for /etc/nix/machines.';
 
@@ -54,11 +55,12 @@ function reaches(id: string, title: string, home: (context: DoctorContext) => st
       if (where === undefined) return skipped('this user is root');
       const machines = await machinesOf(context, where);
       const door = machines.find((machine) => isSocketDoor(machine, context.connectProgram));
-      if (door !== undefined) return ok(`one of ${machines.length} machines is ${context.connectProgram}`);
+      if (door !== undefined)
+        return ok(`one of ${count(machines.length, 'machine')} is ${context.connectProgram}`);
       const overridden =
         machines.length === 0
           ? 'builders names no machine'
-          : `builders names ${machines.length} machines, none of them Drover's socket door`;
+          : `builders names ${count(machines.length, 'machine')}, and Drover's socket door is not among them`;
       return failure(overridden, MACHINES_FIX);
     },
   };

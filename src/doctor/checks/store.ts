@@ -2,7 +2,7 @@ import { readdir, stat, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hostStore } from '../../host-store/host-store.js';
-import { humanBytes } from '../../lib/human.js';
+import { count, humanBytes } from '../../lib/human.js';
 import type { StorePath } from '../../protocol/store-path.js';
 import { failure, ok, skipped, warning, type Check } from '../check.js';
 import { nixSettings } from '../nix-settings.js';
@@ -65,9 +65,9 @@ const locks: Check = {
       const isLock = found?.isFile() === true && found.size === 0 && (found.mode & 0o777) === 0o600;
       if (isLock && found.mtimeMs < Date.now() - STALE_LOCK_MS) stale.push(name);
     }
-    if (stale.length === 0) return ok(`${names.length} lock files, none of them old`);
+    if (stale.length === 0) return ok(`${count(names.length, 'lock file')}, none of them old`);
     const finding = warning(
-      `${stale.length} old lock files: ${stale.slice(0, MAX_NAMED_FILES).join(', ')}${stale.length > MAX_NAMED_FILES ? ' …' : ''}`,
+      `${count(stale.length, 'old lock file')}: ${stale.slice(0, MAX_NAMED_FILES).join(', ')}${stale.length > MAX_NAMED_FILES ? ' …' : ''}`,
       'Remove them while nothing builds.',
     );
     if (uid !== 0) return finding;
@@ -95,7 +95,7 @@ const registration: Check = {
       const [info] = await connection.queryPathInfos([valid]);
       return info === undefined
         ? failure(`nix-daemon has no path info of ${valid}`, 'Run nix-store --verify.')
-        : ok(`${valid}: ${info.references.length} references, ${humanBytes(info.narSize)}`);
+        : ok(`${valid}: ${count(info.references.length, 'reference')}, ${humanBytes(info.narSize)}`);
     } finally {
       store.close();
     }

@@ -4,6 +4,7 @@ import { createServer, type Socket } from 'node:net';
 
 import type { Front } from '../../front/front.js';
 import { systemClock, type Clock } from '../../lib/clock.js';
+import { count } from '../../lib/human.js';
 import { closeServer, listen } from '../../lib/listen.js';
 import type { Log } from '../../lib/log.js';
 import { duplicateListener, lookUpUser, type UserIds } from '../../lib/native.js';
@@ -263,7 +264,7 @@ export class SshDoor implements Door {
     }
     if (this.#logins.sessionsOf(login) >= maxSessions) {
       const advice = "lower max-jobs in the client's machines file, or raise maxSessions of its key";
-      refuse(stream, `${client.name} has ${maxSessions} sessions open, its limit; ${advice}`);
+      refuse(stream, `${client.name} has ${count(maxSessions, 'open session')}, its limit; ${advice}`);
       return;
     }
     streams.add(stream);

@@ -2,8 +2,8 @@ import { stripVTControlCharacters } from 'node:util';
 
 import type { BuildReport } from '../../control/api.js';
 import { durationOf, resultOf, waitingOf } from '../../control/describe.js';
-import { humanBytes, humanDuration } from '../../lib/human.js';
-import { ago, badge, count, guestLink } from '../format.js';
+import { count, humanBytes, humanDuration } from '../../lib/human.js';
+import { ago, badge, guestLink } from '../format.js';
 import { html, type Html } from '../html.js';
 import type { Picture } from '../live.js';
 

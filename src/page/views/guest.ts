@@ -1,6 +1,5 @@
 import type { BuildReport, Status } from '../../control/api.js';
-import { humanDuration } from '../../lib/human.js';
-import { count } from '../format.js';
+import { count, humanDuration } from '../../lib/human.js';
 import { html, type Html } from '../html.js';
 import type { Picture } from '../live.js';
 import { buildTable } from './build-table.js';

@@ -1,6 +1,6 @@
 import type { Status } from '../../control/api.js';
-import { humanBytes, humanDuration } from '../../lib/human.js';
-import { count, guestLink, meter } from '../format.js';
+import { count, humanBytes, humanDuration } from '../../lib/human.js';
+import { guestLink, meter } from '../format.js';
 import { html, type Html } from '../html.js';
 
 /** More job slots than these are a number instead of squares. */

@@ -1,7 +1,7 @@
 import type { BuildReport, RunningBuildReport, Status } from '../../control/api.js';
 import { waitingOf } from '../../control/describe.js';
-import { humanBytes, humanDuration } from '../../lib/human.js';
-import { buildLink, count, guestLink, meter, nameCell } from '../format.js';
+import { count, humanBytes, humanDuration } from '../../lib/human.js';
+import { buildLink, guestLink, meter, nameCell } from '../format.js';
 import { html, type Html } from '../html.js';
 import type { Picture } from '../live.js';
 import { buildTable } from './build-table.js';

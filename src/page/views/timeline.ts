@@ -1,7 +1,7 @@
 import type { BuildReport } from '../../control/api.js';
 import { resultOf } from '../../control/describe.js';
-import { humanDuration } from '../../lib/human.js';
-import { count, guestLink, toneOf } from '../format.js';
+import { count, humanDuration } from '../../lib/human.js';
+import { guestLink, toneOf } from '../format.js';
 import { html, type Html } from '../html.js';
 
 const MINUTE_MS = 60_000;

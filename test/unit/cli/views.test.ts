@@ -210,6 +210,25 @@ describe('compare', () => {
   });
 });
 
+test('numbers agree with their nouns', () => {
+  const idle = status([RUNNING]);
+  const [guest] = idle.guests;
+  const one: Status = {
+    ...{ ...idle, maxGuests: 1, maxJobs: 1, sessions: 1, failedBoots: { count: 1, last: 'no disk' } },
+    guests: guest === undefined ? [] : [{ ...guest, shells: 1 }],
+    totals: { ...idle.totals, guestsBooted: 1, builds: 1, sharedPaths: 1 },
+  };
+  const text = renderStatus(one, NOW, screen(200)).join('\n');
+  expect(text).toContain('at most 1 guest and 1 job\n');
+  expect(text).toContain('1 of 1 guest, 1 build, 0 waiting');
+  expect(text).toContain('1 boot failed, last: no disk');
+  expect(text).toContain('g7 has 1 open shell\n');
+  expect(text).toContain(
+    '1 session; since the start 1 guest booted and 1 build ended (0 failed, 0 replayed)',
+  );
+  expect(text).toContain('inputs: 1 path shared (0 B), 0 copied (0 B)');
+});
+
 test('status says what is wrong, and names builds rather than store paths', () => {
   const text = renderStatus({ ...status([RUNNING]), ...TROUBLES }, NOW, screen(200)).join('\n');
   expect(text).toContain('2 boots failed, last: The guest g9 did not boot: ');

@@ -390,15 +390,15 @@ describe('a build that waits for a lease', () => {
     await waitUntil('a request for a lease', () => bench.leaser.waiting.length === 1);
     const [waiter] = bench.leaser.waiting;
     let before = 2;
-    waiter?.request.onWait?.(() => ({ before, reason: '1 of 1 guests are full' }));
+    waiter?.request.onWait?.(() => ({ before, reason: '1 of 1 guest is full' }));
     await bench.clock.advance(2_000);
     await bench.clock.advance(10_000);
     before = 1;
     await bench.clock.advance(10_000);
     const heard = [await channel.run(decodeStderrFrame()), await channel.run(decodeStderrFrame())];
     expect(heard.map((frame) => (frame.kind === 'next' ? frame.text : frame.kind))).toEqual([
-      'drover: waiting for room: 2 before it (1 of 1 guests are full)\n',
-      'drover: waiting for room: 1 before it (1 of 1 guests are full)\n',
+      'drover: waiting for room: 2 before it (1 of 1 guest is full)\n',
+      'drover: waiting for room: 1 before it (1 of 1 guest is full)\n',
     ]);
     expect(waiter?.request).toMatchObject({ domain: 'uid:0', alone: false });
   });

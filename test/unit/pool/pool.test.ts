@@ -373,7 +373,7 @@ describe('the operator', () => {
     expect(harness.pool.bootGuest()).toBe('g1');
     await harness.boot('g1');
     expect(harness.guests()).toEqual({ g1: 'ready' });
-    expect(() => harness.pool.bootGuest()).toThrow('1 of 1 guests run');
+    expect(() => harness.pool.bootGuest()).toThrow('The pool has 1 guest of at most 1');
     harness.pool.pause();
     expect(() => harness.pool.bootGuest()).toThrow('All guests were drained');
   });
