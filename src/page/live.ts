@@ -97,22 +97,27 @@ class LivePage {
     const picture = await this.#render().catch(() => undefined);
     this.#rendering = false;
     for (const reader of this.#readers) {
-      if (picture !== undefined) show(picture, reader);
+      if (picture !== undefined) this.#show(picture, reader);
       // A page that cannot be rendered shows something that has been forgotten.
       if (picture === undefined || picture.state === 'ended') finish(reader);
     }
     if (picture?.state === 'moving' && this.#readers.size > 0) this.renderIn(TICK_MS);
   }
-}
 
-/** A reader that is behind gets the next picture instead. */
-function show({ title, sections, state }: Picture, { stream, sent }: Reader): void {
-  if (stream.isBehind && state !== 'ended') return;
-  for (const [id, { markup }] of [...sections, ['title', { markup: title }] as const]) {
-    if (sent.get(id) === markup) continue;
-    sent.set(id, markup);
-    if (id === 'title') stream.send('title', markup);
-    else stream.send('section', { id, markup });
+  /** A reader that is behind gets a new picture when it has caught up. */
+  #show({ title, sections, state }: Picture, { stream, sent }: Reader): void {
+    if (stream.isBehind && state !== 'ended') {
+      void stream.drained().then(() => {
+        if (!stream.signal.aborted) this.renderIn(TOGETHER_MS);
+      });
+      return;
+    }
+    for (const [id, { markup }] of [...sections, ['title', { markup: title }] as const]) {
+      if (sent.get(id) === markup) continue;
+      sent.set(id, markup);
+      if (id === 'title') stream.send('title', markup);
+      else stream.send('section', { id, markup });
+    }
   }
 }
 

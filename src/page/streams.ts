@@ -14,19 +14,19 @@ export class LiveStream {
   readonly #clock: Clock;
   readonly #gone = new AbortController();
   #cancelHeartbeat: CancelTimer | undefined;
-  #cancelStalled: CancelTimer | undefined;
+  /** Set while the reader has not taken what it was sent. */
+  #behind: { readonly cancelCutOff: CancelTimer; readonly waiting: (() => void)[] } | undefined;
 
   constructor(response: ServerResponse, clock: Clock) {
     this.#response = response;
     this.#clock = clock;
     response.on('drain', () => {
-      this.#cancelStalled?.();
-      this.#cancelStalled = undefined;
+      this.#caughtUp();
     });
     response.once('close', () => {
-      this.#cancelStalled?.();
       this.#cancelHeartbeat?.();
       this.#gone.abort();
+      this.#caughtUp();
     });
     this.#beat();
   }
@@ -38,7 +38,7 @@ export class LiveStream {
 
   /** The reader has not taken yet what it was sent: send it nothing that can wait. */
   get isBehind(): boolean {
-    return this.#cancelStalled !== undefined;
+    return this.#behind !== undefined;
   }
 
   send(event: string, data: object | string): void {
@@ -47,10 +47,10 @@ export class LiveStream {
 
   /** Settles when the reader has taken everything, or is gone. */
   async drained(): Promise<void> {
-    if (!this.isBehind || this.signal.aborted) return;
+    const behind = this.#behind;
+    if (behind === undefined) return;
     await new Promise<void>((resolve) => {
-      this.#response.once('drain', resolve);
-      this.#response.once('close', resolve);
+      behind.waiting.push(resolve);
     });
   }
 
@@ -60,9 +60,19 @@ export class LiveStream {
 
   #write(text: string): void {
     if (this.signal.aborted || this.#response.writableEnded || this.#response.write(text)) return;
-    this.#cancelStalled ??= this.#clock.after(STALLED_MS, () => {
-      this.#response.destroy();
-    });
+    this.#behind ??= {
+      cancelCutOff: this.#clock.after(STALLED_MS, () => {
+        this.#response.destroy();
+      }),
+      waiting: [],
+    };
+  }
+
+  #caughtUp(): void {
+    const behind = this.#behind;
+    this.#behind = undefined;
+    behind?.cancelCutOff();
+    for (const resolve of behind?.waiting ?? []) resolve();
   }
 
   #beat(): void {

@@ -306,6 +306,23 @@ describe('events', () => {
     await waitUntil('room', async () => (await ask('/live', { method: 'HEAD' })).statusCode === 200);
   });
 
+  test('have a place again when readers of logs leave before their answer', async () => {
+    // Old enough to be read from the disk, so that readers can leave meanwhile.
+    const id = await build('old', 'hello');
+    for (let i = 0; i < 64; i++) await build('newer', '');
+    for (let i = 0; i < MAX_PAGE_STREAMS; i += 32) {
+      const leaving = Array.from({ length: 32 }, async () => {
+        const socket = connect(server.port, '127.0.0.1');
+        socket.end(`GET /builds/${id}/log HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+        socket.resetAndDestroy();
+        await once(socket, 'close');
+      });
+      await Promise.all(leaving);
+    }
+    const stream = await follow('/live');
+    expect(stream.text).toContain('200 OK');
+  });
+
   test('that are not read cost no more than a bounded buffer', async () => {
     const stream = await follow('/live');
     stream.socket.pause();

@@ -103,7 +103,7 @@ test('a reader who is behind misses pictures, gets the newest later, and is cut 
   expect(reader.sent.join('')).not.toContain('three');
   reader.reads = true;
   reader.emit('drain');
-  pages.changed();
+  await settled();
   await clock.advance(250);
   expect(reader.sent.at(-1)).toContain('three');
   reader.reads = false;
@@ -127,6 +127,25 @@ test('a page that has ended, or cannot be rendered, ends its streams', async () 
   await clock.advance(0);
   await settled();
   expect(response.events).toEqual(['end']);
+});
+
+test('waiting for a slow reader again and again leaves no listeners behind', async () => {
+  const response = new FakeResponse();
+  const stream = new LiveStream(response as unknown as ServerResponse, clock);
+  const before = response.listenerCount('close') + response.listenerCount('drain');
+  for (let i = 0; i < 20; i++) {
+    response.reads = false;
+    stream.send('log', {});
+    const drained = stream.drained();
+    response.emit('drain');
+    await drained;
+  }
+  expect(response.listenerCount('close') + response.listenerCount('drain')).toBe(before);
+  stream.send('log', {});
+  const drained = stream.drained();
+  response.destroy();
+  await drained;
+  expect(clock.pendingTimers).toBe(0);
 });
 
 test('a quiet stream shows a sign of life', async () => {
