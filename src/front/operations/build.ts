@@ -407,9 +407,9 @@ async function limitSilence(
   { placement, translated }: OperationContext,
 ): Promise<void> {
   const { options } = placement;
-  if (options === undefined || options.maxSilentTime > 0 || !translated().has(derivation.platform)) return;
+  if (options === undefined || options.maxSilentTime > 0 || translated().size === 0) return;
   if (options.overrides.has('max-silent-time')) return;
-  await seat.daemon.setOptions([
-    encodeSetOptions({ ...options, maxSilentTime: TRANSLATED_MAX_SILENT_SECONDS }),
-  ]);
+  // Other builds, too: the one before, on the same connection, may have been translated.
+  const maxSilentTime = translated().has(derivation.platform) ? TRANSLATED_MAX_SILENT_SECONDS : 0;
+  await seat.daemon.setOptions([encodeSetOptions({ ...options, maxSilentTime })]);
 }

@@ -16,21 +16,22 @@ import {
   encodeAddToStoreNar,
   encodePathCount,
 } from '../../../src/protocol/data-requests.js';
+import { decodeBuildDerivationResponse } from '../../../src/protocol/responses.js';
 import { LATEST_VERSION } from '../../../src/protocol/version.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { BUILT, buildRequest } from '../../support/build-request.js';
 import { BenchGuest, FrontBench, HOST_CLIENT, outcome, STRANGER } from '../../support/front-bench.js';
 import { NAR } from '../../support/nar.js';
-import { drainFramed, LAST, pathInfo, storePath } from '../../support/scripted-daemon.js';
+import { drainFramed, LAST, pathInfo, storePath, VERSION } from '../../support/scripted-daemon.js';
 
-function settings(overrides: Record<string, string>): Buffer {
+function settings(overrides: Record<string, string>, maxSilentTime = 0): Buffer {
   return encodeSetOptions({
     keepFailed: false,
     keepGoing: true,
     tryFallback: false,
     verbosity: 3,
     maxBuildJobs: 2,
-    maxSilentTime: 0,
+    maxSilentTime,
     verboseBuild: true,
     buildCores: 1,
     useSubstitutes: true,
@@ -65,21 +66,26 @@ function recording(): Recorded {
 }
 
 describe('settings', () => {
-  test('of a build that a translator runs have a limit of silence, unless the client has set one', async () => {
-    for (const [translated, overrides, wanted] of [
-      [['x86_64-linux'], {}, [0, 3600]],
-      [['x86_64-linux'], { 'max-silent-time': '5' }, [0]],
-      [[], {}, [0]],
-    ] as const) {
-      const { bench, options } = recording();
-      bench.translated = new Set(translated);
-      const { channel } = await bench.client(HOST_CLIENT);
-      await channel.write(settings(overrides));
+  test.each([
+    ['a limit of silence, for translated builds only', ['x86_64-linux'], settings({}), [3600, 0, 3600]],
+    ['the limit that the client has set', ['x86_64-linux'], settings({}, 5), [5, 5, 5]],
+    ['the override of the client', ['x86_64-linux'], settings({ 'max-silent-time': '5' }), [0, 0, 0]],
+    ['no limit without a translator', [], settings({}), [0, 0, 0]],
+  ])('of builds in one session have %s', async (_, translated, request, wanted) => {
+    const { bench, options } = recording();
+    bench.systems = ['x86_64-linux', 'aarch64-linux'];
+    bench.translated = new Set(translated);
+    const { channel } = await bench.client(HOST_CLIENT);
+    await channel.write(request);
+    expect(await outcome(channel)).toBeUndefined();
+    const seen: unknown[] = [];
+    for (const platform of ['x86_64-linux', 'aarch64-linux', 'x86_64-linux']) {
+      await channel.write(buildRequest({ platform }));
       expect(await outcome(channel)).toBeUndefined();
-      await channel.write(buildRequest());
-      expect(await outcome(channel)).toBeUndefined();
-      expect(options.map(({ maxSilentTime }) => maxSilentTime)).toEqual(wanted);
+      await channel.run(decodeBuildDerivationResponse(VERSION));
+      seen.push(options.at(-1)?.maxSilentTime);
     }
+    expect(seen).toEqual(wanted);
   });
 
   test('of an untrusted client reach the guest only if Nix accepts them from any client', async () => {
