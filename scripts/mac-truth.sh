@@ -29,7 +29,7 @@ if [ -z "$helper" ]; then
   make -C "$here/../vz-helper" OUT="$helper" sign
   codesign --verify --strict "$helper"
 fi
-case " $* " in *" --json "*) ;; *) set -- "$@" --json mac-truth.json ;; esac
+case " $* " in *" --json"[\ =]*) ;; *) set -- "$@" --json mac-truth.json ;; esac
 status=0
 "$node" "$here/mac-truth/main.mjs" --helper "$helper" --image "$image" "$@" || status=$?
 exit "$status"

@@ -12,7 +12,7 @@ label=system/org.nixos.drover
   "kernel": { "path": "kernel" }, "initrd": { "path": "initrd" }, "commandLine": "quiet" }
 END
 nix build --print-build-logs --impure --out-link system \
-  --expr "import ./nix/ci-mac.nix { flake = \"git+file://$PWD\"; image = \"$image/manifest.json\"; }"
+  --expr "import ./nix/ci-mac.nix { flake = \"git+file://$PWD?shallow=1\"; image = \"$image/manifest.json\"; }"
 # nix-darwin replaces none of these by itself.
 for file in /etc/bashrc /etc/zshrc /etc/zprofile /etc/shells; do
   [ ! -e "$file" ] || sudo mv "$file" "$file.before-nix-darwin"

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 const isMac = process.platform === 'darwin';
 
-/** Standard output of a program; empty if it fails, as pgrep does that finds nothing. */
+/** Standard output of a program; empty if it fails, as pgrep does if it finds nothing. */
 function output(program, ...words) {
   try {
     return execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
@@ -14,7 +14,7 @@ function output(program, ...words) {
   }
 }
 
-/** Processes that are virtual machines. In a rehearsal: the helper's children. */
+/** Processes that are virtual machines, anyone's. In a rehearsal: the helper's children. */
 export function machines(helperPid) {
   const text = isMac ? output('pgrep', '-f', 'com.apple.Virtualization.VirtualMachine') : children(helperPid);
   return text.split(/\s+/).filter((word) => word !== '');
@@ -28,25 +28,28 @@ function children(pid) {
   }
 }
 
-/** Descriptors that these processes have open, all together. */
+/** Descriptors that these processes have open, all together. @throws Error if the host does not tell */
 export function descriptors(pids) {
-  if (isMac) return output('lsof', '-n', '-P', '-p', pids.join(',')).split('\n').length;
-  return pids.reduce((sum, pid) => sum + output('ls', `/proc/${pid}/fd`).split('\n').length, 0);
+  const text = isMac
+    ? output('lsof', '-n', '-P', '-p', pids.join(','))
+    : output('ls', ...pids.map((pid) => `/proc/${pid}/fd`));
+  if (text === '') throw new Error(`the descriptors of ${pids.join(', ')} cannot be counted`);
+  return text.split('\n').length;
 }
 
 export function isAlive(pid) {
   try {
     process.kill(Number(pid), 0);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return error.code === 'EPERM'; // another user's
   }
 }
 
-/** Puts the host to sleep for a moment. */
+/** Puts the host to sleep for a minute. @throws Error if it would not wake by itself */
 export function sleepHost(helperPid) {
   if (isMac) {
-    output('sudo', '-n', 'pmset', 'schedule', 'wake', wakeTime());
+    execFileSync('sudo', ['-n', 'pmset', 'schedule', 'wake', wakeTime()], { stdio: 'ignore' });
     output('pmset', 'sleepnow');
     return;
   }
@@ -57,7 +60,7 @@ export function sleepHost(helperPid) {
 function wakeTime() {
   const at = new Date(Date.now() + 60_000);
   const two = (value) => String(value).padStart(2, '0');
-  const day = `${two(at.getMonth() + 1)}/${two(at.getDate())}/${at.getFullYear()}`;
+  const day = `${two(at.getMonth() + 1)}/${two(at.getDate())}/${two(at.getFullYear() % 100)}`;
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 

@@ -25,17 +25,20 @@ if (options.supervise !== undefined) {
   const { program, configuration } = JSON.parse(readFileSync(options.supervise, 'utf8'));
   const guest = new Helper(program, configuration);
   await guest.boot();
-  console.log(guest.process.pid);
+  console.log([guest.process.pid, ...guest.machines].join(' '));
 } else {
   process.exitCode = await ask(resolve(options.helper ?? ''), resolve(options.image ?? ''));
 }
 
 async function ask(program, image) {
+  const files = Number(options.files);
+  if (!Number.isSafeInteger(files) || files < 1) {
+    console.error(`mac-truth: --files ${options.files} is not a number of files`);
+    return 2;
+  }
   const root = mkdtempSync(join(tmpdir(), 'truth-'));
   const store = join(root, 'store');
-  const files = Number(options.files);
-  console.log(`mac-truth: writes ${files} files`);
-  const names = makeStore(store, files);
+  let names;
   const rows = [];
   let guests = 0;
   const configure = () => {
@@ -60,6 +63,8 @@ async function ask(program, image) {
   };
   let facts = {};
   try {
+    console.log(`mac-truth: writes ${files} files`);
+    names = makeStore(store, files);
     await note({ name: 'hello', asks: 'what vz-helper finds out about this Mac' }, async () => {
       const guest = new Helper(program, configure());
       try {
@@ -85,7 +90,13 @@ async function ask(program, image) {
           };
         },
       );
-      for (const probe of WHILE_IT_RUNS) await note(probe, async () => await probe.run(context));
+      for (const probe of WHILE_IT_RUNS)
+        await note(probe, async () => {
+          const result = await probe.run(context);
+          // A helper or a guest that did not survive the question is no answer to it.
+          await guest.command('names');
+          return result;
+        });
     });
     for (const probe of ENDS)
       await note(probe, async () => await withGuest(async (context) => await probe.run(context)));
@@ -111,6 +122,10 @@ async function ask(program, image) {
     rows,
   };
   if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
+  if (rows.length === 0) {
+    console.error(`mac-truth: no probe has "${options.only}" in its name`);
+    return 2;
+  }
   return rows.some(({ holds }) => holds === false) ? 1 : 0;
 }
 

@@ -5,34 +5,36 @@ import { once } from 'node:events';
 import { linkSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { descriptors, isAlive, machines, sleepHost } from './host.mjs';
-import { eventually } from './helper.mjs';
+import { descriptors, isAlive, sleepHost } from './host.mjs';
+import { eventually, within } from './helper.mjs';
 
 /** vz-helper's own bound: the next connection is answered with an error. */
 const CONNECTIONS = 512;
 
+/** One question through the share itself, which is only of interest, and through exact-store, whose answer is known. */
+const bothViews = (name, verb, wanted, { raw, exact }) => [
+  {
+    name: `${name}, raw`,
+    asks: raw,
+    run: async ({ guest }) => ({ seen: await guest.command(`${verb} raw`) }),
+  },
+  {
+    name: `${name}, exact`,
+    asks: exact,
+    run: async ({ guest }) => same(await guest.command(`${verb} exact`), wanted),
+  },
+];
+
 /** Questions to one running guest, in this order. */
 export const WHILE_IT_RUNS = [
-  {
-    name: 'lock, raw',
-    asks: "a lock file of the host (0600) opened for writing: copied up from the share, or Nix's builds fail",
-    run: async ({ guest }) => ({ seen: await guest.command('lock raw') }),
-  },
-  {
-    name: 'lock, exact',
-    asks: 'the same through exact-store: it must not be there',
-    run: async ({ guest }) => same(await guest.command('lock exact'), 'absent'),
-  },
-  {
-    name: 'case, raw',
-    asks: '`version` where the host has `VERSION`',
-    run: async ({ guest }) => ({ seen: await guest.command('case raw') }),
-  },
-  {
-    name: 'case, exact',
-    asks: 'the same through exact-store: it must not be there',
-    run: async ({ guest }) => same(await guest.command('case exact'), 'absent'),
-  },
+  ...bothViews('lock', 'lock', 'absent', {
+    raw: "a lock file of the host (0600) opened for writing: copied up from the share, or Nix's builds fail",
+    exact: 'the same through exact-store: it must not be there',
+  }),
+  ...bothViews('case', 'case', 'absent', {
+    raw: '`version` where the host has `VERSION`',
+    exact: 'the same through exact-store: it must not be there',
+  }),
   {
     name: 'names, exact',
     asks: 'only the registered paths',
@@ -41,26 +43,14 @@ export const WHILE_IT_RUNS = [
       return same(await guest.command('names exact'), registered.join(' '));
     },
   },
-  {
-    name: 'copy-up, raw',
-    asks: 'a new file in a directory of the share',
-    run: async ({ guest }) => ({ seen: await guest.command('write raw') }),
-  },
-  {
-    name: 'copy-up, exact',
-    asks: 'the same through exact-store',
-    run: async ({ guest }) => same(await guest.command('write exact'), 'written'),
-  },
-  {
-    name: 'attributes, raw',
-    asks: 'owner and mode of a file of the user who runs this',
-    run: async ({ guest }) => ({ seen: await guest.command('attributes raw') }),
-  },
-  {
-    name: 'attributes, exact',
-    asks: 'the same through exact-store: root, and the mode of the store',
-    run: async ({ guest }) => same(await guest.command('attributes exact'), '0:0 444'),
-  },
+  ...bothViews('copy-up', 'write', 'written', {
+    raw: 'a new file in a directory of the share',
+    exact: 'the same through exact-store',
+  }),
+  ...bothViews('attributes', 'attributes', '0:0 444', {
+    raw: 'owner and mode of a file of the user who runs this',
+    exact: 'the same through exact-store: root, and the mode of the store',
+  }),
   {
     name: 'xattr, raw',
     asks: 'extended attributes: overlayfs takes "not supported", and fails with most others',
@@ -82,7 +72,7 @@ export const WHILE_IT_RUNS = [
     name: `descriptors, ${view}`,
     asks: "the host's descriptors while a guest reads every file once, and after it has forgotten them",
     run: async ({ guest, files }) => {
-      const pids = machines(guest.process.pid);
+      const pids = guest.machines;
       const before = descriptors(pids);
       const begin = performance.now();
       const read = await guest.command(`read ${view}`);
@@ -182,7 +172,7 @@ export const ENDS = [
     asks: { panic: 'a panic with panic=1', reset: 'a reboot', poweroff: 'a guest that powers off' }[word],
     run: async ({ guest }) => {
       const begin = performance.now();
-      await guest.command(`end ${word}`);
+      await guest.tell(`end ${word}`);
       const how = await eventually(30_000, () => {
         if (guest.boots() > 1) return 'reset in place: it has booted again';
         return guest.events.find(({ event }) => event === 'stopped' || event === 'crashed')?.event;
@@ -194,8 +184,7 @@ export const ENDS = [
   {
     name: 'kill -9 of the helper',
     asks: 'the virtual machine must end with it',
-    run: async ({ guest }) =>
-      await gone([guest.process.pid, ...machines(guest.process.pid)], guest.process.pid),
+    run: async ({ guest }) => await gone([guest.process.pid, ...guest.machines], guest.process.pid),
   },
 ];
 
@@ -207,9 +196,16 @@ export const SUPERVISOR = {
     const supervisor = spawn(process.execPath, [main, '--supervise', file], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    const [line] = await once(supervisor.stdout, 'data');
-    const helper = Number(line.toString());
-    return await gone([helper, ...machines(helper)], supervisor.pid);
+    try {
+      // It prints the processes that must end with it.
+      const up = Promise.race(['data', 'close'].map(async (event) => await once(supervisor.stdout, event)));
+      const [line = ''] = await within(120_000, 'the supervisor', up);
+      const pids = line.toString().trim().split(' ');
+      if (pids.length < 2) throw new Error('the guest of the supervisor did not come up');
+      return await gone(pids, supervisor.pid);
+    } finally {
+      supervisor.kill('SIGKILL');
+    }
   },
 };
 

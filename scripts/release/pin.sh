@@ -1,7 +1,8 @@
 #!/bin/sh
 # pin.sh VERSION URL [PUBLIC-KEY-FILE [OUTPUT]]: makes OUTPUT (nix/release.json) name the release whose files are
-# below URL, once minisign has verified its SHA256SUMS with the public key (nix/release.pub). Users need no
-# minisign: they fetch by the hashes in there.
+# below URL, once minisign has verified with the public key (nix/release.pub) that its SHA256SUMS are those of VERSION
+# (the tag): a server cannot give an older release in its place. Users need no minisign: they fetch by the hashes in
+# there.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 version=${1:?usage: pin.sh VERSION URL [PUBLIC-KEY-FILE [OUTPUT]]} url=${2:?} key=${3:-$root/nix/release.pub} output=${4:-$root/nix/release.json}
@@ -9,7 +10,8 @@ version=${1:?usage: pin.sh VERSION URL [PUBLIC-KEY-FILE [OUTPUT]]} url=${2:?} ke
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for file in SHA256SUMS SHA256SUMS.minisig; do curl -fsSL -o "$work/$file" "$url/$file"; done
-minisign -V -q -p "$key" -m "$work/SHA256SUMS" || { echo "pin: $url/SHA256SUMS is not signed by the key in $key; nothing is pinned" >&2; exit 1; }
+signed=$(minisign -V -Q -p "$key" -m "$work/SHA256SUMS") || { echo "pin: $url/SHA256SUMS is not signed by the key in $key; nothing is pinned" >&2; exit 1; }
+[ "$signed" = "drover guest image $version" ] || { echo "pin: $url has \"$signed\", not version $version; nothing is pinned" >&2; exit 1; }
 # shellcheck disable=SC2016 # JavaScript
 node -e '
   const { readFileSync, writeFileSync } = require("fs");

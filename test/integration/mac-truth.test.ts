@@ -15,6 +15,34 @@ interface Report {
   readonly rows: readonly { readonly probe: string; readonly seen: string; readonly holds?: boolean }[];
 }
 
+test.each([
+  ['ends at once', 'exit 3', 'vz-helper has ended (3)'],
+  ['sends anything else', 'echo hello; exec cat > /dev/null', 'vz-helper sent an invalid message: hello'],
+  ['repeats what it is asked', 'exec cat', 'neither a result nor an error'],
+])('a helper that %s is a failure: in the table, as JSON and in the exit status', async (_, body, seen) => {
+  const dir = await mkdtemp(join(tmpdir(), 'mac-truth-'));
+  try {
+    for (const file of ['kernel', 'initrd']) await writeFile(join(dir, file), 'x');
+    const helper = join(dir, 'helper');
+    await writeFile(helper, `#!/bin/sh\n${body}\n`, { mode: 0o755 });
+    const json = join(dir, 'report.json');
+    const { exitCode, stdout } = await run(
+      join(REPOSITORY, 'scripts/mac-truth.sh'),
+      [dir, '--files', '1', '--json', json],
+      { env: { ...process.env, DROVER_VZ_HELPER: helper } },
+    );
+    expect(exitCode).toBe(1);
+    expect(stdout).toContain(`| hello | NO | hello: ${seen} |`);
+    const { rows } = JSON.parse(await readFile(json, 'utf8')) as Report;
+    expect(rows.map(({ probe, holds }) => [probe, holds])).toEqual([
+      ['hello', false],
+      ['guest', false],
+    ]);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+});
+
 /** A rehearsal: the double is the framework, and namespaces of this host answer as the guest. */
 describeWith('scripts/mac-truth.sh', ['root', 'vz-helper'], () => {
   test('asks every question, and reports in a table and as JSON', async () => {

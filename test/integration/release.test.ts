@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -86,7 +86,7 @@ describeWith('a release of the guest image', ['modern-nix', 'minisign'], () => {
     expect(await script('scripts/release/pack.sh', at('image'), at('release'))).toMatchObject({
       failed: false,
     });
-    expect(await script('scripts/release/sign.sh', at('release'))).toMatchObject({ failed: false });
+    expect(await script('scripts/release/sign.sh', '1.0', at('release'))).toMatchObject({ failed: false });
     // From here on it is another host, which has nothing of it.
     await execa('chmod', ['-R', 'u+w', at('store')]);
     for (const name of ['store', 'state']) await rm(at(name), { recursive: true });
@@ -115,8 +115,21 @@ describeWith('a release of the guest image', ['modern-nix', 'minisign'], () => {
     expect((await readdir(roots)).map((name) => join(at('store'), name)).sort()).toEqual(
       [system, tool].sort(),
     );
+    await symlink(tool, join(roots, 'of-the-image-before'));
     const again = await script('nix/import-closure.sh', await readlink(at('fetched')), roots);
     expect(again).toMatchObject({ exitCode: 0, stdout: '', stderr: '' });
+    expect(await readdir(roots)).toHaveLength(2);
+  });
+
+  test('leaves the image before to the guests, where its own cannot be added to the store', async () => {
+    const closure = at('cut/closure');
+    await mkdir(closure, { recursive: true });
+    await writeFile(join(closure, 'roots'), `${at('store')}/${'a'.repeat(32)}-absent\n`);
+    await mkdir(at('kept'));
+    await symlink(at('store/before'), at('kept/before'));
+    const cut = await script('nix/import-closure.sh', at('cut'), at('kept'));
+    expect(cut).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('cannot be added to the store') });
+    expect(await readdir(at('kept'))).toContain('before');
   });
 
   test('is not pinned without the signature of its key, and not used with other bytes', async () => {
@@ -124,6 +137,9 @@ describeWith('a release of the guest image', ['modern-nix', 'minisign'], () => {
     await execa('minisign', ['-G', '-W', '-p', at('other.pub'), '-s', at('other')]);
     const refused = await script('scripts/release/pin.sh', '1.0', url, at('other.pub'), pinned);
     expect(refused).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('nothing is pinned') });
+    // As a server would answer that has only an older release.
+    const older = await script('scripts/release/pin.sh', '2.0', url, at('key.pub'), pinned);
+    expect(older).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('not version 2.0') });
     await expect(readFile(pinned)).rejects.toThrow('ENOENT');
 
     expect(await script('scripts/release/pin.sh', '1.0', url, at('key.pub'), pinned)).toMatchObject({
