@@ -63,25 +63,6 @@ static int pass_on(char kind, int from) {
   return got > 0;
 }
 
-static int start(char *const words[], int *input, int *output, int *error) {
-  int in[2], out[2], err[2];
-  if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) return -1;
-  command = fork();
-  if (command < 0) return -1;
-  if (command == 0) {
-    dup2(in[0], 0);
-    dup2(out[1], 1);
-    dup2(err[1], 2);
-    run_program(words);
-  }
-  close(in[0]);
-  close(out[1]);
-  close(err[1]);
-  fcntl(in[1], F_SETFL, O_NONBLOCK);
-  *input = in[1], *output = out[0], *error = err[0];
-  return 0;
-}
-
 /* Input from the supervisor that the command has not read yet. */
 static char pending[CHUNK];
 static size_t pending_from, pending_to;
@@ -127,12 +108,13 @@ noreturn void serve_command(int s) {
   if (prefix[3] != 0) serve_program(s, words, prefix[3] == 2);
 
   int input, output, error, more = 1;
-  if (start(words, &input, &output, &error) < 0) {
+  if ((command = start_program(words, &input, &output, &error)) < 0) {
     const char *why = strerror(errno);
     send_frame('2', why, (uint32_t)strlen(why));
     send_frame('x', "\177", 1);
     _exit(1);
   }
+  fcntl(input, F_SETFL, O_NONBLOCK);
   while (output != CLOSED || error != CLOSED) {
     int wants_input = more && pending_from == pending_to;
     struct pollfd waits[] = {

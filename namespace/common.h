@@ -1,6 +1,7 @@
 /* Shared by the files of drover-namespace. */
 #pragma once
 #include <stdnoreturn.h>
+#include <sys/types.h>
 
 /* Descriptors that the supervisor gives: the guest ends when the first does, and says "ready" on the second. */
 enum { LIFE = 0, CONSOLE = 2, REPORT = 3 };
@@ -26,3 +27,6 @@ noreturn void serve_program(int connection, char *const words[], int on_terminal
 
 /* In a new process: no descriptor but 0, 1 and 2, default signals, a session of its own; then runs WORDS. */
 noreturn void run_program(char *const words[]);
+
+/* The same in a process of its own, with pipes of which the caller gets the other ends. @returns -1 as fork */
+pid_t start_program(char *const words[], int *input, int *output, int *error);

@@ -27,6 +27,24 @@ noreturn void run_program(char *const words[]) {
   _exit(127);
 }
 
+pid_t start_program(char *const words[], int *input, int *output, int *error) {
+  int in[2], out[2], err[2];
+  if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) return -1;
+  pid_t pid = fork();
+  if (pid < 0) return -1;
+  if (pid == 0) {
+    dup2(in[0], 0);
+    dup2(out[1], 1);
+    dup2(err[1], 2);
+    run_program(words);
+  }
+  close(in[0]);
+  close(out[1]);
+  close(err[1]);
+  *input = in[1], *output = out[0], *error = err[0];
+  return pid;
+}
+
 /* Only process 1 itself lives by descriptor 0. */
 static void no_input(void) {
   int null = (int)must(open("/dev/null", O_RDWR | O_CLOEXEC), "/dev/null");

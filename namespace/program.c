@@ -124,33 +124,15 @@ static void flush(void) {
   if (put > 0) sending_from += (size_t)put;
 }
 
-static int start_with_pipes(char *const words[]) {
-  int in[2], out[2], err[2];
-  if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) return -1;
-  program = fork();
-  if (program < 0) return -1;
-  if (program == 0) {
-    dup2(in[0], 0);
-    dup2(out[1], 1);
-    dup2(err[1], 2);
-    run_program(words);
-  }
-  close(in[0]);
-  close(out[1]);
-  close(err[1]);
-  input = in[1], output = out[0], error = err[0];
-  return 0;
-}
-
 /* Without a path: the terminal is that of this guest, whatever is mounted in it. */
-static int start_on_terminal(char *const words[]) {
+static pid_t start_on_terminal(char *const words[]) {
   int unlocked = 0, terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (terminal < 0 || ioctl(terminal, TIOCSPTLCK, &unlocked) < 0) return -1;
   int side = ioctl(terminal, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   if (side < 0) return -1;
-  program = fork();
-  if (program < 0) return -1;
-  if (program == 0) {
+  pid_t pid = fork();
+  if (pid < 0) return -1;
+  if (pid == 0) {
     setsid();
     ioctl(side, TIOCSCTTY, 0);
     for (int i = 0; i < 3; i++) dup2(side, i);
@@ -159,7 +141,7 @@ static int start_on_terminal(char *const words[]) {
   close(side);
   input = output = terminal;
   error = CLOSED;
-  return 0;
+  return pid;
 }
 
 /* Sends what is left, and ends. */
@@ -172,7 +154,8 @@ static noreturn void finish(void) {
 noreturn void serve_program(int s, char *const words[], int on_terminal) {
   connection = s;
   is_terminal = on_terminal;
-  if ((on_terminal ? start_on_terminal(words) : start_with_pipes(words)) < 0) {
+  program = on_terminal ? start_on_terminal(words) : start_program(words, &input, &output, &error);
+  if (program < 0) {
     const char *why = strerror(errno);
     put_bytes('2', why, (uint32_t)strlen(why));
     while (sending_from < sending_to) flush();

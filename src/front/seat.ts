@@ -1,6 +1,5 @@
 import { WorkerClient } from '../daemon/worker-client.js';
 import type { Inputs, Provisioned } from '../guest/provision.js';
-import { afterAwake } from '../lib/clock.js';
 import { DroverError } from '../lib/errors.js';
 import type { Lease, LeasedGuest } from '../pool/lease.js';
 import type { PathInfo } from '../protocol/path-info.js';
@@ -16,8 +15,6 @@ import type { HostView } from './host-view.js';
  */
 export type Bond = 'upload' | 'result';
 
-/** A nix-daemon that has not answered a handshake in this time does not work, in milliseconds. */
-const HANDSHAKE_TIMEOUT_MS = 20_000;
 const NOTHING_PROVISIONED: Provisioned = { sharedPaths: 0, sharedBytes: 0, copiedPaths: 0, copiedBytes: 0 };
 
 export interface SeatOptions {
@@ -203,18 +200,21 @@ export class Seat implements AsyncDisposable {
   async #greet(version: ProtocolVersion): Promise<WorkerClient> {
     const { id } = this.guest;
     const timeout = new AbortController();
-    const cancel = afterAwake(this.#options.context.clock, HANDSHAKE_TIMEOUT_MS, () => {
-      const late = `The nix-daemon of the guest ${id} has not answered for ${HANDSHAKE_TIMEOUT_MS / 1000} s`;
+    const { handshakes } = this.guest;
+    const cancel = handshakes.watch(this.#options.context.clock, (seconds) => {
+      const late = `The nix-daemon of the guest ${id} has not answered for ${seconds} s`;
       timeout.abort(new DroverError('GUEST_GONE', late, { context: { guest: id } }));
     });
     const over = AbortSignal.any([this.#over.signal, timeout.signal]);
     try {
       const stream = await unlessAborted(over, this.guest.openDaemon(), (late) => late.destroy());
       const connecting = WorkerClient.connect(stream, version, `The nix-daemon of the guest ${id}`);
-      return await unlessAborted(over, connecting).catch((error: unknown) => {
+      const daemon = await unlessAborted(over, connecting).catch((error: unknown) => {
         stream.destroy();
         throw error;
       });
+      handshakes.noteCompleted();
+      return daemon;
     } finally {
       cancel();
     }

@@ -1,6 +1,6 @@
 import type { BuildReport } from '../control/api.js';
 import { derivationName, resultOf } from '../control/describe.js';
-import { humanDuration } from '../lib/human.js';
+import { humanBytes, humanDuration } from '../lib/human.js';
 import { html, type Html } from './html.js';
 
 /** Time since a moment, for people; the moment itself in the tooltip. */
@@ -33,6 +33,13 @@ export function guestLink(id: string | null): Html {
 /** A derivation's name, which may be as long as a file's. */
 export function nameCell(derivation: string): Html {
   return html`<td class="name">${derivationName(derivation)}</td>`;
+}
+
+/** What a build has used, as two cells of a table; pages on small screens leave them out. */
+export function usageCells({ usage }: Pick<BuildReport, 'usage'>): Html {
+  const memory = usage?.peakMemoryBytes ?? undefined;
+  return html`<td class="number spare">${usage === null ? '–' : humanDuration(usage.cpuSeconds * 1000)}</td>
+    <td class="number spare">${memory === undefined ? '–' : humanBytes(memory)}</td>`;
 }
 
 /** A bar that is filled from the left. @param part 0 to 1 */

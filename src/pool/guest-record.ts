@@ -1,5 +1,6 @@
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import { GuestAgent } from '../guest/agent.js';
+import { Handshakes } from '../daemon/handshakes.js';
 import { IdleConnections } from '../daemon/idle-connections.js';
 import { GuestStore } from '../guest/provision.js';
 import type { DroverError } from '../lib/errors.js';
@@ -79,6 +80,7 @@ export class GuestRecord implements GuestView {
       agent,
       store: new GuestStore(agent, log, running),
       connections: new IdleConnections(),
+      handshakes: new Handshakes(),
       lost: this.#lost.signal,
       openDaemon: () => running.openDaemon(),
     };

@@ -97,7 +97,7 @@ export class Herd {
     note(guest);
     emit({ type: 'guest-state', guest: id, from: undefined, to: 'booting', reason: undefined });
     log.info({ guest: id }, 'booting guest');
-    bootGuest(driver, id, guest.bootAbort, bootTimeoutMs, clock).then(
+    bootGuest(driver, id, guest.bootAbort.signal, bootTimeoutMs, clock).then(
       (running) => {
         this.#onBooted(guest, running);
       },
@@ -142,10 +142,10 @@ export class Herd {
   /** Asks the guest for a sign of life. One that gives none is killed, and its leases are lost. */
   async probe(guest: GuestRecord): Promise<void> {
     const { probe, clock, note, onChange } = this.#options;
-    if (guest.running === undefined) return;
+    if (guest.running === undefined || guest.leased === undefined) return;
     guest.probing = true;
     note(guest);
-    const hang = await findHang(probe, guest.running, guest.driver, clock);
+    const hang = await findHang(probe, guest.running, guest.driver, guest.leased.handshakes, clock);
     guest.probing = false;
     if (!this.#guests.has(guest.id)) return;
     if (hang === undefined) guest.seenAt = clock.now();

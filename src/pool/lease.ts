@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import type { GuestAgent } from '../guest/agent.js';
+import type { Handshakes } from '../daemon/handshakes.js';
 import type { IdleConnections } from '../daemon/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
 import type { ProgramRequest, RunningProgram } from '../guest/program.js';
@@ -14,6 +15,7 @@ export interface LeasedGuest {
   readonly agent: GuestAgent;
   readonly store: GuestStore;
   readonly connections: IdleConnections;
+  readonly handshakes: Handshakes;
   /** Aborts when the guest is gone; the reason is a DroverError `GUEST_LOST` that says how it ended. */
   readonly lost: AbortSignal;
   openDaemon(): Promise<Duplex>;

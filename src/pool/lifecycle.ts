@@ -10,18 +10,20 @@ import type { Log } from '../lib/log.js';
 export async function bootGuest(
   driver: GuestDriver,
   id: string,
-  abort: AbortController,
+  signal: AbortSignal,
   timeoutMs: number,
   clock: Clock,
   own?: OwnGuestOptions,
 ): Promise<RunningGuest> {
+  const late = new AbortController();
   const cancelTimeout = clock.after(timeoutMs, () => {
-    abort.abort(new DroverError('BOOT_TIMEOUT', `it was not ready after ${timeoutMs / 1000} s`));
+    late.abort(new DroverError('BOOT_TIMEOUT', `it was not ready after ${timeoutMs / 1000} s`));
   });
+  const either = AbortSignal.any([signal, late.signal]);
   try {
-    return await driver.boot({ id, signal: abort.signal, own });
+    return await driver.boot({ id, signal: either, own });
   } catch (cause) {
-    throw bootFailed(driver, id, abort.signal, cause);
+    throw bootFailed(driver, id, either, cause);
   } finally {
     cancelTimeout();
   }

@@ -40,18 +40,8 @@ export class PrivateGuest implements AsyncDisposable {
   /** @throws DroverError `BOOT_FAILED` */
   static async boot(driver: GuestDriver, options: PrivateGuestOptions): Promise<PrivateGuest> {
     const { id, own, bootTimeoutMs, clock, signal } = options;
-    const abort = new AbortController();
-    const onAbort = (): void => {
-      abort.abort(signal.reason);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    if (signal.aborted) onAbort();
-    try {
-      const running = await bootGuest(driver, id, abort, bootTimeoutMs, clock, own);
-      return new PrivateGuest(driver, running, options);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+    const running = await bootGuest(driver, id, signal, bootTimeoutMs, clock, own);
+    return new PrivateGuest(driver, running, options);
   }
 
   /** Aborts when the guest is gone, with the reason. */

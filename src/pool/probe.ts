@@ -1,11 +1,10 @@
+import { HANG_MS, type Handshakes } from '../daemon/handshakes.js';
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 import { isExhaustion } from '../lib/exhaustion.js';
 import { withDaemon, type Work } from './guest-daemon.js';
 
-/** A guest whose nix-daemon does not answer a handshake in this time hangs, in milliseconds. */
-const PROBE_TIMEOUT_MS = 20_000;
 /** A timer that fires this much too late shows that the supervisor itself was stopped, in milliseconds. */
 const PAUSE_MS = 2_000;
 
@@ -17,7 +16,7 @@ export const probeDaemon: Probe = (running, driver, signal) =>
   withDaemon(running, driver, signal, () => Promise.resolve());
 
 /**
- * Asks until the guest answers or its time is up. A supervisor that was stopped itself, as by the host's sleep, asks
+ * Asks until the guest answers, this or others that ask it meanwhile, or its time is up. A supervisor that was stopped itself, as by the host's sleep, asks
  * again: the guest had no chance to answer.
  * @returns why the guest gives no sign of life; undefined when it does
  */
@@ -25,10 +24,11 @@ export async function findHang(
   probe: Probe,
   running: RunningGuest,
   driver: GuestDriver,
+  handshakes: Handshakes,
   clock: Clock,
 ): Promise<string | undefined> {
   for (;;) {
-    const result = await once(probe, running, driver, clock);
+    const result = await once(probe, running, driver, handshakes, clock);
     if (result !== 'paused') return result;
   }
 }
@@ -37,22 +37,25 @@ async function once(
   probe: Probe,
   running: RunningGuest,
   driver: GuestDriver,
+  handshakes: Handshakes,
   clock: Clock,
 ): Promise<string | undefined> {
   const over = new AbortController();
-  const dueAt = clock.now() + PROBE_TIMEOUT_MS;
+  const dueAt = clock.now() + HANG_MS;
   let cancel = (): void => undefined;
-  const timeout = new Promise<string>((resolve) => {
-    cancel = clock.after(PROBE_TIMEOUT_MS, () => {
-      resolve(
-        clock.now() - dueAt > PAUSE_MS
-          ? 'paused'
-          : `its nix-daemon has not answered for ${PROBE_TIMEOUT_MS / 1000} s`,
-      );
+  const before = handshakes.completed;
+  const timeout = new Promise<string | undefined>((resolve) => {
+    cancel = clock.after(HANG_MS, () => {
+      if (clock.now() - dueAt > PAUSE_MS) resolve('paused');
+      else if (handshakes.completed > before) resolve(undefined);
+      else resolve(`its nix-daemon has not answered for ${HANG_MS / 1000} s`);
     });
   });
   const answer = probe(running, driver, over.signal).then(
-    () => undefined,
+    () => {
+      handshakes.noteCompleted();
+      return undefined;
+    },
     // A shortage on the host says nothing about the guest.
     (error: unknown) =>
       isExhaustion(error) ? undefined : `its nix-daemon does not answer: ${errorMessage(error)}`,

@@ -70,28 +70,20 @@ export async function tryOut(
   },
 ): Promise<void> {
   const { work, bootTimeoutMs, clock, log, signal } = options;
-  const over = new AbortController();
-  const onAbort = (): void => {
-    over.abort(signal.reason);
-  };
-  signal.addEventListener('abort', onAbort, { once: true });
-  if (signal.aborted) onAbort();
+  const late = new AbortController();
+  const over = AbortSignal.any([signal, late.signal]);
+  const running = await bootGuest(driver, id, signal, bootTimeoutMs, clock);
+  const cancel = afterAwake(clock, BUILD_TIMEOUT_MS, () => {
+    late.abort(failed(`it took longer than ${BUILD_TIMEOUT_MS / 1000} s`));
+  });
   try {
-    const running = await bootGuest(driver, id, over, bootTimeoutMs, clock);
-    const cancel = afterAwake(clock, BUILD_TIMEOUT_MS, () => {
-      over.abort(failed(`it took longer than ${BUILD_TIMEOUT_MS / 1000} s`));
-    });
-    try {
-      await work(running, driver, over.signal);
-      over.signal.throwIfAborted();
-    } catch (cause) {
-      const why: unknown = over.signal.aborted ? over.signal.reason : cause;
-      throw why instanceof DroverError ? why : failed(errorMessage(why));
-    } finally {
-      cancel();
-      await stopGuest(running, log);
-    }
+    await work(running, driver, over);
+    over.throwIfAborted();
+  } catch (cause) {
+    const why: unknown = over.aborted ? over.reason : cause;
+    throw why instanceof DroverError ? why : failed(errorMessage(why));
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    cancel();
+    await stopGuest(running, log);
   }
 }

@@ -9,6 +9,7 @@ import { CountingJournal, type BuildJournal } from '../../src/front/journal.js';
 import { GuestAgent } from '../../src/guest/agent.js';
 import { CaseHackDetector } from '../../src/guest/case-hack.js';
 import type { Listings } from '../../src/guest/listings.js';
+import { Handshakes } from '../../src/daemon/handshakes.js';
 import { IdleConnections } from '../../src/daemon/idle-connections.js';
 import { GuestStore } from '../../src/guest/provision.js';
 import type { HostStore } from '../../src/host-store/host-store.js';
@@ -43,6 +44,7 @@ export class BenchGuest implements LeasedGuest {
   readonly agent: GuestAgent;
   readonly store: GuestStore;
   readonly connections = new IdleConnections();
+  readonly handshakes = new Handshakes();
   readonly #lost = new AbortController();
   /** Registrations that drover-guest received. */
   readonly registrations: string[] = [];

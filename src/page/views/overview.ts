@@ -1,7 +1,7 @@
 import type { BuildReport, RunningBuildReport, Status } from '../../control/api.js';
 import { waitingOf } from '../../control/describe.js';
-import { count, humanBytes, humanDuration } from '../../lib/human.js';
-import { buildLink, guestLink, meter, nameCell } from '../format.js';
+import { count, humanDuration } from '../../lib/human.js';
+import { buildLink, guestLink, meter, nameCell, usageCells } from '../format.js';
 import { html, type Html } from '../html.js';
 import type { Picture } from '../live.js';
 import { buildTable } from './build-table.js';
@@ -132,8 +132,7 @@ function runningTable(builds: readonly RunningBuildReport[]): Html {
 }
 
 function runningRow(build: RunningBuildReport): Html {
-  const { id, derivation, guest, phase, seconds, runningSeconds, usage } = build;
-  const memory = usage?.peakMemoryBytes ?? undefined;
+  const { id, derivation, guest, phase, seconds, runningSeconds } = build;
   return html`<tr>
     <td>${buildLink(id)}</td>
     ${nameCell(derivation)}
@@ -141,8 +140,7 @@ function runningRow(build: RunningBuildReport): Html {
     <td class="spare phase">${phase ?? (runningSeconds === null ? 'starting' : 'building')}</td>
     <td class="progress">${progress(build)}</td>
     <td class="number">${humanDuration(seconds * 1000)}</td>
-    <td class="number spare">${usage === null ? '–' : humanDuration(usage.cpuSeconds * 1000)}</td>
-    <td class="number spare">${memory === undefined ? '–' : humanBytes(memory)}</td>
+    ${usageCells(build)}
   </tr>`;
 }
 

@@ -365,6 +365,25 @@ describe('a guest whose nix-daemon does not answer the handshake', () => {
     expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
   });
 
+  test('has 120 s at most while others of its handshakes are completed', async () => {
+    const slow = guestThat('g1', builds);
+    const asked = silence(slow);
+    const bench = benchWith(slow, guestThat('g2', builds));
+    const { channel } = await bench.client();
+    await channel.write(buildRequest());
+    await asked;
+    for (let waited = 20_000; waited < 120_000; waited += 20_000) {
+      slow.handshakes.noteCompleted();
+      await bench.clock.advance(20_000);
+    }
+    slow.handshakes.noteCompleted();
+    await bench.clock.advance(19_999);
+    expect(bench.leaser.retired).toEqual([]);
+    await bench.clock.advance(1);
+    expect(await outcome(channel)).toBeUndefined();
+    expect(bench.leaser.retired).toEqual([{ guest: 'g1', reason: 'lost' }]);
+  });
+
   test('gets its time again if the supervisor itself was stopped meanwhile', async () => {
     const hanging = guestThat('g1', builds);
     const asked = silence(hanging);

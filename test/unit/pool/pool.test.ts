@@ -226,6 +226,22 @@ describe('a lease', () => {
   });
 });
 
+describe('a guest that is asked for a sign of life', () => {
+  test('does not hang while its nix-daemon answers others', async () => {
+    const harness = new Harness({ maxGuests: 1 });
+    const session = harness.lease('a');
+    await harness.boot('g1');
+    harness.driver.guestOf('g1').daemon = 'hangs';
+    await harness.clock.advance(10_000);
+    const second = harness.lease('b');
+    await harness.clock.advance(19_999);
+    expect(second.state).toBe('waiting');
+    session.lease?.guest.handshakes.noteCompleted();
+    await harness.clock.advance(1);
+    expect([session.lease?.guest.lost.aborted, second.state]).toEqual([false, 'g1']);
+  });
+});
+
 describe('observers', () => {
   test('may call back into the pool, and hear everything in order', async () => {
     const harness = new Harness({ maxGuests: 1, jobsPerGuest: 1 });
