@@ -35,7 +35,7 @@ export function nameCell(derivation: string): Html {
   return html`<td class="name">${derivationName(derivation)}</td>`;
 }
 
-/** What a build has used, as two cells of a table; pages on small screens leave them out. */
+/** Two cells of a table with the processor time and memory of a build; small screens leave them out. */
 export function usageCells({ usage }: Pick<BuildReport, 'usage'>): Html {
   const memory = usage?.peakMemoryBytes ?? undefined;
   return html`<td class="number spare">${usage === null ? '–' : humanDuration(usage.cpuSeconds * 1000)}</td>

@@ -16,8 +16,8 @@ export const probeDaemon: Probe = (running, driver, signal) =>
   withDaemon(running, driver, signal, () => Promise.resolve());
 
 /**
- * Asks until the guest answers, this or others that ask it meanwhile, or its time is up. A supervisor that was stopped itself, as by the host's sleep, asks
- * again: the guest had no chance to answer.
+ * Asks until the guest answers this or another question, or its time is up. A supervisor that was stopped itself, as by
+ * the host's sleep, asks again: the guest had no chance to answer.
  * @returns why the guest gives no sign of life; undefined when it does
  */
 export async function findHang(

@@ -59,7 +59,8 @@ test.each([
   using guest = await agent((socket) => socket.end(Buffer.concat([bytes, EXIT])));
   const { messages } = startInGuest(guest.path, { argv: ['true'], terminal: undefined });
   const read = async (): Promise<void> => {
-    for await (const _ of messages) continue;
+    const iterator = messages[Symbol.asyncIterator]();
+    while ((await iterator.next()).done !== true);
   };
   await expect(within('its end', read())).rejects.toMatchObject({ code: 'GUEST_EXEC_FAILED' });
 });

@@ -128,7 +128,10 @@ describeWith('a release of the guest image', ['modern-nix', 'minisign'], () => {
     await mkdir(at('kept'));
     await symlink(at('store/before'), at('kept/before'));
     const cut = await script('nix/import-closure.sh', at('cut'), at('kept'));
-    expect(cut).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('cannot be added to the store') });
+    expect(cut).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('cannot be added to the store'),
+    });
     expect(await readdir(at('kept'))).toContain('before');
   });
 

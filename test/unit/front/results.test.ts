@@ -27,7 +27,7 @@ const NAR = narOf(Buffer.from(Array.from({ length: 40_000 }, (_, at) => String(a
 const INFO = pathInfo(OUTPUT, narFacts(NAR));
 const LOG_LINE = encodeStderrFrame({ kind: 'next', text: 'building\n' });
 
-/** Of a derivation whose outputs' paths depend on their content. */
+/** Output of a derivation whose outputs' paths depend on their content. */
 const REALISED: BuiltOutput = {
   outputName: 'out',
   outPath: storePath('realised'),

@@ -212,7 +212,7 @@ function demand(
   return { boots, evictions: stuck ? leastUsed(up, leases, now) : [] };
 }
 
-/** Of equals the one that was claimed first; its first lease may be granted in this very plan. */
+/** Among equals, the one that was claimed first; its first lease may be granted in this very plan. */
 function leastUsed(
   up: readonly GuestView[],
   leases: ReadonlyMap<string, number>,
