@@ -115,7 +115,7 @@ describeWith('a release of the guest image', ['modern-nix', 'minisign'], () => {
     expect((await readdir(roots)).map((name) => join(at('store'), name)).sort()).toEqual(
       [system, tool].sort(),
     );
-    await symlink(tool, join(roots, 'of-the-image-before'));
+    await symlink(at('store/before'), join(roots, 'of-the-image-before'));
     const again = await script('nix/import-closure.sh', await readlink(at('fetched')), roots);
     expect(again).toMatchObject({ exitCode: 0, stdout: '', stderr: '' });
     expect(await readdir(roots)).toHaveLength(2);
