@@ -1,4 +1,4 @@
-import { byClaim, byPacking, isUnready, isUp, type GuestEntry } from './guest-entry.js';
+import { byClaim, byPacking, isAsked, isUnready, isUp, type GuestEntry } from './guest-entry.js';
 import type { Membership } from './membership.js';
 import { SortedList } from './sorted-list.js';
 import { WaiterList, type WaiterNode } from './waiter-list.js';
@@ -16,7 +16,7 @@ export class Domain {
   readonly open = new SortedList<GuestEntry>(byPacking);
   /** Free slots of guests that are asleep or have been asked for a sign of life. */
   unreadyRoom = 0;
-  /** Free slots of guests that have been asked for a sign of life. */
+  /** Free slots of guests whose answer to a probe is expected at any moment. */
   askedRoom = 0;
   /** Waiters of the picky ones that need a guest for themselves. */
   alone = 0;
@@ -39,7 +39,7 @@ export class Domain {
   tally(entry: GuestEntry, by: 1 | -1): void {
     if (!isUp(entry)) return;
     if (isUnready(entry)) this.unreadyRoom += by * entry.free;
-    if (entry.probing) this.askedRoom += by * entry.free;
+    if (isAsked(entry)) this.askedRoom += by * entry.free;
   }
 
   get waiting(): number {

@@ -40,6 +40,11 @@ export function isUnready({ asleep, probing }: GuestView): boolean {
   return asleep || probing;
 }
 
+/** Whether waiters count on the guest's answer to a probe. */
+export function isAsked({ probing, late }: GuestView): boolean {
+  return probing && !late;
+}
+
 /** Whether no session and no person uses it. */
 export function isUnused({ leases, shells }: GuestView): boolean {
   return leases === 0 && shells === 0;
@@ -113,5 +118,6 @@ export function entryOf(view: GuestView, order: number, policy: PoolPolicy): Gue
     stopping: view.stopping,
     asleep: view.asleep,
     probing: view.probing,
+    late: view.late,
   };
 }

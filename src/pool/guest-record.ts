@@ -37,6 +37,7 @@ export class GuestRecord implements GuestView {
   stopping = false;
   asleep = false;
   probing = false;
+  late = false;
   /** Why it gives no sign of life. */
   hang: string | undefined;
   bootedWall: number | undefined;

@@ -26,6 +26,9 @@ export interface HerdOptions {
   readonly onGiveUp: (error: DroverError) => void;
 }
 
+/** A guest that answers a probe later than this is no longer counted on, in milliseconds: another one is asked. */
+const LATE_MS = 1_000;
+
 /**
  * The guests: boots them, ends them and keeps their states. Part of the pool, which alone calls it.
  *
@@ -145,8 +148,14 @@ export class Herd {
     if (guest.running === undefined || guest.leased === undefined) return;
     guest.probing = true;
     note(guest);
+    const cancelLate = clock.after(LATE_MS, () => {
+      guest.late = true;
+      note(guest);
+      onChange();
+    });
     const hang = await findHang(probe, guest.running, guest.driver, guest.leased.handshakes, clock);
-    guest.probing = false;
+    cancelLate();
+    guest.probing = guest.late = false;
     if (!this.#guests.has(guest.id)) return;
     if (hang === undefined) guest.seenAt = clock.now();
     else this.#onHang(guest, hang);

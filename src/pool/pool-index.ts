@@ -7,6 +7,7 @@ import {
   byPacking,
   bySilence,
   entryOf,
+  isAsked,
   isUnready,
   isUnused,
   isUp,
@@ -237,7 +238,7 @@ export class PoolIndex {
     if (entry.free === 0 || !isUnready(entry)) return;
     this.unclaimed.unready += by;
     this.unclaimed.unreadyRoom += by * entry.free;
-    if (!entry.probing) return;
+    if (!isAsked(entry)) return;
     this.unclaimed.asked += by;
     this.unclaimed.askedRoom += by * entry.free;
   }

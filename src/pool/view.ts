@@ -52,6 +52,8 @@ export interface GuestView {
   readonly asleep: boolean;
   /** It has been asked for a sign of life: no leases until it answers. */
   readonly probing: boolean;
+  /** It is slow to answer: waiters count on it no longer. */
+  readonly late: boolean;
 }
 
 /** A session that waits for a lease. */

@@ -44,6 +44,7 @@ export function guest(id: string, state: GuestState, facts: Partial<GuestView> =
     stopping: false,
     asleep: false,
     probing: false,
+    late: false,
     ...facts,
   };
 }
@@ -211,6 +212,7 @@ function guestViews(rules: PoolPolicy): fc.Arbitrary<GuestView[]> {
     stopping: fc.boolean(),
     asleep: rarely,
     probing: rarely,
+    late: fc.boolean(),
   });
   return fc.array(one, { maxLength: rules.maxGuests }).map((drawn) =>
     drawn.map(({ bootMs, silent, ...facts }, index) => {
@@ -232,6 +234,7 @@ function guestViews(rules: PoolPolicy): fc.Arbitrary<GuestView[]> {
         stopping: state === 'draining' && leases === 0 && facts.stopping,
         asleep: !booting && facts.asleep,
         probing: !booting && facts.probing,
+        late: !booting && facts.probing && facts.late,
       };
     }),
   );

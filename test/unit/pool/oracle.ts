@@ -16,7 +16,7 @@ const TURN_BOOTS = 5;
 const DRAIN_PATIENCE_MS = 60_000;
 
 const isUp = ({ state }: GuestView): boolean => state === 'ready' || state === 'leased';
-const isAsked = ({ probing }: GuestView): boolean => probing;
+const isAsked = ({ probing, late }: GuestView): boolean => probing && !late;
 const isUnready = ({ asleep, probing }: GuestView): boolean => asleep || probing;
 const drain = ({ id }: GuestView, reason: RetireReason): Step => ({ type: 'drain', guest: id, reason });
 
