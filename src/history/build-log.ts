@@ -1,9 +1,10 @@
 import { createReadStream } from 'node:fs';
-import { appendFile, stat } from 'node:fs/promises';
+import { appendFile, stat, truncate, unlink } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { constants, createGunzip, gzip, gzipSync } from 'node:zlib';
 
 import type { CancelTimer, Clock } from '../lib/clock.js';
+import { errorCode, errorMessage } from '../lib/errors.js';
 
 /** Text that is compressed in one piece, in bytes. */
 const CHUNK_BYTES = 64 * 1024;
@@ -16,6 +17,13 @@ const FOLLOWED_FLUSH_MS = 100;
 
 /** Text that is compressed at once, in bytes: to hand it to another thread costs more. */
 const SMALL_BYTES = 8 * 1024;
+
+const NOTHING = Buffer.alloc(0);
+const NOTE_FULL = '\ndrover: the rest of this log was not kept; see history.maxBytes\n';
+
+function noteOfLoss({ bytes, reason }: { readonly bytes: number; readonly reason: string }): string {
+  return `\ndrover: ${bytes} bytes of this log are missing here: ${reason}\n`;
+}
 
 const LEVEL = { level: 1 };
 const compressLarge = promisify<Uint8Array, { level: number }, Buffer>(gzip);
@@ -35,7 +43,8 @@ export interface BuildLogOptions {
 
 /**
  * Writes one build's log to a file of concatenated gzip members (RFC 1952, section 2.2), each complete in itself, so a
- * crash costs at most the text that was still waiting. No descriptor is held open between writes.
+ * crash costs at most the text that was still waiting. No descriptor is held open between writes. Text that a full disk
+ * does not take is lost, which the next text that it takes says.
  */
 export class BuildLogWriter {
   readonly #options: BuildLogOptions;
@@ -45,8 +54,10 @@ export class BuildLogWriter {
   #cancelFlush: CancelTimer | undefined;
   #flushMs = FLUSH_MS;
   #fileBytes = 0;
-  /** Nothing more is written: the file is full, or a write has failed. */
+  /** Nothing more is written: the file is full, or ends in the middle of a member. */
   #closed = false;
+  /** Bytes of text that were lost since the last that was written, and why. */
+  #lost: { readonly bytes: number; readonly reason: string } | undefined;
 
   constructor(options: BuildLogOptions) {
     this.#options = options;
@@ -93,6 +104,12 @@ export class BuildLogWriter {
     while (this.#pendingBytes > 0 || this.#writing !== undefined) await this.#startWriting();
   }
 
+  /** Settles when the whole log is in the file, or a note of what is missing at its end. */
+  async end(): Promise<void> {
+    await this.flush();
+    if (this.#lost !== undefined && !this.#closed) await this.#writeMember(NOTHING);
+  }
+
   #startWriting(): Promise<void> {
     this.#cancelFlush?.();
     this.#cancelFlush = undefined;
@@ -107,13 +124,8 @@ export class BuildLogWriter {
       const text = Buffer.concat(this.#pending);
       this.#pending = [];
       this.#pendingBytes = 0;
-      try {
-        for (let at = 0; at < text.length && !this.#closed; at += CHUNK_BYTES) {
-          await this.#writeMember(text.subarray(at, at + CHUNK_BYTES));
-        }
-      } catch {
-        // A full disk costs the log, never the build.
-        this.#closed = true;
+      for (let at = 0; at < text.length && !this.#closed; at += CHUNK_BYTES) {
+        await this.#writeMember(text.subarray(at, at + CHUNK_BYTES));
       }
     }
     if (!this.#closed) return;
@@ -125,11 +137,30 @@ export class BuildLogWriter {
     const { path, maxFileBytes, onWritten } = this.#options;
     const full = this.#fileBytes >= maxFileBytes;
     if (full) this.#closed = true;
-    const note = '\ndrover: the rest of this log was not kept; see history.maxBytes\n';
-    const member = await compress(full ? Buffer.from(note) : text);
-    await appendFile(path, member, { mode: 0o600 });
-    this.#fileBytes += member.length;
+    const note = full ? NOTE_FULL : this.#lost === undefined ? '' : noteOfLoss(this.#lost);
+    try {
+      const member = await compress(Buffer.concat([Buffer.from(note), full ? NOTHING : text]));
+      await appendFile(path, member, { mode: 0o600 });
+      this.#fileBytes += member.length;
+    } catch (error) {
+      // A full disk costs a part of the log, never the build.
+      this.#lost = { bytes: (this.#lost?.bytes ?? 0) + text.length, reason: errorMessage(error) };
+      await this.#cutBack();
+      return;
+    }
+    this.#lost = undefined;
     onWritten();
+  }
+
+  /** Removes what was written of a member. */
+  async #cutBack(): Promise<void> {
+    const { path } = this.#options;
+    try {
+      if (this.#fileBytes > 0) await truncate(path, this.#fileBytes);
+      else await unlink(path);
+    } catch (error) {
+      this.#closed ||= errorCode(error) !== 'ENOENT';
+    }
   }
 }
 

@@ -63,7 +63,7 @@ export class BuildLogs {
   async end(id: number, keep: boolean): Promise<number> {
     const writer = this.#open.get(id);
     const written = this.#open.has(id);
-    await writer?.flush();
+    await writer?.end();
     this.#open.delete(id);
     this.#changes.emit(id);
     // A log of an earlier supervisor is measured.

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 
 import type { Clock } from '../lib/clock.js';
-import { errorMessage } from '../lib/errors.js';
 import { formatBuildId } from '../lib/human.js';
 import type { Log } from '../lib/log.js';
 import { BuildLogs, type ReadLogOptions } from './build-logs.js';
-import { decodeRecord, encodeRecord, type BuildRecord } from './record.js';
+import { decodeRecord, type BuildRecord } from './record.js';
+import { RecordWriter } from './record-writer.js';
 import { Segments, type LinePosition } from './segments.js';
 
 /** Builds of one name whose durations make its expected duration. */
@@ -84,8 +84,8 @@ export class BuildHistory {
   /** The last that have ended: what is amended is there. */
   readonly #recent = new Map<number, BuildRecord>();
   readonly #logs: BuildLogs;
+  readonly #writer: RecordWriter;
   #nextId = 1;
-  #writable = true;
   #pruning: Promise<void> = Promise.resolve();
   #amending: Promise<void> = Promise.resolve();
 
@@ -94,6 +94,12 @@ export class BuildHistory {
     this.#limits = options.limits;
     this.#segments = new Segments(options.dir, 'builds');
     this.#logs = new BuildLogs(join(options.dir, 'logs'), options.clock);
+    this.#writer = new RecordWriter({
+      ...{ segments: this.#segments, dir: options.dir, log: options.log },
+      onLate: (record, position) => {
+        this.#index(record, position);
+      },
+    });
   }
 
   /** Reads back what an earlier supervisor has kept. Lines that cannot be read are left out, and counted in the log. */
@@ -128,7 +134,7 @@ export class BuildHistory {
       await this.finish(record.id, {
         result: 'Interrupted',
         succeeded: false,
-        error: 'Drover ended before the build did',
+        error: 'Drover ended before it recorded how the build ended',
       });
     }
     await this.#logs.removeStray((id) => this.#entries.has(id));
@@ -190,7 +196,7 @@ export class BuildHistory {
     };
     this.#open.set(id, { record, lines: 0, bytes: 0 });
     this.#logs.begin(id);
-    void this.#write(record);
+    void this.#writer.begin(record);
     return id;
   }
 
@@ -233,7 +239,7 @@ export class BuildHistory {
     const keep = this.#limits.logs === 'all' || open.record.succeeded !== true;
     const storedBytes = await this.#logs.end(id, keep);
     const record = withLog(open, storedBytes);
-    const position = await this.#write(record);
+    const position = await this.#writer.end(record);
     this.#open.delete(id);
     if (position === undefined) return;
     this.#index(record, position);
@@ -254,11 +260,12 @@ export class BuildHistory {
       this.update(id, change);
       return;
     }
-    const record = this.#recent.get(id) ?? (await this.get(id));
+    const waiting = this.#writer.waiting.get(id);
+    const record = waiting ?? this.#recent.get(id) ?? (await this.get(id));
     if (record === undefined) return;
     const amended = { ...record, ...change(record) };
-    const position = await this.#write(amended);
-    if (position === undefined || !this.#entries.has(id)) return;
+    const position = await this.#writer.end(amended);
+    if (position === undefined || !(this.#entries.has(id) || waiting !== undefined)) return;
     this.#index(amended, position);
     if (this.#recent.has(id)) this.#recent.set(id, amended);
   }
@@ -267,6 +274,8 @@ export class BuildHistory {
   async get(id: number): Promise<BuildRecord | undefined> {
     const open = this.#open.get(id);
     if (open !== undefined) return withLog(open, 0);
+    const waiting = this.#writer.waiting.get(id);
+    if (waiting !== undefined) return waiting;
     const entry = this.#entries.get(id);
     if (entry === undefined) return undefined;
     return decodeRecord(await this.#segments.read(entry.position).catch(() => ''));
@@ -280,20 +289,21 @@ export class BuildHistory {
   /** The newest builds first, those that go on included. */
   async list(query: HistoryQuery = {}): Promise<readonly BuildRecord[]> {
     const { failed, since, names, before = Infinity, limit = 100 } = query;
-    const fits = (name: string, asked: number): boolean =>
+    const fits = (name: string, asked: number, succeeded: boolean | null): boolean =>
+      (failed !== true || succeeded === false) &&
       (since === undefined || asked >= since) &&
       (names === undefined || names.length === 0 || names.some((part) => name.includes(part)));
-    const open =
-      failed === true
-        ? []
-        : [...this.#open.values()].filter(({ record: { name, times } }) => fits(name, times.asked));
-    const ids = [
-      ...open.map(({ record }) => record.id),
-      ...[...this.#entries.values()]
-        .filter((entry) => fits(entry.name, entry.asked) && (failed !== true || !entry.succeeded))
-        .map(({ id }) => id),
+    const inMemory = [
+      ...[...this.#open.values()].map(({ record }) => record),
+      ...this.#writer.waiting.values(),
     ];
-    const newest = ids
+    const ids = new Set(
+      [
+        ...inMemory.filter(({ name, times, succeeded }) => fits(name, times.asked, succeeded)),
+        ...[...this.#entries.values()].filter(({ name, asked, succeeded }) => fits(name, asked, succeeded)),
+      ].map(({ id }) => id),
+    );
+    const newest = [...ids]
       .filter((id) => id < before)
       .sort((a, b) => b - a)
       .slice(0, limit);
@@ -325,25 +335,8 @@ export class BuildHistory {
     for (const { finished } of this.#open.values()) await finished;
     await this.#amending;
     await this.#pruning;
+    await this.#writer.close();
     await this.#segments.close();
-  }
-
-  async #write(record: BuildRecord): Promise<LinePosition | undefined> {
-    const { log, dir } = this.#options;
-    try {
-      const position = await this.#segments.append(encodeRecord(record));
-      if (!this.#writable) log.info({ dir }, 'build history is being written again');
-      this.#writable = true;
-      return position;
-    } catch (error) {
-      if (this.#writable)
-        log.warn(
-          { dir, reason: errorMessage(error) },
-          'build history cannot be written; builds go on without it',
-        );
-      this.#writable = false;
-      return undefined;
-    }
   }
 
   async #prune(): Promise<void> {

@@ -24,8 +24,8 @@ interface Pending {
 /**
  * Lines in a directory of append-only files, `<prefix>-<number>.jsonl`, so that old ones can be removed by the file.
  *
- * INVARIANT: a file is only ever appended to, by one process. A line that a crash has cut off is closed with a newline
- * by the next append, so it can spoil no other line.
+ * INVARIANT: a file is only ever appended to, by one process; lines that did not fit on the disk are cut off again. A
+ * line that a crash has cut off is closed with a newline by the next append, so it can spoil no other line.
  */
 export class Segments {
   readonly #dir: string;
@@ -139,7 +139,8 @@ export class Segments {
     try {
       await file.appendFile(separator + lines.join(''));
     } catch (error) {
-      this.#torn = true;
+      // No part of a line stays, if the file can be cut.
+      await file.truncate(offset).catch(() => (this.#torn = true));
       await this.#closeFile();
       throw error;
     }
