@@ -1,12 +1,13 @@
-import { readdir, readlink, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
-import { startDrover, type Drover } from '../support/drover.js';
-import { guestInit } from '../support/guests.js';
+import { REPOSITORY, startDrover, type Drover } from '../support/drover.js';
+import { guestInit, processes } from '../support/guests.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { fill, mountedDirectory, unmount } from '../support/small-disk.js';
@@ -49,6 +50,12 @@ async function occupy(drover: Drover, upTo: number): Promise<Socket[]> {
   return sockets;
 }
 
+/** A shell runs this script; its child has the same arguments. */
+async function childOf(script: string): Promise<number> {
+  const both = (await processes()).filter(({ command }) => command.includes(script));
+  return both.find(({ parent }) => both.some(({ pid }) => pid === parent))?.pid ?? -1;
+}
+
 describeE2e('where the host runs out', [], () => {
   test('of descriptors little by little, sessions are refused, builds go on, and it recovers', async () => {
     await using drover = await startDrover({ through: ['prlimit', `--nofile=${LIMIT}:${LIMIT}`] });
@@ -86,6 +93,42 @@ describeE2e('where the host runs out', [], () => {
     await setLimit(1024);
     client.destroy();
     succeeded(await host.build(host.derivation('after', 'echo > $out')));
+  });
+
+  test('of processes or memory for programs, builds go on or wait, and it recovers', async () => {
+    const dir = await mkdtemp('/tmp/fork-');
+    try {
+      const [library, refusal] = [join(dir, 'refuse-fork.so'), join(dir, 'refusal')];
+      const source = join(REPOSITORY, 'test/fixtures/refuse-fork/refuse-fork.c');
+      await execa('cc', ['-shared', '-fPIC', '-o', library, source, '-ldl']);
+      await using drover = await startDrover({
+        through: ['env', `LD_PRELOAD=${library}`, `REFUSE_FORK=${refusal}`],
+        config: { pool: { jobsPerGuest: 1, idleTimeout: '0s' } },
+      });
+      await using host = await nixHost({ drover });
+      for (const [code, why] of [
+        ['EAGAIN', 'no further process can be started'],
+        ['ENOMEM', 'the host is out of memory'],
+      ] as const) {
+        const script = 'echo "it has begun"; (sleep 3607; true); echo > $out';
+        const running = host.startBuild(host.derivation(`running-${code}`, script));
+        await running.waitForOutput('it has begun');
+        await writeFile(refusal, String(constants.errno[code]));
+        const waiting = host.startBuild(host.derivation(`waiting-${code}`, 'echo > $out'));
+        const failed = await waitUntil(
+          'a boot to fail',
+          async () => (await drover.status()).failedBoots ?? undefined,
+        );
+        expect(failed.last).toContain(`drover-namespace cannot be started: ${why}`);
+        await rm(refusal);
+        succeeded(await waiting.ended);
+        expect((await drover.status()).failedBoots).toBeNull();
+        process.kill(await childOf('sleep 3607'), 'SIGKILL');
+        succeeded(await running.ended);
+      }
+    } finally {
+      await rm(dir, { recursive: true });
+    }
   });
 
   test('of space in the state directory, builds go on: a guest needs none there', async () => {
