@@ -55,6 +55,7 @@ in
         + lib.optionalString cfg.rosetta.enable ''
           if ! /usr/bin/arch -x86_64 /usr/bin/true 2>/dev/null; then
             printf >&2 '\e[1;33mwarning: Drover is to build x86_64-linux, and Rosetta seems not to be installed\e[0m\n'
+            printf >&2 'Without it guests emulate x86_64 with QEMU, which is many times slower.\n'
             printf >&2 'Install it:\n'
             printf >&2 '\n'
             printf >&2 '    softwareupdate --install-rosetta\n'

@@ -63,10 +63,13 @@ in
         message = "services.drover.systems: guests on a Mac cannot build ${quoted impossible}. Remove it: they build ${quoted possible}.";
       }
       {
-        assertion = lib.elem "x86_64-linux" systems -> guest.rosetta.enable or true;
+        assertion =
+          lib.elem "x86_64-linux" systems
+          -> guest.rosetta.enable or true || lib.elem "qemu-user" (guest.x86_64 or [ "qemu-user" ]);
         message = ''
-          services.drover.systems has "x86_64-linux", which guests on a Mac can only build with Rosetta. Set
-          services.drover.rosetta.enable = true, or remove "x86_64-linux" from services.drover.systems.'';
+          services.drover.systems has "x86_64-linux", which guests on a Mac can only build with Rosetta or QEMU. Set
+          services.drover.rosetta.enable = true, add "qemu-user" to services.drover.settings.guest.x86_64, or remove
+          "x86_64-linux" from services.drover.systems.'';
       }
       {
         assertion = lib.elem "kvm" features -> guest.nestedVirtualization or false;

@@ -11,7 +11,8 @@ in
         type = types.bool;
         default = true;
         description = ''
-          Whether guests run x86_64 programs, by Rosetta, which must be installed: `softwareupdate --install-rosetta`.
+          Whether guests run x86_64 programs: by Rosetta where it is installed (`softwareupdate --install-rosetta`), else
+          by QEMU's user emulator, many times slower. `settings.guest.x86_64` chooses among them.
         '';
       };
 

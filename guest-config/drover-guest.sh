@@ -2,7 +2,8 @@
 # drover-guest: the supervisor's commands in a guest, the same file in every kind of guest.
 #
 #   hello               the image's manifest, as JSON; with `brokenSystems` if the guest cannot run programs of some
-#                       systems (/run/drover-broken-systems has their names, one a line). In a guest
+#                       systems (/run/drover-broken-systems has their names, one a line), and with `translator` if
+#                       something runs those of another one (/run/drover-translator has its name). In a guest
 #                       that still boots it waits: /run/drover/booting is a FIFO then, which the guest holds open, and
 #                       removes before it closes it
 #   register [--again]  make store paths of the lower layer valid here. Standard input: with an exact store, the paths'
@@ -33,6 +34,7 @@ set -eu
 
 manifest=${DROVER_MANIFEST:-/etc/drover/manifest.json}
 broken_systems=${DROVER_BROKEN_SYSTEMS:-/run/drover-broken-systems}
+translator=${DROVER_TRANSLATOR:-/run/drover-translator}
 booting=${DROVER_BOOTING:-/run/drover/booting}
 # FIFOs of drover-namespace: only the host's root may remount the store of a namespace guest.
 forget=${DROVER_FORGET:-/run/drover/forget}
@@ -58,6 +60,7 @@ hello() {
   own=
   [ ! -S "$exact_store" ] || own=',"exactStore":true'
   [ ! -s "$broken_systems" ] || own="$own,\"brokenSystems\":[$(sed 's/.*/"&"/' "$broken_systems" | paste -s -d , -)]"
+  [ ! -s "$translator" ] || own="$own,\"translator\":\"$(cat "$translator")\""
   [ -n "$own" ] || { cat "$manifest"; return; }
   awk -v own="$own" '
     { text = text $0 "\n" }

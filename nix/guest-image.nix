@@ -14,6 +14,7 @@
   exactStore,
   shell,
   systems,
+  translators,
 }:
 let
   closure = closureInfo {
@@ -50,6 +51,7 @@ runCommand "drover-guest-image"
         ;
       architecture = stdenvNoCC.hostPlatform.parsed.cpu.name;
       systems = toString systems;
+      translators = toString translators;
       commandLine = toString (
         kernelParams
         ++ [

@@ -1,7 +1,7 @@
 #!/bin/sh
 # guest-image.sh DIRECTORY NIX-PROTOCOL: makes a guest image (docs/images.md) in DIRECTORY, from these
-# variables: kernel, initrd (files), architecture, systems (words), commandLine, shell, toplevel. The Nix on
-# PATH is the guest's; NIX-PROTOCOL is the script that asks for its protocol version.
+# variables: kernel, initrd (files), architecture, systems, translators (words), commandLine, shell, toplevel. The Nix
+# on PATH is the guest's; NIX-PROTOCOL is the script that asks for its protocol version.
 set -eu
 directory=$1
 : "${kernel:?}" "${initrd:?}" "${architecture:?}" "${systems:?}" "${commandLine:?}" "${shell:?}" "${toplevel:?}"
@@ -21,6 +21,7 @@ jq -n \
   --arg nixVersion "$nix_version" \
   --argjson protocol "$protocol" \
   --arg systems "$systems" \
+  --arg translators "${translators?}" \
   --arg architecture "$architecture" \
   --arg kernel "$kernel_hash" \
   --arg initrd "$initrd_hash" \
@@ -28,5 +29,6 @@ jq -n \
   --arg shell "$shell" \
   --arg system "$toplevel" \
   '{ $generation, $nixVersion, $protocol, systems: ($systems | split(" ")), $architecture,
+     translators: ($translators | split(" ")),
      kernel: { path: "kernel", sha256: $kernel }, initrd: { path: "initrd", sha256: $initrd },
      $commandLine, $shell, $system }' > "$directory/manifest.json"

@@ -10,7 +10,7 @@
     ./nix-daemon.nix
     ./ssh.nix
     ./agent.nix
-    ./rosetta.nix
+    ./translators.nix
     ./network.nix
     ./image.nix
   ];

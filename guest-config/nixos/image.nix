@@ -13,7 +13,12 @@ let
 in
 {
   system.build.droverImage = pkgs.callPackage ../../nix/guest-image.nix {
-    inherit (config.drover.guest) exactStore shell systems;
+    inherit (config.drover.guest)
+      exactStore
+      shell
+      systems
+      translators
+      ;
     inherit (build) toplevel;
     inherit (config.boot) kernelParams;
     nix = config.nix.package;

@@ -16,8 +16,27 @@ in
       defaultText = lib.literalExpression "pkgs.stdenv.hostPlatform.isAarch64";
       description = ''
         Whether the guest runs x86_64 programs with Rosetta, where the host shares it. On a host without it, or where it
-        does not work, the guest says so on its console and does not offer `x86_64-linux`.
+        does not work, QEMU runs them, if `qemuUser.enable` is set.
       '';
+    };
+
+    qemuUser.enable = lib.mkOption {
+      type = lib.types.bool;
+      default = cfg.rosetta.enable;
+      defaultText = lib.literalExpression "config.drover.guest.rosetta.enable";
+      description = ''
+        Whether the guest has QEMU's user emulator for x86_64 programs, many times slower than Rosetta. The host's
+        `guest.x86_64` says which is used. If none works, the guest says so on its console, and does not offer
+        `x86_64-linux`.
+      '';
+    };
+
+    translators = lib.mkOption {
+      type = lib.types.listOf lib.types.str;
+      default = lib.optional cfg.qemuUser.enable "qemu-user";
+      internal = true;
+      readOnly = true;
+      description = "Translators of x86_64 programs that are part of the image.";
     };
 
     systems = lib.mkOption {
@@ -48,6 +67,6 @@ in
   config.drover.guest.systems = lib.mkMerge [
     (lib.mkBefore [ hostPlatform.system ])
     (lib.mkIf hostPlatform.isx86_64 [ "i686-linux" ])
-    (lib.mkIf cfg.rosetta.enable [ "x86_64-linux" ])
+    (lib.mkIf (cfg.rosetta.enable || cfg.qemuUser.enable) [ "x86_64-linux" ])
   ];
 }

@@ -72,6 +72,8 @@ export interface GuestConfig {
   readonly accelerator: 'auto' | 'kvm' | 'hvf' | 'tcg';
   /** Guests on a Mac: use Rosetta if it is installed; keep its translations. */
   readonly rosetta: { readonly enable: boolean; readonly cache: boolean };
+  /** Guests on a Mac: translators of x86_64 programs, tried in this order. Never empty. */
+  readonly x86_64: readonly ('rosetta' | 'qemu-user')[];
   /** Serve the ssh door though the guests' Nix has known security holes. */
   readonly acceptVulnerableNix: boolean;
   /** For how long a guest keeps a build that failed, in milliseconds: 0, not at all, to 1 day. */
@@ -198,6 +200,7 @@ const guest = section({
   image: absolutePath.optional(),
   accelerator: choice(['auto', 'kvm', 'hvf', 'tcg']).prefault('auto'),
   rosetta: section({ enable: flag().prefault(true), cache: flag().prefault(false) }).prefault({}),
+  x86_64: list(choice(['rosetta', 'qemu-user']), 'translators', 1).prefault(['rosetta', 'qemu-user']),
   acceptVulnerableNix: flag().prefault(false),
   keepFailed: duration({ min: 0, max: DAY_MS }).prefault('0s'),
   nestedVirtualization: flag().prefault(false),

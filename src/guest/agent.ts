@@ -24,6 +24,8 @@ export const manifestSchema: z.ZodType<ImageManifest> = z.object({
 export interface GuestHello extends ImageManifest {
   /** Systems of the manifest whose programs it cannot run after all. */
   readonly brokenSystems: readonly string[];
+  /** Runner of its x86_64 programs; undefined: none, or the guest does not say. */
+  readonly translator?: 'rosetta' | 'qemu-user' | undefined;
   /** Whether its store shows listed paths only, exactly as they are listed. */
   readonly exactStore: boolean;
 }
@@ -31,6 +33,7 @@ export interface GuestHello extends ImageManifest {
 const ownSchema = z.object({
   brokenSystems: z.array(z.string()).default([]),
   exactStore: z.boolean().default(false),
+  translator: z.enum(['rosetta', 'qemu-user']).optional(),
 });
 const helloSchema: z.ZodType<GuestHello> = z
   .unknown()

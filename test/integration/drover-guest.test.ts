@@ -49,6 +49,7 @@ function options() {
       NIX_STORE_DIR: join(dir, 'store'),
       DROVER_MANIFEST: join(dir, 'manifest.json'),
       DROVER_BROKEN_SYSTEMS: join(dir, 'broken-systems'),
+      DROVER_TRANSLATOR: join(dir, 'translator'),
       DROVER_BOOTING: join(dir, 'booting'),
       DROVER_PROC: join(dir, 'proc'),
       DROVER_CGROUPS: join(dir, 'cgroups'),
@@ -94,6 +95,12 @@ describe('drover-guest', () => {
     await writeFile(join(dir, 'broken-systems'), broken);
     const { stdout } = await guest(['hello']);
     expect(JSON.parse(stdout)).toEqual({ generation: 'x', systems: ['a', 'b'], brokenSystems });
+  });
+
+  test('hello tells what runs programs of another system', async () => {
+    await writeFile(join(dir, 'manifest.json'), '{"generation":"x"}\n');
+    await writeFile(join(dir, 'translator'), 'qemu-user\n');
+    expect(JSON.parse((await guest(['hello'])).stdout)).toEqual({ generation: 'x', translator: 'qemu-user' });
   });
 
   test('hello waits while the guest boots', async () => {

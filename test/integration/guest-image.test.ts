@@ -75,6 +75,7 @@ describeWith('guest-image.sh', ['nix', 'jq'], () => {
       initrd: await world.write('initrd', 'an initrd'),
       architecture: 'aarch64',
       systems: 'aarch64-linux x86_64-linux',
+      translators: 'qemu-user',
       commandLine: 'quiet init=/nix/store/system/init "quoted\\"',
       shell: '/nix/store/busybox/bin/busybox',
       toplevel: world.dir,
@@ -87,6 +88,7 @@ describeWith('guest-image.sh', ['nix', 'jq'], () => {
     expect(image).toMatchObject({
       nixVersion: (await probeNix(NIX_DIRS.debian, process.env)).nixVersion,
       systems: ['aarch64-linux', 'x86_64-linux'],
+      translators: ['qemu-user'],
       architecture: 'aarch64',
       commandLine: 'quiet init=/nix/store/system/init "quoted\\"',
       shell: '/nix/store/busybox/bin/busybox',

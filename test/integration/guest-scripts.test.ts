@@ -183,20 +183,58 @@ describeWith('format-scratch.sh', ['e2fsprogs'], () => {
 
 describe('canary.sh', () => {
   const nixConf = 'cores = 0\nextra-platforms = i686-linux x86_64-linux armv7l-linux\nsandbox = true\n';
-  const run = async (rosetta: string) => {
-    await world.write('run/guest.env', `name=g1\n${rosetta}`);
+  const refused = 'cores = 0\nextra-platforms = i686-linux armv7l-linux\nsandbox = true\n';
+  /** @param registered names in binfmt_misc */
+  const run = async (translators: string, registered = ['rosetta', 'x86_64-linux']) => {
+    await world.write('run/guest.env', `name=g1\n${translators}\n`);
     await world.write('run/nix.conf', nixConf);
+    for (const name of registered) await world.write(`binfmt/${name}`, '');
     return await world.run('guest-config/canary.sh', [world.path('run')], {
+      DROVER_BINFMT: world.path('binfmt'),
       DROVER_BROKEN_SYSTEMS: world.path('broken'),
+      DROVER_TRANSLATOR: world.path('translator'),
     });
   };
-  const refused = 'cores = 0\nextra-platforms = i686-linux armv7l-linux\nsandbox = true\n';
+  /** The state of each in the kernel: 1 if it is enabled. */
+  const switches = async (): Promise<string> =>
+    `${await world.read('binfmt/rosetta')}${await world.read('binfmt/x86_64-linux')}`;
+  /** Program runs where the kernel has this translator enabled. */
+  const onlyBy = (name: string): string =>
+    `[ "$(cat ${world.path('binfmt', name)})" = 1 ] && exit 42; echo "cannot run" >&2; exit 1`;
 
   (process.arch === 'x64' ? test : test.skip)('is content where x86_64 programs run', async () => {
-    expect(await run('rosetta=on\n')).toEqual({ exitCode: 0, stdout: '', stderr: '' });
+    expect(await run('translators=rosetta,qemu-user')).toEqual({ exitCode: 0, stdout: '', stderr: '' });
     expect([await world.console(), await world.read('broken')]).toEqual(['', '']);
+    expect(await world.read('translator')).toBe('rosetta\n');
+    expect(await switches()).toBe('1\n0\n');
     expect(await world.read('run/nix.conf')).toBe(nixConf);
     expect((await readdir(world.path('run'))).sort()).toEqual(['guest.env', 'nix.conf']);
+  });
+
+  test('takes the next one where the first runs nothing, and says why', async () => {
+    await world.double('timeout', onlyBy('x86_64-linux'));
+    expect((await run('translators=rosetta,qemu-user')).exitCode).toBe(0);
+    expect(await world.console()).toBe(
+      'drover: rosetta does not run x86_64 programs in this guest (exit status 1: cannot run)\n',
+    );
+    expect(await world.read('translator')).toBe('qemu-user\n');
+    expect(await switches()).toBe('0\n1\n');
+    expect(await world.read('broken')).toBe('');
+    expect(await world.read('run/nix.conf')).toBe(nixConf);
+  });
+
+  test('disables what the host does not want, though it would work', async () => {
+    await world.double('timeout', 'exit 42');
+    await run('translators=qemu-user');
+    expect(await switches()).toBe('0\n1\n');
+    expect(await world.read('translator')).toBe('qemu-user\n');
+  });
+
+  test('says that one is not there', async () => {
+    await world.double('timeout', 'exit 42');
+    await run('translators=rosetta,qemu-user', ['x86_64-linux']);
+    expect(await world.console()).toBe('drover: rosetta is not registered in this guest\n');
+    expect(await world.read('translator')).toBe('qemu-user\n');
   });
 
   test.each([
@@ -210,20 +248,26 @@ describe('canary.sh', () => {
     ['do as if', 'exit 0', '0'],
   ])('says, to all whom it concerns, that x86_64 programs %s', async (_, body, status) => {
     await world.double('timeout', body);
-    expect((await run('rosetta=cache\n')).exitCode).toBe(0);
+    expect((await run('translators=rosetta,qemu-user')).exitCode).toBe(0);
     expect(await world.console()).toBe(
-      `drover: x86_64 programs do not run in this guest (exit status ${status}): x86_64-linux is not offered\n`,
+      [
+        `drover: rosetta does not run x86_64 programs in this guest (exit status ${status})`,
+        `drover: qemu-user does not run x86_64 programs in this guest (exit status ${status})`,
+        'drover: x86_64-linux is not offered\n',
+      ].join('\n'),
     );
-    expect(await world.read('broken')).toBe('x86_64-linux\n');
+    expect(await switches()).toBe('0\n0\n');
+    expect([await world.read('broken'), await world.read('translator')]).toEqual(['x86_64-linux\n', '']);
     expect(await world.read('run/nix.conf')).toBe(refused);
   });
 
-  test.each([['rosetta=off\n'], ['']])(
-    'where the host shares no Rosetta, nothing is tried or said: %j',
-    async (rosetta) => {
+  test.each([['translators='], ['']])(
+    'where the host has none, nothing is tried or said: %j',
+    async (translators) => {
       await world.double('timeout');
-      expect((await run(rosetta)).exitCode).toBe(0);
+      expect((await run(translators)).exitCode).toBe(0);
       expect([await world.calls(), await world.console()]).toEqual(['', '']);
+      expect(await switches()).toBe('0\n0\n');
       expect(await world.read('broken')).toBe('x86_64-linux\n');
       expect(await world.read('run/nix.conf')).toBe(refused);
     },

@@ -27,9 +27,9 @@ describeWith('what does not fit together is refused, with advice', ['nix'], () =
       /cannot build "armv7l-linux"\. Remove it: they build "aarch64-linux", "x86_64-linux"/,
     ],
     [
-      'x86_64 without Rosetta',
-      d('systems = [ "x86_64-linux" ]; rosetta.enable = false;'),
-      /only build with Rosetta.*rosetta\.enable = true/s,
+      'x86_64 without any translator',
+      d('systems = [ "x86_64-linux" ]; rosetta.enable = false; settings.guest.x86_64 = [ "rosetta" ];'),
+      /only build with Rosetta or QEMU.*rosetta\.enable = true/s,
     ],
     [
       'kvm without nested virtualization',
@@ -38,9 +38,9 @@ describeWith('what does not fit together is refused, with advice', ['nix'], () =
     ],
     ['kvm by settings', d('settings.features = [ "kvm" ];'), /guests have no \/dev\/kvm/],
     [
-      'x86_64 without Rosetta, by settings',
-      d('settings.guest.rosetta.enable = false;'),
-      /only build with Rosetta.*rosetta\.enable = true/s,
+      'x86_64 without any translator, by settings',
+      d('settings.guest = { rosetta.enable = false; x86_64 = [ "rosetta" ]; };'),
+      /only build with Rosetta or QEMU.*rosetta\.enable = true/s,
     ],
     ['an image that is taken away', d('settings.guest.image = null;'), /there is no image for guests/],
     [

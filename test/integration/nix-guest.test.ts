@@ -22,6 +22,7 @@ interface Guest {
   readonly kernelParams: string;
   /** Undefined: NixOS' default. */
   readonly kernel: string | null;
+  readonly emulated: readonly string[];
   readonly kernelModules: readonly string[];
   readonly initrdModules: readonly string[];
   readonly blacklistedKernelModules: readonly string[];
@@ -191,9 +192,10 @@ describeWith('a guest', ['nix'], () => {
     );
   });
 
-  test('checks Rosetta before the daemon can be reached, and says what the image builds', () => {
+  test('checks what runs x86_64 programs before the daemon can be reached, and says what the image builds', () => {
     // The newest that Rosetta of every macOS runs on.
     expect(plain.kernel).toBe('linuxPackages_6_1-1.0');
+    expect(plain.emulated).toEqual(['x86_64-linux']);
     expect(plain.wanted['drover-canary']).toEqual(['nix-daemon.socket']);
     expect(directives(plain.services['systemd-binfmt'])).toMatchObject({ After: 'run-rosetta.mount' });
     expect(directives(plain.services['drover-rosettad'])).toMatchObject({
@@ -204,6 +206,7 @@ describeWith('a guest', ['nix'], () => {
     });
     expect(plain.image).toMatchObject({
       systems: ['aarch64-linux', 'x86_64-linux'],
+      translators: ['qemu-user'],
       kernel: expect.stringMatching(/\/Image$/),
       shell: expect.stringMatching(/-busybox-sandbox-shell-1\.0\/bin\/busybox$/),
     });
@@ -213,6 +216,7 @@ describeWith('a guest', ['nix'], () => {
     const x86 = await guest('system = "x86_64-linux";');
     expect(x86.image['systems']).toEqual(['x86_64-linux', 'i686-linux']);
     expect(x86.fstab).not.toContain('rosetta');
+    expect(x86.emulated).toEqual([]);
     expect(Object.keys(x86.services)).not.toContain('drover-canary');
     expect(x86.nixConf).toBe('!include /run/drover/nix.conf\nextra-sandbox-paths = \n');
   });
@@ -245,11 +249,20 @@ describeWith("a user's own modules", ['nix'], () => {
     expect(chosen).toEqual({ firewall: true, polkit: true, sudo: true });
   });
 
-  test('can do without Rosetta', async () => {
+  test('can do without Rosetta, with and without QEMU in its place', async () => {
     const { image, services, fstab } = await guest('configuration.drover.guest.rosetta.enable = false;');
-    expect(image['systems']).toEqual(['aarch64-linux']);
+    expect(image).toMatchObject({ systems: ['aarch64-linux'], translators: [] });
     expect(fstab).not.toContain('rosetta');
     expect(Object.keys(services)).not.toContain('drover-rosettad');
+    expect(Object.keys(services)).not.toContain('drover-canary');
+    const emulating = await guest(
+      'configuration.drover.guest = { rosetta.enable = false; qemuUser.enable = true; };',
+    );
+    expect(emulating.image).toMatchObject({
+      ...{ systems: ['aarch64-linux', 'x86_64-linux'], translators: ['qemu-user'] },
+    });
+    expect(Object.keys(emulating.services)).toContain('drover-canary');
+    expect(emulating.kernel).toBeNull();
   });
 
   test.each([

@@ -37,7 +37,7 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     await rm(dir, { recursive: true, force: true });
   });
 
-  async function writeManifest(architecture: string): Promise<void> {
+  async function writeManifest(architecture: string, translators?: readonly string[]): Promise<void> {
     await writeFile(
       join(dir, 'manifest.json'),
       JSON.stringify({
@@ -49,6 +49,7 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
         kernel: { path: 'kernel' },
         initrd: { path: 'initrd' },
         commandLine: 'quiet',
+        translators,
       }),
     );
   }
@@ -84,6 +85,7 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
         nixConf: {},
         image: join(dir, 'manifest.json'),
         rosetta: { enable: true, cache: true },
+        x86_64: ['rosetta', 'qemu-user'],
         nestedVirtualization: false,
         ...guest,
       },
@@ -223,6 +225,40 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
       expect(stdout.split(' ')[1]).toBe('aarch64-linux');
     },
   );
+
+  test.each(['notInstalled', 'notSupported'])(
+    'serves x86_64-linux by QEMU where Rosetta is %s and the image has it, and says so',
+    async (rosetta) => {
+      await writeManifest('aarch64', ['qemu-user']);
+      const driver = await VzDriver.create(await options(`rosetta=${rosetta}`));
+      expect(driver.manifest.systems).toEqual(['aarch64-linux', 'x86_64-linux']);
+      expect([...driver.translatedSystems]).toEqual(['x86_64-linux']);
+      expect(driver.warnings).toContainEqual(expect.stringContaining("x86_64-linux is built with QEMU's"));
+      const guest = await driver.boot({ id: 'g1', signal: NEVER });
+      const env = await readFile(join(dir, 's/guests/g1/drover/guest.env'), 'utf8');
+      await guest.kill();
+      expect(env).toContain('rosetta=off\ntranslators=qemu-user\n');
+    },
+  );
+
+  test('a guest in which Rosetta does not work, and QEMU does, is told of', async () => {
+    await writeManifest('aarch64', ['qemu-user']);
+    const agent = join(dir, 'agent');
+    await writeFile(join(dir, 'translator'), 'qemu-user\n');
+    const real = join(REPOSITORY, 'guest-config/drover-guest.sh');
+    await writeFile(agent, `export DROVER_TRANSLATOR=${dir}/translator; exec sh ${real} "$@"\n`);
+    const driver = await VzDriver.create({
+      ...(await options()),
+      helper: await helper('rosetta=installed', GUEST, `DROVER_TEST_AGENT=${agent}`),
+    });
+    expect(driver.warnings).toEqual([]);
+    const guest = await driver.boot({ id: 'g1', signal: NEVER });
+    await guest.kill();
+    expect(driver.warnings).toEqual([
+      expect.stringMatching(/^Rosetta does not run programs in guests: x86_64/),
+    ]);
+    expect([...driver.brokenSystems]).toEqual([]);
+  });
 
   test('a helper that does not find its entitlement is warned of, and boots guests if the framework lets it', async () => {
     const driver = await VzDriver.create(await options('entitlementHidden'));

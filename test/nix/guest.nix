@@ -96,6 +96,7 @@ in
   initrdModules = config.boot.initrd.kernelModules;
   inherit (config.boot) blacklistedKernelModules;
   nixConf = config.nix.extraOptions;
+  emulated = config.boot.binfmt.emulatedSystems;
   nixSettings = config.nix.settings;
   chosen = {
     firewall = config.networking.firewall.enable;
@@ -110,6 +111,7 @@ in
   image = {
     inherit (config.system.build.droverImage)
       systems
+      translators
       kernel
       initrd
       shell

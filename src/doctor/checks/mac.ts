@@ -13,10 +13,13 @@ function onMac(id: string, title: string, run: (context: DoctorContext) => Promi
 export const MAC_CHECKS: readonly Check[] = [
   onMac('rosetta', 'Rosetta translates x86_64-linux', async ({ run, config }) => {
     if (!config.guest.rosetta.enable) return skipped('guest.rosetta.enable is false');
+    if (!config.guest.x86_64.includes('rosetta')) return skipped('guest.x86_64 lacks it');
     const { exitCode } = await run('/usr/bin/arch', ['-x86_64', '/usr/bin/true']);
-    return exitCode === 0
-      ? ok('installed')
-      : warning('not installed: x86_64-linux is not served', 'softwareupdate --install-rosetta');
+    if (exitCode === 0) return ok('installed');
+    const outcome = config.guest.x86_64.includes('qemu-user')
+      ? 'x86_64-linux is emulated by QEMU, many times slower, if the guest image has that'
+      : 'x86_64-linux is not served';
+    return warning(`not installed: ${outcome}`, 'softwareupdate --install-rosetta');
   }),
   onMac('dhcp', "Guests can get an address from the Mac's DHCP server", async ({ run }) => {
     const { stdout } = await run('/bin/launchctl', ['print', 'system/com.apple.bootpd']);

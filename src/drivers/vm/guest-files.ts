@@ -19,6 +19,8 @@ export interface GuestFacts {
   readonly store: 'exact' | 'raw';
   /** Undefined: the driver knows no Rosetta. */
   readonly rosetta?: 'off' | 'on' | 'cache';
+  /** Candidates for running x86_64 programs, in order. Undefined: the driver leaves that to the image. */
+  readonly translators?: readonly string[];
 }
 
 export interface GuestFilesSpec {
@@ -30,12 +32,13 @@ export interface GuestFilesSpec {
 
 /** The files of the image contract (docs/images.md): each driver hands them to its guests in its own way. */
 export function guestFiles({ facts, nixConf, manifest, keys }: GuestFilesSpec): readonly GuestFile[] {
-  const { name, scratchBytes, network, share, store, rosetta } = facts;
+  const { name, scratchBytes, network, share, store, rosetta, translators } = facts;
   const card = network === 'none' ? 'none' : 'host';
   const env = [
     ...[`name=${name}`, `scratch_bytes=${scratchBytes}`, `network=${card}`, `share=${share}`],
     `store=${store}`,
     ...(rosetta === undefined ? [] : [`rosetta=${rosetta}`]),
+    ...(translators === undefined ? [] : [`translators=${translators.join(',')}`]),
   ];
   return [
     { name: 'guest.env', content: env.map((line) => `${line}\n`).join(''), mode: 0o644 },

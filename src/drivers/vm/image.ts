@@ -29,6 +29,8 @@ export interface GuestImage extends ImageManifest {
   readonly shell: string | undefined;
   /** The guest's own system in the host's store; undefined: all of it is in the initrd. */
   readonly system?: string | undefined;
+  /** Translators that the image brings. Rosetta comes from the host. */
+  readonly translators?: readonly string[] | undefined;
 }
 
 const fileSchema = z.object({
@@ -50,6 +52,7 @@ const schema = z.object({
     .regex(/^\/[\w.+/-]+$/)
     .optional(),
   system: z.string().startsWith('/').optional(),
+  translators: z.array(z.string()).optional(),
 });
 
 const HINT =

@@ -2,7 +2,7 @@ import { MAX_CONSOLE_LOG_BYTES } from '../../lib/console-log.js';
 import type { GuestDir } from '../../lib/state-dir.js';
 import type { GuestImage } from '../vm/image.js';
 import type { HelperConfiguration } from './helper-protocol.js';
-import type { RosettaPlan } from './rosetta.js';
+import type { TranslationPlan } from './translators.js';
 
 /**
  * Socket of `rosettad`, which keeps translations, in guests. A path, so that it can be bound into sandboxes
@@ -19,7 +19,7 @@ export interface ConfigurationSpec {
   readonly dir: GuestDir;
   readonly storeDir: string;
   readonly consoleLog: string;
-  readonly rosetta: RosettaPlan['use'];
+  readonly rosetta: TranslationPlan['rosetta'];
   /** Undefined: no network. */
   readonly mac: string | undefined;
   readonly nested: boolean;

@@ -25,16 +25,16 @@ import {
   importantFreeBytes,
   requireGuests,
 } from './requirements.js';
-import { planRosetta, type RosettaOptions, type RosettaPlan } from './rosetta.js';
 import { macAddress, Slots } from './slots.js';
+import { EMULATED, planTranslation, type TranslationOptions, type TranslationPlan } from './translators.js';
 
 export interface VzDriverOptions extends VmOptions {
   /** Path of the vz-helper. */
   readonly helper: string;
-  readonly guest: VmOptions['guest'] & {
-    readonly rosetta: RosettaOptions;
-    readonly nestedVirtualization: boolean;
-  };
+  readonly guest: VmOptions['guest'] &
+    TranslationOptions & {
+      readonly nestedVirtualization: boolean;
+    };
 }
 
 /**
@@ -51,7 +51,7 @@ interface Ground {
   readonly setpriv: string | undefined;
   readonly facts: HelperFacts;
   readonly image: GuestImage;
-  readonly rosetta: RosettaPlan;
+  readonly translation: TranslationPlan;
   readonly cores: number;
 }
 
@@ -72,6 +72,8 @@ export class VzDriver implements GuestDriver {
   readonly #stateDir: StateDir;
   readonly #slots = new Slots();
   readonly #view: StoreView;
+  /** A guest has found that Rosetta does not work, and that the emulator does. */
+  #emulates = false;
   #spaceWarning: string | undefined;
   #optimiseWarning: string | undefined;
 
@@ -81,11 +83,11 @@ export class VzDriver implements GuestDriver {
     this.#ground = ground;
     this.#stateDir = new StateDir(options.stateDir);
     this.#logs = new ConsoleLogs(this.#stateDir);
-    const { systems, systemsHint, use, absent, translated } = ground.rosetta;
+    const { systems, systemsHint, rosetta, translators, absent, translated } = ground.translation;
     this.translatedSystems = new Set(translated);
     this.systemsHint = systemsHint;
     this.absentSystems = new Set(absent);
-    const { nixConf, manifest } = vmIdentity(options, ground.image, systems, use);
+    const { nixConf, manifest } = vmIdentity(options, ground.image, systems, rosetta, ...translators);
     this.#nixConf = nixConf;
     this.manifest = manifest;
   }
@@ -111,13 +113,13 @@ export class VzDriver implements GuestDriver {
 
   /** Systems that guests could build, determined without creating a driver. @throws as `create` */
   static async systems(options: VzDriverOptions): Promise<readonly string[]> {
-    return (await survey(options)).rosetta.systems;
+    return (await survey(options)).translation.systems;
   }
 
   get warnings(): readonly string[] {
     const broken = [...this.brokenSystems].join(' and ');
     return [
-      this.#ground.rosetta.warning,
+      this.#ground.translation.warning,
       entitlementWarning(this.#ground.facts, this.#options.helper),
       this.#spaceWarning,
       this.#optimiseWarning,
@@ -125,7 +127,8 @@ export class VzDriver implements GuestDriver {
       this.#options.guest.network === 'outbound' ? OUTBOUND_WARNING : undefined,
       broken === ''
         ? undefined
-        : `Rosetta does not run programs in guests: ${broken} is not built here any more`,
+        : `no translator runs programs in guests (their consoles say why): ${broken} is not built here any more`,
+      this.#emulates ? `Rosetta does not run programs in guests: x86_64-linux ${EMULATED}` : undefined,
     ].filter((text) => text !== undefined);
   }
 
@@ -158,6 +161,8 @@ export class VzDriver implements GuestDriver {
       });
       const hello = await greetGuest(running, this, signal);
       for (const system of hello.brokenSystems) this.#noteBroken(system);
+      const [preferred] = this.#ground.translation.translators;
+      this.#emulates ||= preferred === 'rosetta' && hello.translator === 'qemu-user';
       running.listings = this.#view.listingsFor(hello);
       return running;
     } catch (cause) {
@@ -175,7 +180,7 @@ export class VzDriver implements GuestDriver {
     const { network, scratchSizeBytes } = this.#options.guest;
     await makePrivateDir(path);
     await mkdir(files, { mode: 0o700 });
-    const rosetta = this.#ground.rosetta.use;
+    const { rosetta, translators } = this.#ground.translation;
     const facts = {
       name: id,
       scratchBytes: scratchSizeBytes,
@@ -183,6 +188,7 @@ export class VzDriver implements GuestDriver {
       share: 'virtiofs',
       store: this.#view.wanted,
       rosetta,
+      translators,
     } as const;
     for (const { name, content, mode } of guestFiles({
       facts,
@@ -197,7 +203,7 @@ export class VzDriver implements GuestDriver {
 
   #configuration(id: string, slot: number): HelperConfiguration {
     const { stateDir, storeDir, guest } = this.#options;
-    const { image, cores, rosetta } = this.#ground;
+    const { image, cores, translation } = this.#ground;
     return guestConfiguration({
       image,
       kernelParameters: this.#view.kernelParameters,
@@ -206,7 +212,7 @@ export class VzDriver implements GuestDriver {
       dir: this.#stateDir.guest(id),
       storeDir,
       consoleLog: this.consoleLog(id),
-      rosetta: rosetta.use,
+      rosetta: translation.rosetta,
       mac: guest.network === 'none' ? undefined : macAddress(stateDir, slot),
       nested: guest.nestedVirtualization,
     });
@@ -268,5 +274,5 @@ async function survey(options: VzDriverOptions): Promise<Ground> {
   );
   const image = await loadImage(file);
   const cores = requireGuests(facts, file, image, guest);
-  return { setpriv, facts, image, cores, rosetta: planRosetta(image, facts, guest.rosetta) };
+  return { setpriv, facts, image, cores, translation: planTranslation(image, facts, guest) };
 }

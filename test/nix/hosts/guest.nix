@@ -134,6 +134,7 @@ in
     };
     boot = {
       kernelPackages = mkOption { default = { }; };
+      binfmt.emulatedSystems = list types.str;
       kernelModules = list types.str;
       blacklistedKernelModules = list types.str;
       kernelParams = list types.str;

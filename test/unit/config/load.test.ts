@@ -45,6 +45,7 @@ describe('defaults', () => {
       acceptVulnerableNix: false,
       keepFailedMs: 0,
       rosetta: { enable: true, cache: false },
+      x86_64: ['rosetta', 'qemu-user'],
       nestedVirtualization: false,
     },
     doors: {
@@ -116,6 +117,7 @@ guest:
   image: /images//x86_64/manifest.json
   accelerator: kvm
   rosetta: { enable: false }
+  x86_64: [qemu-user]
   nestedVirtualization: true
   network: none
   userNamespace: required
@@ -157,6 +159,7 @@ log: { level: trace, file: /var/log/drover.log }
         image: '/images/x86_64/manifest.json',
         accelerator: 'kvm',
         rosetta: { enable: false, cache: false },
+        x86_64: ['qemu-user'],
         acceptVulnerableNix: false,
         keepFailedMs: 0,
         nestedVirtualization: true,

@@ -28,7 +28,9 @@ describe('the verbs of drover-guest', () => {
       brokenSystems: [],
       exactStore: false,
     });
-    const broken = { ...manifest, brokenSystems: ['i686-linux'], exactStore: true };
+    const broken = {
+      ...{ ...manifest, brokenSystems: ['i686-linux'], exactStore: true, translator: 'qemu-user' },
+    };
     expect(await agentThat({ stdout: JSON.stringify(broken) }).agent.hello()).toEqual(broken);
     for (const stdout of [
       '',
@@ -36,6 +38,7 @@ describe('the verbs of drover-guest', () => {
       'null',
       '{"generation":"abc"}',
       JSON.stringify({ ...manifest, brokenSystems: 1 }),
+      JSON.stringify({ ...manifest, translator: 'other' }),
     ]) {
       await expect(agentThat({ stdout }).agent.hello()).rejects.toMatchObject({ code: 'GUEST_AGENT_FAILED' });
     }
