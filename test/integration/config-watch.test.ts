@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -33,6 +33,17 @@ async function expectNoticed(file: string, ...changes: (() => Promise<void>)[]):
     await change();
     await within('the change to be noticed', notice);
   }
+}
+
+/** Inode numbers that the kernel watches for this process. */
+async function inodesWatched(): Promise<number[]> {
+  const inodes = [];
+  for (const fd of await readdir('/proc/self/fdinfo')) {
+    const info = await readFile(join('/proc/self/fdinfo', fd), 'utf8').catch(() => '');
+    for (const [, inode = ''] of info.matchAll(/^inotify wd:\S+ ino:([0-9a-f]+)/gm))
+      inodes.push(parseInt(inode, 16));
+  }
+  return inodes;
 }
 
 /** Makes `link` point to `target`, in the way of `ln -sfn` and of nix-darwin. */
@@ -123,7 +134,13 @@ test('the root directory is never watched, though a link in it leads to the file
   await writeFile(join(directory, 'drover.yaml'), '# one');
   await symlink(directory, link);
   try {
-    expect(await watchedDirectories(join(link, 'drover.yaml'))).toEqual([directory]);
+    const file = join(link, 'drover.yaml');
+    expect(await watchedDirectories(file)).toEqual([directory]);
+    await expectNoticed(file, () => writeFile(file, '# two'));
+    if (process.platform !== 'linux') return;
+    const watched = await inodesWatched();
+    expect(watched).toContain((await stat(directory)).ino);
+    expect(watched).not.toContain((await stat('/')).ino);
   } finally {
     await rm(link);
   }
