@@ -73,7 +73,7 @@ function timesInLog(log: string): Pick<Times, 'bootingAt' | 'readyAt'> {
     const time = lines.find(({ msg }) => msg === message)?.time;
     return time === undefined ? undefined : new Date(time).getTime();
   };
-  return { bootingAt: at('booting a guest'), readyAt: at('guest is ready') };
+  return { bootingAt: at('booting guest'), readyAt: at('guest booted') };
 }
 
 function phasesOf(times: Times, { firstLogMs }: Timing): ColdStart['phases'] {

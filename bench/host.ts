@@ -79,6 +79,12 @@ export class Host {
 
   /** A derivation that has never been built. */
   async instantiate(attribute: string, args: Readonly<Record<string, string>> = {}): Promise<string> {
+    const [derivation = ''] = await this.instantiateAll(attribute, args);
+    return derivation;
+  }
+
+  /** The derivations of an attribute, in the order of its list; none has ever been built. */
+  async instantiateAll(attribute: string, args: Readonly<Record<string, string>> = {}): Promise<string[]> {
     const all = { system: this.#system, busybox: this.busybox, nonce: this.nonce(), ...args };
     const argv = Object.entries(all).flatMap(([name, value]) =>
       /^\d+$/.test(value) && name === 'leaves' ? ['--arg', name, value] : ['--argstr', name, value],
@@ -88,10 +94,10 @@ export class Host {
       [this.#expressions, '--attr', attribute, ...argv],
       this.env,
     );
-    const derivation = stdout.trim();
+    const wanted = stdout.trim().split('\n');
     const closure = await runProgram(
       join(this.nix, 'nix-store'),
-      ['--query', '--requisites', derivation],
+      ['--query', '--requisites', ...wanted],
       this.env,
     );
     const derivations = closure.split('\n').filter((path) => path.endsWith('.drv'));
@@ -101,7 +107,7 @@ export class Host {
       this.env,
     );
     await this.#own([...derivations, ...outputs.trim().split('\n')]);
-    return derivation;
+    return wanted;
   }
 
   /** Marks the busybox, kept between rounds, for deletion. */

@@ -10,12 +10,13 @@ import { startClassicNamespace } from './contenders/classic-namespace.js';
 import { startClassicVm } from './contenders/classic-vm.js';
 import { Drover } from './contenders/drover.js';
 import { localBuild } from './contenders/local.js';
+import { historyRows, historyVerdicts, measureHistory, type HistorySamples } from './history.js';
 import { Host } from './host.js';
 import { InputTree } from './inputs.js';
 import { runInNamespace } from './namespace.js';
-import { readOptions, USAGE, type Options } from './options.js';
+import { readOptions, USAGE, type Options, type ScenarioName } from './options.js';
 import { measurePlanner, plannerVerdicts, renderPlanner } from './planner.js';
-import { renderBoots, renderMedians, renderVerdicts } from './report.js';
+import { renderBoots, renderMedians, renderTable, renderVerdicts } from './report.js';
 import { measureIdle, runRound, type Bench } from './round.js';
 import { Samples, type Measure } from './samples.js';
 import { deleteOwnPaths } from './store.js';
@@ -26,6 +27,9 @@ const PACKAGE_DIR = fileURLToPath(new URL('../../..', import.meta.url));
 /** Where `npm run bench` has put a modern Nix. */
 const MODERN_NIX = join(PACKAGE_DIR, '.cache/nix-forky/bin');
 const RESULTS_DIR = join(PACKAGE_DIR, 'bench/results');
+
+/** Scenarios that are not part of a round. */
+const OWN_ROUNDS: readonly ScenarioName[] = ['boots', 'planner', 'history'];
 
 function facts(options: Options): Record<string, unknown> {
   return {
@@ -68,7 +72,8 @@ async function bench(options: Options, dir: string): Promise<boolean> {
   const boots = only.includes('boots') ? await measureBoots(host, cold, options.boots) : undefined;
   const samples = new Samples();
   await mkdir(RESULTS_DIR, { recursive: true });
-  if (only.some((name) => name !== 'boots' && name !== 'planner')) {
+  const history = only.includes('history') ? await measureHistory(host, common, options) : undefined;
+  if (only.some((name) => !OWN_ROUNDS.includes(name))) {
     const run = await prepareRounds(host, options, samples);
     const local = await localBuild(host);
     for (let round = 0; round < options.rounds; round++) {
@@ -96,8 +101,9 @@ async function bench(options: Options, dir: string): Promise<boolean> {
     : [
         ...(samples.measures.length === 0 ? [] : verdicts(samples, kind)),
         ...(boots === undefined ? [] : bootVerdicts(boots, kind)),
+        ...(history === undefined ? [] : historyVerdicts(history)),
       ];
-  await report({ ...facts(options), accelerator: vms?.accelerator, samples, boots, bars });
+  await report({ ...facts(options), accelerator: vms?.accelerator, samples, boots, history, bars });
   return bars.every(({ met }) => met !== false);
 }
 
@@ -120,16 +126,18 @@ interface Result {
   readonly accelerator: string | undefined;
   readonly samples: Samples;
   readonly boots: Boots | undefined;
+  readonly history: HistorySamples | undefined;
   readonly bars: ReturnType<typeof verdicts>;
 }
 
 async function report(result: Result): Promise<void> {
   const file = join(RESULTS_DIR, `${new Date().toISOString().replaceAll(/[:.]/g, '-')}.json`);
   await writeFile(file, `${JSON.stringify(result, undefined, 2)}\n`);
-  const { samples, boots, bars } = result;
+  const { samples, boots, history, bars } = result;
   const tables = [
     ...(samples.measures.length === 0 ? [] : [renderMedians(samples)]),
     ...(boots === undefined ? [] : [renderBoots(boots)]),
+    ...(history === undefined ? [] : [renderTable(historyRows(history))]),
     ...(bars.length === 0 ? [] : [renderVerdicts(bars)]),
     `all samples: ${file}`,
   ];

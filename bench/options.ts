@@ -7,7 +7,17 @@ import type { Architecture } from '../src/drivers/vm/image.js';
 const MB = 1_000_000;
 const ARCHITECTURES: readonly Architecture[] = ['x86_64', 'aarch64'];
 
-export const SCENARIOS = ['input', 'growth', 'graph', 'output', 'cold', 'idle', 'boots', 'planner'] as const;
+export const SCENARIOS = [
+  'input',
+  'growth',
+  'graph',
+  'output',
+  'cold',
+  'idle',
+  'boots',
+  'planner',
+  'history',
+] as const;
 export type ScenarioName = (typeof SCENARIOS)[number];
 
 export const DRIVERS = ['namespace', 'qemu'] as const;

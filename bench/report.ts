@@ -67,7 +67,7 @@ export function renderVerdicts(verdicts: readonly Verdict[]): string {
   ]);
 }
 
-function renderTable(rows: readonly (readonly string[])[]): string {
+export function renderTable(rows: readonly (readonly string[])[]): string {
   const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? [];
   return rows
     .map((row) =>

@@ -1,9 +1,9 @@
 #!/bin/sh
-# run.sh demo | test | test:fast | attack | check | bench [ARG...]: the npm scripts of these names. Each
-# starts from a fresh clone.
+# run.sh demo | test | test:fast | attack | check | bench | soak [ARG...]: the npm scripts of these names.
+# Each starts from a fresh clone.
 set -eu
 cd "$(dirname "$0")/.."
-task=${1:?usage: run.sh demo | test | test:fast | attack | check | bench}
+task=${1:?usage: run.sh demo | test | test:fast | attack | check | bench | soak}
 shift
 
 need_root() {
@@ -88,8 +88,15 @@ case $task in
     node_modules/.bin/tsc -p bench/tsconfig.json
     exec node dist/bench/bench/main.js "$@"
     ;;
+  soak)
+    need_root "the soak"
+    sh scripts/setup.sh run demo bench
+    scripts/get-nix.sh forky "$PWD/.cache/nix-forky"
+    node_modules/.bin/tsc -p bench/tsconfig.json
+    exec node dist/bench/bench/soak/main.js "$@"
+    ;;
   *)
-    echo "usage: run.sh demo | test | test:fast | attack | check | bench" >&2
+    echo "usage: run.sh demo | test | test:fast | attack | check | bench | soak" >&2
     exit 2
     ;;
 esac

@@ -8,6 +8,8 @@ export type ContenderName = 'local' | 'classic' | 'socket' | 'ssh';
 /** One way to build, from the view of a Nix client. */
 export interface Contender {
   readonly name: ContenderName;
+  /** Environment of its clients. */
+  readonly env: NodeJS.ProcessEnv;
   build(derivation: string): Promise<Timing>;
 }
 
@@ -24,14 +26,11 @@ export async function client(
   env: NodeJS.ProcessEnv = {},
 ): Promise<Contender> {
   const conf = await host.writeNixConf(confName, settings);
+  const all = { ...host.env, ...env, NIX_CONF_DIR: conf };
   return {
     name,
-    build: async (derivation) =>
-      await timeBuild(join(host.nix, 'nix-store'), ['--realise', derivation], {
-        ...host.env,
-        ...env,
-        NIX_CONF_DIR: conf,
-      }),
+    env: all,
+    build: async (derivation) => await timeBuild(join(host.nix, 'nix-store'), ['--realise', derivation], all),
   };
 }
 

@@ -16,6 +16,10 @@ export interface DroverOptions {
   readonly nodeArgs: readonly string[];
   /** Undefined: guests are namespaces. */
   readonly vms: VmKind | undefined;
+  /** Configuration of the history, as YAML on one line; default: Drover's own. */
+  readonly history?: string;
+  /** More of the section `pool`. */
+  readonly pool?: Readonly<Record<string, number>>;
 }
 
 /** A supervisor with both of its doors. */
@@ -23,18 +27,21 @@ export class Drover {
   readonly socket: Contender;
   readonly ssh: Contender;
   readonly stateDir: string;
+  /** Port of the metrics and the page. */
+  readonly metricsPort: number;
   readonly #service: Service;
   readonly #guests: () => Promise<number>;
 
   private constructor(
     { socket, ssh }: Record<'socket' | 'ssh', Contender>,
-    stateDir: string,
+    { stateDir, metricsPort }: Pick<Drover, 'stateDir' | 'metricsPort'>,
     service: Service,
     guests: () => Promise<number>,
   ) {
     this.socket = socket;
     this.ssh = ssh;
     this.stateDir = stateDir;
+    this.metricsPort = metricsPort;
     this.#service = service;
     this.#guests = guests;
   }
@@ -47,7 +54,8 @@ export class Drover {
     await runProgram('rm', ['-f', identity, `${identity}.pub`], host.env);
     await runProgram('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', identity], host.env);
     const config = join(dir, 'drover.yaml');
-    await writeFile(config, await configuration(host, dir, `${identity}.pub`, options));
+    const metricsPort = await freePort();
+    await writeFile(config, await configuration(host, dir, { ...options, identity, metricsPort }));
     const path = [...(vms === undefined ? [] : [vms.bin]), host.env['PATH']].join(':');
     const env = { ...host.env, PATH: path, NODE_ENV: 'production' };
     // Started as installed: by the first line of the program, which names the node and its flags.
@@ -72,7 +80,11 @@ export class Drover {
       socket: await client(host, 'socket', `client-${name}-socket`, remoteOnly(socketMachine)),
       ssh: await client(host, 'ssh', `client-${name}-ssh`, remoteOnly(sshMachine)),
     };
-    return new Drover(doors, stateDirOf(dir), service, guests);
+    return new Drover(doors, { stateDir: stateDirOf(dir), metricsPort }, service, guests);
+  }
+
+  get pid(): number {
+    return this.#service.pid;
   }
 
   get log(): string {
@@ -105,20 +117,25 @@ export class Drover {
 async function configuration(
   host: Host,
   dir: string,
-  publicKey: string,
-  { idleTimeout, logLevel, vms }: DroverOptions,
+  options: DroverOptions & { readonly identity: string; readonly metricsPort: number },
 ): Promise<string> {
+  const { idleTimeout, logLevel, vms, history, identity, metricsPort } = options;
+  const pool = { maxGuests: 1, jobsPerGuest: JOBS, idleTimeout, bootTimeout: '100s', ...options.pool };
+  const key = (await readFile(`${identity}.pub`, 'utf8')).trim();
   return [
     `stateDir: ${stateDirOf(dir)}`,
-    `pool: { maxGuests: 1, jobsPerGuest: ${JOBS}, idleTimeout: ${idleTimeout}, bootTimeout: 100s }`,
+    `pool: { ${Object.entries(pool)
+      .map(([name, value]) => `${name}: ${value}`)
+      .join(', ')} }`,
+    ...(history === undefined ? [] : [`history: ${history}`]),
     ...(vms === undefined
       ? ['driver: namespace', `guest: { nix: ${host.nix}, acceptVulnerableNix: true }`]
       : ['driver: qemu', `guest: ${vmSettings(vms)}`]),
     'doors:',
     '  ssh:',
     `    listen: 127.0.0.1:${await freePort()}`,
-    `    authorizedKeys: ["${(await readFile(publicKey, 'utf8')).trim()}"]`,
-    `metrics: { listen: 127.0.0.1:${await freePort()} }`,
+    `    authorizedKeys: ["${key}"]`,
+    `metrics: { listen: 127.0.0.1:${metricsPort} }`,
     `log: { level: ${logLevel} }`,
     '',
   ].join('\n');
