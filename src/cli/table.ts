@@ -12,8 +12,8 @@ export interface Column {
 const GAP = '  ';
 
 /**
- * Lines of a table that fit a width. Columns that may be are cut first, then spare columns are left out, and at last
- * lines are cut.
+ * Lines of a table that fit a width. Columns that may be are cut first, the widest before others, then spare
+ * columns are left out, and at last lines are cut.
  */
 export function table(
   columns: readonly Column[],
@@ -35,9 +35,10 @@ export function table(
     const most = Math.max(...shown.map(({ spare }) => spare));
     shown = shown.filter(({ spare }) => spare !== most);
   }
-  for (const column of shown) {
-    const over = total() - width;
-    if (over > 0 && column.min !== undefined) column.width = Math.max(column.min, column.width - over);
+  for (let over = total() - width; over > 0; over = total() - width) {
+    const widest = widestOf(shown.filter(({ width: now, min = now }) => now > min));
+    if (widest === undefined) break;
+    widest.width -= 1;
   }
   const line = (cells: readonly string[]): string =>
     fit(
@@ -48,6 +49,13 @@ export function table(
       width,
     );
   return [line(columns.map(({ title }) => title)), ...rows.map(line)];
+}
+
+function widestOf<C extends { readonly width: number }>(columns: readonly C[]): C | undefined {
+  return columns.reduce<C | undefined>(
+    (widest, column) => (widest === undefined || column.width > widest.width ? column : widest),
+    undefined,
+  );
 }
 
 /** The text, cut to a number of characters, with an ellipsis in place of the rest. */

@@ -5,6 +5,8 @@ import type { Operator } from './operator.js';
 
 /** Bytes that wait for a slow reader of events, who is then cut off. */
 const MAX_BACKLOG_BYTES = 256 * 1024;
+/** Time in which a reader that is cut off may still take what waits for it, in milliseconds. */
+const CUT_OFF_MS = 15_000;
 
 /** Answers that go on: events and logs. Their number is bounded, and what each of them may hold in memory. */
 export class EventStreams {
@@ -26,6 +28,8 @@ export class EventStreams {
       response.write(`${JSON.stringify(event)}\n`);
       if (response.writableLength <= MAX_BACKLOG_BYTES) return;
       off();
+      // One that does not read that either gives its place back.
+      response.socket?.setTimeout(CUT_OFF_MS, () => response.destroy());
       response.end(`${JSON.stringify({ type: 'events-lost', reason: 'the reader was too slow' })}\n`);
     });
     response.once('close', off);

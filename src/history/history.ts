@@ -16,6 +16,8 @@ const RECENT_BUILDS = 64;
 const MAX_NAMES = 4_096;
 /** Part of `maxBytes` that one log may take. */
 const LOG_SHARE = 1 / 4;
+/** Records that are read at the same time for a list: each takes a descriptor. */
+const READS_AT_ONCE = 16;
 /** Length of an error text that is kept. */
 const MAX_ERROR_CHARACTERS = 16 * 1024;
 
@@ -149,10 +151,9 @@ export class BuildHistory {
   #index(record: BuildRecord, position: LinePosition): void {
     const { id, name, times, succeeded, log } = record;
     const durationMs =
-      succeeded === true && times.started !== null && times.ended !== null
-        ? times.ended - times.started
-        : null;
-    if (durationMs !== null && !this.#entries.has(id)) {
+      succeeded === true && times.started !== null && times.ended !== null ? times.ended - times.started : -1;
+    // Negative if the clock was set back meanwhile.
+    if (durationMs >= 0 && !this.#entries.has(id)) {
       this.#noteDuration(name, durationMs);
     }
     this.#forget(id);
@@ -241,7 +242,11 @@ export class BuildHistory {
     const record = withLog(open, storedBytes);
     const position = await this.#writer.end(record);
     this.#open.delete(id);
-    if (position === undefined) return;
+    if (position === undefined) {
+      // Without its record it could not be found.
+      await this.#logs.remove(id);
+      return;
+    }
     this.#index(record, position);
     this.#recent.set(id, record);
     const [oldest] = this.#recent.keys();
@@ -307,7 +312,12 @@ export class BuildHistory {
       .filter((id) => id < before)
       .sort((a, b) => b - a)
       .slice(0, limit);
-    return (await Promise.all(newest.map((id) => this.get(id)))).filter((record) => record !== undefined);
+    const records: BuildRecord[] = [];
+    for (let at = 0; at < newest.length; at += READS_AT_ONCE) {
+      const some = await Promise.all(newest.slice(at, at + READS_AT_ONCE).map((id) => this.get(id)));
+      records.push(...some.filter((record) => record !== undefined));
+    }
+    return records;
   }
 
   /** Ids that are nearest to one that is not known, for error messages. */
@@ -341,11 +351,16 @@ export class BuildHistory {
 
   async #prune(): Promise<void> {
     const limits = this.#limits;
-    const oldest = this.#options.clock.wallNow() - limits.keepMs;
+    const now = this.#options.clock.wallNow();
+    const oldest = now - limits.keepMs;
     for (const { id, asked, storedBytes } of this.#entries.values()) {
       const tooMany = this.#entries.size > limits.maxBuilds;
       const tooLarge = this.#logBytes + this.#segments.bytes > limits.maxBytes;
-      if (asked >= oldest && !tooMany && !tooLarge) break;
+      if (asked >= oldest && !tooMany && !tooLarge) {
+        // The clock was ahead: what follows may be older.
+        if (asked > now) continue;
+        break;
+      }
       this.#forget(id);
       if (storedBytes > 0) await this.#logs.remove(id);
       await this.#removeEmptySegments();

@@ -79,6 +79,7 @@ function isRecord(value: unknown): value is BuildRecord {
     isObject(client) &&
     isObject(times) &&
     typeof times['asked'] === 'number' &&
+    !Number.isNaN(new Date(times['asked']).getTime()) &&
     Array.isArray(replays) &&
     isObject(inputs) &&
     isObject(log) &&

@@ -13,7 +13,7 @@ export async function settled(): Promise<void> {
 /** A clock that stands still until it is told to go on. */
 export class FakeClock implements Clock {
   readonly #timers = new Set<Timer>();
-  readonly #wallOffset: number;
+  #wallOffset: number;
   #now: number;
 
   constructor(now = 0, wallNow = Date.UTC(2025, 0, 1)) {
@@ -38,6 +38,11 @@ export class FakeClock implements Clock {
   /** Timers that have been set and not fired: for the search of leaks. */
   get pendingTimers(): number {
     return this.#timers.size;
+  }
+
+  /** The wall clock is set: forward, or back. */
+  setWall(byMs: number): void {
+    this.#wallOffset += byMs;
   }
 
   /** Fires the timers that become due, in order, each at its own time, and lets what follows from it happen. */

@@ -90,14 +90,18 @@ export function renderBuild(build: BuildReport, now: number, screen: Screen): st
   ];
   const result = resultOf(build);
   const name = `${build.id}  ${printable(build.name)}  ${printable(build.system)}`;
-  const head = fit(name, screen.columns - result.length - 2);
+  const room = screen.columns - result.length - 2;
+  const head = room < LEAST_NAME ? `${fit(name, screen.columns)}\n` : `${fit(name, room)}  `;
+  const told = coloured(fit(result, screen.columns), ok, screen);
   const lines = fields.flatMap(([key, value]) =>
     value === undefined ? [] : field(key, value, screen.columns),
   );
-  return `${head}  ${coloured(result, ok, screen)}\n${lines.join('\n')}\n`;
+  return `${head}${told}\n${lines.join('\n')}\n`;
 }
 
 const KEY_WIDTH = 12;
+/** Characters of id and name that are worth showing beside the result. */
+const LEAST_NAME = 8;
 
 /** A key and its value, which may be hostile and of several lines. */
 function field(key: string, value: string, columns: number): string[] {

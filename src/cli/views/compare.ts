@@ -4,7 +4,7 @@ import { humanBytes, humanDuration } from '../../lib/human.js';
 import { printable } from '../../lib/printable.js';
 import { differences, type Derivation } from '../derivation.js';
 import type { Screen } from '../screen.js';
-import { fit, table, type Column } from '../table.js';
+import { fit, table, wrap, type Column } from '../table.js';
 
 /** Differences of one kind that are listed. */
 const MAX_LISTED = 10;
@@ -63,9 +63,9 @@ export function compare(
 }
 
 const COLUMNS = (ids: readonly [string, string]): readonly Column[] => [
-  { title: '', spare: 0 },
-  { title: ids[0], spare: 0, min: 6 },
-  { title: ids[1], spare: 0, min: 6 },
+  { title: '', spare: 0, min: 6 },
+  { title: ids[0], spare: 0, min: 5 },
+  { title: ids[1], spare: 0, min: 5 },
 ];
 
 /** Rows that differ are marked. */
@@ -83,11 +83,16 @@ export function renderComparison(
 }
 
 function told(derivations: Comparison['derivations'], columns: number): string[] {
-  if (derivations === 'same') return ['Both built the same derivation: the inputs are the same.'];
+  if (derivations === 'same')
+    return wrap('Both built the same derivation: the inputs are the same.', columns);
   if (derivations === 'not on this host') {
-    return ['The derivations differ. This host does not have both of them, so inputs cannot be compared.'];
+    return wrap(
+      'The derivations differ. This host does not have both of them, so inputs cannot be compared.',
+      columns,
+    );
   }
   const lines = derivations.slice(0, MAX_LISTED).map((line) => fit(`  ${printable(line)}`, columns));
   const more = derivations.length - lines.length;
-  return ['The derivations differ in:', ...lines, ...(more > 0 ? [`  and ${more} more; see --json`] : [])];
+  const rest = more > 0 ? [fit(`  and ${more} more; see --json`, columns)] : [];
+  return [...wrap('The derivations differ in:', columns), ...lines, ...rest];
 }

@@ -38,7 +38,7 @@ export function timeline(builds: readonly BuildReport[], now: number): Html {
   const guests = [...byGuest].sort(([a], [b]) => Number(a.slice(1)) - Number(b.slice(1)));
   const shown = guests.slice(-MAX_GUESTS);
   const left = guests.length - shown.length;
-  const scale = (time: number): number => Math.max(0, 1 - (now - time) / spanMs) * 100;
+  const scale = (time: number): number => Math.min(1, Math.max(0, 1 - (now - time) / spanMs)) * 100;
   return html`<h2>
       Last hour
       <small

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { appendFile, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { readdirSync } from 'node:fs';
+import { appendFile, mkdir, mkdtemp, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -136,6 +137,50 @@ describe('BuildHistory', () => {
     await build(history, 'new');
     expect((await history.list()).map(({ name }) => name)).toEqual(['new']);
     await history.close();
+  });
+
+  test('forgets old builds behind those of a clock that was ahead', async () => {
+    const history = await open();
+    clock.setWall(LIMITS.keepMs * 100);
+    await build(history, 'from the future');
+    clock.setWall(-LIMITS.keepMs * 100);
+    await build(history, 'old');
+    await clock.advance(LIMITS.keepMs + 1);
+    await build(history, 'new');
+    expect((await history.list()).map(({ name }) => name)).toEqual(['new', 'from the future']);
+  });
+
+  test('expects nothing of a build during which the clock was set back', async () => {
+    const history = await open();
+    const id = begin(history);
+    history.update(id, ({ times }) => ({ times: { ...times, started: clock.wallNow() } }));
+    clock.setWall(-3_600_000);
+    await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    expect(history.expectedMs('hello-2.12')).toBeUndefined();
+  });
+
+  test('keeps no log of a build whose record cannot be written', async () => {
+    const history = await open();
+    const id = begin(history);
+    void history.addLine(id, 'one');
+    await history.close();
+    await rm(join(dir, 'builds-000001.jsonl'));
+    await mkdir(join(dir, 'builds-000001.jsonl'));
+    await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    expect(await readdir(join(dir, 'logs'))).toEqual([]);
+  });
+
+  test('lists more builds than there are descriptors', async () => {
+    const history = await open({ maxBuilds: 10_000 });
+    await Promise.all(Array.from({ length: 2_000 }, () => build(history)));
+    let most = 0;
+    const counting = setInterval(() => {
+      most = Math.max(most, readdirSync('/proc/self/fd').length);
+    });
+    const records = await history.list({ limit: 10_000 });
+    clearInterval(counting);
+    expect(records).toHaveLength(2_000);
+    expect(most).toBeLessThan(500);
   });
 
   test('stays within maxBytes plus one segment', async () => {
