@@ -108,6 +108,16 @@ const ROWS = {
       ],
     ],
     [
+      'Phases of boots, on average',
+      's',
+      [
+        [
+          `sum by (phase) (${rate('drover_boot_phase_seconds_sum')}) / sum by (phase) (${rate('drover_boot_phase_seconds_count')})`,
+          '{{phase}}',
+        ],
+      ],
+    ],
+    [
       'Failed boots, by reason',
       'short',
       [[`sum by (reason) (${increase('drover_boot_failures_total')})`, '{{reason}}']],

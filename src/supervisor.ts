@@ -142,7 +142,7 @@ export class Supervisor {
     const runs = new Runs({
       host,
       caseHack: new CaseHackDetector(),
-      boot: (own, signal) => this.#pool.bootPrivate(this.#driver, own, signal),
+      boot: (request) => this.#pool.bootPrivate(this.#driver, request),
       systems: () => servedSystems(this.#config, this.#driver),
       noHost: () => this.#driver.noHost,
     });

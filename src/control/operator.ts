@@ -89,8 +89,8 @@ export class Operator {
   /** @throws DroverError `UNKNOWN_GUEST` */
   async guestLog(id: string, options: FollowOptions): Promise<AsyncIterable<Uint8Array>> {
     const { pool, consoleLogs } = this.#parts;
-    const { guests } = pool.snapshot();
-    const running = guests.find((guest) => guest.id === id);
+    const { guests, programs } = pool.snapshot();
+    const running = [...guests, ...programs].find((guest) => guest.id === id);
     if (running !== undefined) return readConsole(running.consoleLog, options);
     // Names begin with the time: the last one is the newest.
     const names = (await readdir(consoleLogs).catch(() => [])).sort();
@@ -201,7 +201,11 @@ export class Operator {
   }
 
   #requireGuest(id: string): void {
-    const { guests } = this.#parts.pool.snapshot();
+    const { guests, programs } = this.#parts.pool.snapshot();
+    if (programs.some((guest) => guest.id === id))
+      throw new DroverError('UNKNOWN_GUEST', `The guest ${id} serves no builds: it is that of drover run`, {
+        hint: 'It ends with its program.',
+      });
     if (!guests.some((guest) => guest.id === id)) throw this.#unknownGuest(id);
   }
 

@@ -4,11 +4,11 @@ import { posix } from 'node:path';
 import { z } from 'zod';
 
 import type { NameInspector } from '../guest/case-hack.js';
-import type { OwnGuestOptions } from '../guest/driver.js';
 import { lookUpInputs, type Inputs } from '../guest/provision.js';
 import type { HostStore } from '../host-store/host-store.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { PrivateGuest } from '../pool/private-guest.js';
+import type { PrivateGuestRequest } from '../pool/private-guests.js';
 import { parseStorePath, type StorePath } from '../protocol/store-path.js';
 import { systemOfProgram } from './program-system.js';
 import type { HeldProgram } from './program-server.js';
@@ -19,6 +19,8 @@ const MAX_RUNS = 4;
 const MAX_BINDS = 16;
 /** Directories at the top in which a guest has its own. */
 const GUESTS_OWN = /^\/(?:$|(?:nix|etc|dev|proc|sys|usr|s?bin|lib\w*|run|build)(?:\/|$))/;
+/** Length of the name of a program in lists. */
+const MAX_NAME_CHARACTERS = 200;
 /** Bytes at the beginning of a program that tell its kind. */
 const HEADER_BYTES = 64;
 
@@ -42,7 +44,7 @@ export type RunRequest = z.infer<typeof runSchema>;
 export interface RunsParts {
   readonly host: HostStore;
   readonly caseHack: NameInspector;
-  readonly boot: (own: OwnGuestOptions, signal: AbortSignal) => Promise<PrivateGuest>;
+  readonly boot: (request: PrivateGuestRequest) => Promise<PrivateGuest>;
   /** Systems whose programs guests run. */
   readonly systems: () => readonly string[];
   /** Why guests cannot have the host's network or directories; undefined if they can. */
@@ -90,7 +92,11 @@ export class Runs {
       held.push(host);
       const inputs = await lookUpInputs(host, [storePath], this.#parts.caseHack);
       await this.#requireRunnable(program, storePath, inputs, request.system);
-      const guest = await this.#parts.boot({ binds, hostNetwork: network === 'host' }, gone);
+      const guest = await this.#parts.boot({
+        own: { binds, hostNetwork: network === 'host' },
+        program: nameOf(program),
+        signal: gone,
+      });
       held.push(guest);
       await guest.provision(inputs, host, gone);
       const words = ['drover-guest', 'run', network ?? 'own', directory ?? '', program, ...argv.slice(1)];
@@ -128,6 +134,11 @@ export class Runs {
         'Build it for one of these systems.',
       );
   }
+}
+
+/** For people: without the store and the hash. */
+function nameOf(program: string): string {
+  return program.replace(/^\/nix\/store\/[^/-]*-/, '').slice(0, MAX_NAME_CHARACTERS);
 }
 
 /** @throws DroverError `RUN_REFUSED` */

@@ -88,6 +88,12 @@ export interface OwnGuestOptions {
   readonly hostNetwork: boolean;
 }
 
+/**
+ * Part of a boot. `prepare`: disks, keys and processes on the host, up to where the guest starts. `start`: the guest's
+ * kernel, where it has one, and its system, up to where it can be reached. `greet`: first contact.
+ */
+export type BootPhase = 'prepare' | 'start' | 'greet';
+
 export interface BootOptions {
   /** Names the guest in logs, files and inside itself: `g` and a number. */
   readonly id: string;
@@ -95,6 +101,8 @@ export interface BootOptions {
   readonly signal: AbortSignal;
   /** Undefined: it is as all others. Only for drivers without `noHost`. */
   readonly own?: OwnGuestOptions | undefined;
+  /** The boot has come to the next phase; it begins with `prepare`. */
+  readonly onPhase?: ((phase: BootPhase) => void) | undefined;
 }
 
 /** How guests are made. One file or folder an implementation; nothing else knows which one it is. */

@@ -1,5 +1,5 @@
 import type { Emitter } from '../lib/emitter.js';
-import type { PoolEvent, PoolSnapshot } from '../pool/events.js';
+import type { BootPhases, PoolEvent, PoolSnapshot } from '../pool/events.js';
 import type { RetireReason } from '../pool/view.js';
 import { GUEST_STATES, isAlive } from '../pool/state.js';
 import type { Instruments } from './instruments.js';
@@ -20,6 +20,9 @@ const WAIT_BUCKETS_SECONDS = [0.005, 0.05, 0.25, 1, 2.5, 5, 10, 30, 60, 300, 900
 const SPARE_REASONS = 24;
 
 const LIVE_STATES = GUEST_STATES.filter(isAlive);
+/** From a hello by a socket to an emulated machine. */
+const PHASE_BUCKETS_SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const BOOT_PHASES = namesOf<keyof BootPhases>({ prepare: true, start: true, greet: true });
 const BOOT_RESULTS = namesOf<'ok' | 'failed'>({ ok: true, failed: true });
 const WAIT_RESULTS = namesOf<'granted' | 'refused'>({ granted: true, refused: true });
 const RETIRE_REASONS = namesOf<RetireReason>({
@@ -40,12 +43,18 @@ const RETIRE_REASONS = namesOf<RetireReason>({
 
 /** Guests and leases: gauges are read from the pool's snapshot at each scrape, counters from its events. */
 export function collectPool(pool: PoolSource, make: Instruments): void {
-  make.readGauge('drover_guests', 'Current guests, by state.', ['state'], (gauge) => {
-    const { guests } = pool.snapshot();
-    for (const state of LIVE_STATES) {
-      gauge.set({ state }, guests.filter((guest) => guest.state === state).length);
-    }
-  });
+  make.readGauge(
+    'drover_guests',
+    'Current guests, by state; those of drover run, which drover_guests_max does not limit, as program.',
+    ['state'],
+    (gauge) => {
+      const { guests, programs } = pool.snapshot();
+      for (const state of LIVE_STATES) {
+        gauge.set({ state }, guests.filter((guest) => guest.state === state).length);
+      }
+      gauge.set({ state: 'program' }, programs.length);
+    },
+  );
   make.readGauge('drover_leases_waiting', 'Sessions that wait for a lease.', [], (gauge) => {
     gauge.set(pool.snapshot().waiting);
   });
@@ -78,7 +87,8 @@ export function collectPool(pool: PoolSource, make: Instruments): void {
       `${part === 'scratch' ? 'Scratch' : 'Memory'} of the guests that exist, as far as it is known: used, and in all.`,
       ['what'],
       (gauge) => {
-        const known = pool.snapshot().guests.flatMap((guest) => guest[part] ?? []);
+        const { guests, programs } = pool.snapshot();
+        const known = [...guests, ...programs].flatMap((guest) => guest[part] ?? []);
         gauge.set(
           { what: 'used' },
           known.reduce((sum, { usedBytes }) => sum + usedBytes, 0),
@@ -111,6 +121,13 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
     BOOT_BUCKETS_SECONDS,
     ['result'],
     BOOT_RESULTS.map((result) => ({ result })),
+  );
+  const phases = make.histogram(
+    'drover_boot_phase_seconds',
+    'Time that each phase of a boot that worked took: prepare (disks and processes on the host), start (kernel and system of the guest, until it can be reached), greet (first contact).',
+    PHASE_BUCKETS_SECONDS,
+    ['phase'],
+    BOOT_PHASES.map((phase) => ({ phase })),
   );
   const reasons = new BoundedLabel(['BOOT_FAILED', 'BOOT_TIMEOUT', 'HOST_EXHAUSTED'], SPARE_REASONS);
   const failures = make.counter(
@@ -155,6 +172,8 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
     switch (event.type) {
       case 'boot-finished':
         boots.observe({ result: event.result }, event.durationMs / 1000);
+        if (event.result === 'ok')
+          for (const phase of BOOT_PHASES) phases.observe({ phase }, (event.phases[phase] ?? 0) / 1000);
         if (event.result === 'failed') failures.inc({ reason: reasons.of(event.code ?? 'BOOT_FAILED') });
         return;
       case 'guest-state':
@@ -177,7 +196,9 @@ function poolCounters(make: Instruments): (event: PoolEvent) => void {
         refused.inc();
         waits.observe({ result: 'refused' }, event.waitedMs / 1000);
         return;
-      // The snapshot has these two.
+      // The snapshot has these.
+      case 'program-started':
+      case 'program-ended':
       case 'lease-waiting':
       case 'lease-returned':
         return;

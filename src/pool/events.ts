@@ -1,6 +1,10 @@
+import type { BootPhase } from '../guest/driver.js';
 import type { BootFailuresSnapshot } from './boot-failures.js';
 import type { GuestState } from './state.js';
 import type { RetireReason } from './view.js';
+
+/** Duration of each phase that a boot has come to. */
+export type BootPhases = Readonly<Partial<Record<BootPhase, number>>>;
 
 /** Told to observers after it has happened. Durations are in milliseconds. */
 export type PoolEvent =
@@ -18,6 +22,7 @@ export type PoolEvent =
       /** Code of the failure, such as `BOOT_TIMEOUT`; undefined if there was none. */
       readonly code?: string | undefined;
       readonly durationMs: number;
+      readonly phases: BootPhases;
     }
   | { readonly type: 'guest-retired'; readonly guest: string; readonly reason: RetireReason }
   /** The share of the host's store lacked files for a moment, so often since the guest was last asked. */
@@ -27,6 +32,14 @@ export type PoolEvent =
       readonly type: 'rollout-finished';
       readonly generation: string;
       readonly result: 'ok' | 'failed';
+      readonly durationMs: number;
+    }
+  /** A guest for one program of a person boots, beside the others; it has ended. */
+  | { readonly type: 'program-started'; readonly guest: string; readonly program: string }
+  | {
+      readonly type: 'program-ended';
+      readonly guest: string;
+      readonly program: string;
       readonly durationMs: number;
     }
   | { readonly type: 'lease-waiting' }
@@ -62,6 +75,14 @@ export interface GuestSnapshot {
   readonly consoleLog: string;
 }
 
+/** A guest that one program of a person has to itself, beside those that serve builds. */
+export interface ProgramGuestSnapshot extends Pick<
+  GuestSnapshot,
+  'id' | 'driver' | 'startedAt' | 'bootedAt' | 'scratch' | 'memory' | 'consoleLog'
+> {
+  readonly program: string;
+}
+
 /** Sessions of one trust domain that wait for a lease. */
 export interface QueueSnapshot {
   readonly domain: string;
@@ -75,6 +96,8 @@ export interface QueueSnapshot {
 /** The pool at one moment. */
 export interface PoolSnapshot {
   readonly guests: readonly GuestSnapshot[];
+  /** Guests of `drover run`; they do not count towards `maxGuests`. */
+  readonly programs: readonly ProgramGuestSnapshot[];
   readonly maxGuests: number;
   readonly jobsPerGuest: number;
   /** Number of sessions that wait for a lease. */

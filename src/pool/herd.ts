@@ -3,7 +3,8 @@ import type { Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
 import { BootFailures } from './boot-failures.js';
-import type { PoolEvent } from './events.js';
+import { BootTimer } from './boot-timer.js';
+import type { BootPhases, PoolEvent } from './events.js';
 import { GuestRecord } from './guest-record.js';
 import { bootGuest, killGuest, stopGuest } from './lifecycle.js';
 import { followNotices } from './notices.js';
@@ -100,13 +101,19 @@ export class Herd {
     note(guest);
     emit({ type: 'guest-state', guest: id, from: undefined, to: 'booting', reason: undefined });
     log.info({ guest: id }, 'booting guest');
-    bootGuest(driver, id, guest.bootAbort.signal, bootTimeoutMs, clock).then(
+    const timer = new BootTimer(clock);
+    bootGuest(driver, {
+      ...{ id, signal: guest.bootAbort.signal, timeoutMs: bootTimeoutMs, clock },
+      onPhase: (phase) => {
+        timer.begin(phase);
+      },
+    }).then(
       (running) => {
-        this.#onBooted(guest, running);
+        this.#onBooted(guest, running, timer.end());
       },
       (error: unknown) => {
         // `bootGuest` rejects with nothing else.
-        this.#onBootFailed(guest, error as DroverError);
+        this.#onBootFailed(guest, error as DroverError, timer.end());
       },
     );
     return id;
@@ -182,7 +189,7 @@ export class Herd {
     return this.#options.log.child({ guest: guest.id });
   }
 
-  #onBooted(guest: GuestRecord, running: RunningGuest): void {
+  #onBooted(guest: GuestRecord, running: RunningGuest, phases: BootPhases): void {
     const { clock, emit, note, onChange } = this.#options;
     const log = this.logOf(guest);
     guest.attach(running, clock.now(), clock.wallNow(), log);
@@ -204,7 +211,7 @@ export class Herd {
         onChange();
       },
     });
-    emit({ type: 'boot-finished', guest: guest.id, result: 'ok', durationMs });
+    emit({ type: 'boot-finished', guest: guest.id, result: 'ok', durationMs, phases });
     log.info({ durationMs: Math.round(durationMs) }, 'guest booted');
     if (guest.state === 'booting') this.move(guest, 'booted');
     // Its boot was cancelled, but too late.
@@ -212,7 +219,7 @@ export class Herd {
     onChange();
   }
 
-  #onBootFailed(guest: GuestRecord, error: DroverError): void {
+  #onBootFailed(guest: GuestRecord, error: DroverError, phases: BootPhases): void {
     const { bootTimeoutMs, clock, emit, onChange, onGiveUp } = this.#options;
     this.#guests.delete(guest.id);
     if (guest.state === 'draining') {
@@ -226,6 +233,7 @@ export class Herd {
         result: 'failed',
         code: causeOf(error),
         durationMs: now - guest.bornAt,
+        phases,
       });
       this.logOf(guest).error({ err: error }, 'guest did not boot');
       if (this.failures.onFailed(error, guest.isRetry, now, bootTimeoutMs)) onGiveUp(error);

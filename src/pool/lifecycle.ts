@@ -1,7 +1,12 @@
-import type { GuestDriver, OwnGuestOptions, RunningGuest } from '../guest/driver.js';
+import type { BootOptions, GuestDriver, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
+
+export interface TimedBootOptions extends BootOptions {
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+}
 
 /**
  * Boots a guest, and gives up after a while.
@@ -9,11 +14,7 @@ import type { Log } from '../lib/log.js';
  */
 export async function bootGuest(
   driver: GuestDriver,
-  id: string,
-  signal: AbortSignal,
-  timeoutMs: number,
-  clock: Clock,
-  own?: OwnGuestOptions,
+  { id, signal, timeoutMs, clock, own, onPhase }: TimedBootOptions,
 ): Promise<RunningGuest> {
   const late = new AbortController();
   const cancelTimeout = clock.after(timeoutMs, () => {
@@ -21,7 +22,7 @@ export async function bootGuest(
   });
   const either = AbortSignal.any([signal, late.signal]);
   try {
-    return await driver.boot({ id, signal: either, own });
+    return await driver.boot({ id, signal: either, own, onPhase });
   } catch (cause) {
     throw bootFailed(driver, id, either, cause);
   } finally {

@@ -1,4 +1,4 @@
-import type { GuestDriver, OwnGuestOptions } from '../guest/driver.js';
+import type { GuestDriver } from '../guest/driver.js';
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
@@ -13,7 +13,8 @@ import type { GuestHold, Lease, Leaser, LeaseRequest, WaitPlace, KeptBuild } fro
 import { KeptBuilds } from './kept-builds.js';
 import { nextStep } from './plan.js';
 import { PoolIndex } from './pool-index.js';
-import { PrivateGuest } from './private-guest.js';
+import type { PrivateGuest } from './private-guest.js';
+import { PrivateGuests, type PrivateGuestRequest } from './private-guests.js';
 import { probeDaemon, type Probe } from './probe.js';
 import { buildOneLine, tryOut } from './trial.js';
 import { isScratchFull } from './scratch.js';
@@ -49,6 +50,7 @@ export class Pool implements Leaser {
   /** Leases that each domain holds. */
   readonly #held = new Map<string, number>();
   readonly #kept: KeptBuilds;
+  readonly #private: PrivateGuests;
   #shuttingDown = false;
   #paused = false;
   #settling = false;
@@ -86,6 +88,9 @@ export class Pool implements Leaser {
     });
     this.#kept = new KeptBuilds(clock, (guest, kept) => {
       this.#onDropped(guest, kept);
+    });
+    this.#private = new PrivateGuests(clock, log, (event) => {
+      this.events.emit(event);
     });
     this.#waiters = new WaitQueue({
       now: () => clock.now(),
@@ -133,12 +138,10 @@ export class Pool implements Leaser {
   }
 
   /** Boots a guest for one person's program, beside the others. @throws DroverError `BOOT_FAILED`, `SHUTTING_DOWN` */
-  async bootPrivate(driver: GuestDriver, own: OwnGuestOptions, signal: AbortSignal): Promise<PrivateGuest> {
+  async bootPrivate(driver: GuestDriver, request: PrivateGuestRequest): Promise<PrivateGuest> {
     if (this.#shuttingDown) throw shuttingDown();
-    const id = this.#herd.nextId();
-    const log = this.#log.child({ guest: id });
     const { bootTimeoutMs } = this.#options;
-    return await PrivateGuest.boot(driver, { id, own, bootTimeoutMs, clock: this.#clock, log, signal });
+    return await this.#private.boot({ id: this.#herd.nextId(), driver, bootTimeoutMs }, request);
   }
 
   /** Not an `async` function: what one keeps while it waits takes as much memory as the waiter itself. */
@@ -163,6 +166,7 @@ export class Pool implements Leaser {
     const { maxGuests, jobsPerGuest } = this.#options;
     return {
       guests,
+      programs: this.#private.snapshots,
       maxGuests,
       jobsPerGuest,
       waiting: this.#index.waiting,

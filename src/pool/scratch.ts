@@ -1,4 +1,5 @@
-import type { GuestStats } from '../guest/agent.js';
+import type { GuestAgent, GuestStats } from '../guest/agent.js';
+import type { GuestDriver } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { GuestSnapshot, PoolEvent } from './events.js';
@@ -35,35 +36,53 @@ export async function isScratchFull(
   }
   guest.statsAt = clock.now();
   try {
-    const stats = await guest.leased?.agent.stats(guest.driver.ownClock ? clock.wallNow() / 1000 : undefined);
+    if (guest.leased === undefined) return false;
+    const { stats, usage } = await usageOf(guest.leased.agent, guest.driver, clock);
     onAnswer();
-    if (stats === undefined) return false;
-    const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;
-    guest.scratch = { usedBytes, totalBytes };
-    guest.memory = (await memoryOf(guest, stats)) ?? guest.memory;
+    guest.scratch = usage.scratch;
+    guest.memory = usage.memory ?? guest.memory;
     const retries = stats.shareRetries - guest.shareRetries;
     guest.shareRetries = stats.shareRetries;
     if (retries > 0) {
       log.warn({ guest: guest.id, retries }, "the share of the host's store lacked files that it has");
       emit({ type: 'share-retried', guest: guest.id, retries });
     }
-    return usedBytes > totalBytes * SCRATCH_RETIRE_RATIO;
+    return stats.scratchUsedBytes > stats.scratchTotalBytes * SCRATCH_RETIRE_RATIO;
   } catch (error) {
     log.debug({ err: error }, 'guest reported no statistics');
     return false;
   }
 }
 
+/** Scratch and memory of a guest; undefined where nothing says. */
+export interface GuestUsage {
+  readonly scratch: NonNullable<GuestSnapshot['scratch']> | undefined;
+  readonly memory: NonNullable<GuestSnapshot['memory']> | undefined;
+}
+
+/** Asks a guest what it uses, and sets its clock if it has one. @throws DroverError `GUEST_AGENT_FAILED` */
+export async function usageOf(
+  agent: GuestAgent,
+  { ownClock }: Pick<GuestDriver, 'ownClock'>,
+  clock: Clock,
+): Promise<{ readonly stats: GuestStats; readonly usage: GuestUsage }> {
+  const stats = await agent.stats(ownClock ? clock.wallNow() / 1000 : undefined);
+  const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;
+  const memory = await memoryOf(agent, ownClock, stats);
+  return { stats, usage: { scratch: { usedBytes, totalBytes }, memory } };
+}
+
 /** Undefined where nothing says. A guest that shares the host's kernel has a limit of its own there, or none. */
 async function memoryOf(
-  { driver, leased }: GuestRecord,
+  agent: GuestAgent,
+  ownClock: boolean,
   { memoryUsedBytes, memoryTotalBytes }: GuestStats,
 ): Promise<NonNullable<GuestSnapshot['memory']> | undefined> {
-  if (driver.ownClock) {
+  if (ownClock) {
     if (memoryUsedBytes === undefined || memoryTotalBytes === undefined) return undefined;
     return { usedBytes: memoryUsedBytes, totalBytes: memoryTotalBytes };
   }
-  const memory = await leased?.agent.memory();
+  const memory = await agent.memory();
   return memory?.usedBytes === undefined
     ? undefined
     : { usedBytes: memory.usedBytes, totalBytes: memory.limitBytes };

@@ -72,7 +72,7 @@ export async function tryOut(
   const { work, bootTimeoutMs, clock, log, signal } = options;
   const late = new AbortController();
   const over = AbortSignal.any([signal, late.signal]);
-  const running = await bootGuest(driver, id, signal, bootTimeoutMs, clock);
+  const running = await bootGuest(driver, { id, signal, timeoutMs: bootTimeoutMs, clock });
   const cancel = afterAwake(clock, BUILD_TIMEOUT_MS, () => {
     late.abort(failed(`it took longer than ${BUILD_TIMEOUT_MS / 1000} s`));
   });

@@ -47,7 +47,7 @@ beforeEach(async () => {
     },
     runs: { open: () => Promise.reject(new Error('no program runs')) },
     pool: {
-      snapshot: () => ({ guests: [{ id: 'g1', consoleLog }] }) as never,
+      snapshot: () => ({ guests: [{ id: 'g1', consoleLog }], programs: [] }) as never,
       pause: note('pause'),
       resume: note('resume'),
       drainGuest: (id) => void orders.push(`drain ${id}`),

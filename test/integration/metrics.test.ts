@@ -166,7 +166,10 @@ test('closing does not wait for clients that stay, and frees the port', async ()
 
 describeWith('promtool', ['prometheus'], () => {
   test('accepts the metrics without a warning', async () => {
-    bench.poolEvents.emit({ type: 'boot-finished', guest: 'g1', result: 'ok', durationMs: 400 });
+    bench.poolEvents.emit({
+      ...{ type: 'boot-finished', guest: 'g1', result: 'ok' },
+      ...{ durationMs: 400, phases: { start: 400 } },
+    });
     bench.frontEvents.emit({
       type: 'session-closed',
       door: 'ssh',

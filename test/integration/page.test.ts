@@ -53,7 +53,7 @@ async function serve(): Promise<void> {
     front: { builds: [], cancel: () => false },
     runs: { open: never },
     pool: {
-      snapshot: () => ({ guests: [{ id: 'g1', consoleLog }] }) as never,
+      snapshot: () => ({ guests: [{ id: 'g1', consoleLog }], programs: [] }) as never,
       ...{
         pause: never,
         resume: never,

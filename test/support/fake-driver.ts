@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import type {
   BootOptions,
+  BootPhase,
   ExecResult,
   GuestDriver,
   GuestNotice,
@@ -128,6 +129,8 @@ export class FakeGuest implements RunningGuest {
 export interface FakeBoot {
   readonly id: string;
   readonly signal: AbortSignal;
+  /** The boot has come so far. */
+  reach(phase: BootPhase): void;
   /** The guest runs. It is returned as it will be given to the pool. */
   succeed(): FakeGuest;
   fail(error: Error): void;
@@ -159,7 +162,7 @@ export class FakeDriver implements GuestDriver {
     return `/state/logs/${id}.log`;
   }
 
-  boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+  boot({ id, signal, onPhase }: BootOptions): Promise<RunningGuest> {
     this.asked.push(id);
     if (this.throws !== undefined) throw this.throws;
     return new Promise<RunningGuest>((resolve, reject) => {
@@ -173,6 +176,7 @@ export class FakeDriver implements GuestDriver {
       this.boots.set(id, {
         id,
         signal,
+        reach: (phase) => onPhase?.(phase),
         fail,
         succeed: () => {
           const guest = new FakeGuest(id);

@@ -9,7 +9,16 @@ export function statusWith(changes: Partial<Status> = {}): Status {
     ...{ version: '1.2.3', pid: 1, state: 'running', startedAt: '2026-01-01T00:00:00Z', driver: 'namespace' },
     ...{ warnings: [], nixVersion: '2.8.0', protocol: '1.33', systems: [], features: [], maxJobs: 8 },
     ...{ doors: { socket: '', ssh: null }, metrics: null, page: null, rollout: null, restartKeys: [] },
-    ...{ reloadError: null, guests: [], maxGuests: 2, jobsPerGuest: 4, waiting: 0, queues: [], leases: 0 },
+    ...{
+      reloadError: null,
+      guests: [],
+      programs: [],
+      maxGuests: 2,
+      jobsPerGuest: 4,
+      waiting: 0,
+      queues: [],
+      leases: 0,
+    },
     ...{ failedBoots: null, sessions: 0, builds: [] },
     totals: {
       ...{ guestsBooted: 0, builds: 0, failedBuilds: 0, replayedBuilds: 0 },

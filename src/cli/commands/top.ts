@@ -24,8 +24,8 @@ export const addTop: AddCommand = (program, context) => {
       const picture = async (): Promise<string[]> =>
         renderTop(await client.status(), Date.now(), context.screen());
       if (json === true) {
-        const { state, guests, builds, queues } = await client.status();
-        context.print(jsonText({ state, guests, builds, queues }));
+        const { state, guests, programs, builds, queues } = await client.status();
+        context.print(jsonText({ state, guests, programs, builds, queues }));
         return;
       }
       if (once === true || !context.screen().terminal) {

@@ -30,23 +30,26 @@ const RUNNING: readonly Column[] = [
 /** One picture of `drover top`. */
 export function renderTop(status: Status, now: number, screen: Screen): string[] {
   const { columns } = screen;
-  const { guests, maxGuests, state } = status;
+  const { guests, programs, maxGuests, state } = status;
   const running = status.builds.filter(({ guest }) => guest !== null);
   const waiting = status.builds.filter(({ guest }) => guest === null);
-  const counts = `${guests.length} of ${count(maxGuests, 'guest')}, ${count(running.length, 'build')}, ${waiting.length} waiting`;
+  const beside = programs.length === 0 ? '' : `, ${count(programs.length, 'program')}`;
+  const counts = `${guests.length} of ${count(maxGuests, 'guest')}, ${count(running.length, 'build')}, ${waiting.length} waiting${beside}`;
   const title = fit(`drover ${state}: ${counts}`, columns);
   const bold = (lines: readonly string[]): string[] =>
     lines.map((line, index) => (index === 0 ? coloured(line, 'bold', screen) : line));
   return [
     coloured(title, state === 'running' ? 'green' : 'yellow', screen),
-    ...(guests.length === 0 ? [] : ['', ...bold(table(GUESTS, guestRows(status, now), columns))]),
+    ...(guests.length + programs.length === 0
+      ? []
+      : ['', ...bold(table(GUESTS, guestRows(status, now), columns))]),
     ...(running.length === 0 ? [] : ['', ...bold(table(RUNNING, running.map(buildRow), columns))]),
     ...(waiting.length === 0 ? [] : ['', ...waiting.flatMap((build) => waitingLines(build, columns))]),
   ];
 }
 
-function guestRows({ guests, jobsPerGuest }: Status, now: number): string[][] {
-  return guests.map((guest) => [
+function guestRows({ guests, programs, jobsPerGuest }: Status, now: number): string[][] {
+  const ofBuilds = guests.map((guest) => [
     guest.id,
     guest.asleep ? `${guest.state}, asleep` : guest.state,
     `${guest.leases}/${jobsPerGuest}`,
@@ -56,6 +59,17 @@ function guestRows({ guests, jobsPerGuest }: Status, now: number): string[][] {
     partOf(guest.memory),
     printable(guest.domain ?? '-'),
   ]);
+  const ofPrograms = programs.map((guest) => [
+    guest.id,
+    guest.bootedAt === null ? 'booting' : 'program',
+    '-',
+    '-',
+    humanDuration(now - Date.parse(guest.bootedAt ?? guest.startedAt)),
+    partOf(guest.scratch),
+    partOf(guest.memory),
+    `drover run ${printable(guest.program)}`,
+  ]);
+  return [...ofBuilds, ...ofPrograms];
 }
 
 function partOf(known: Status['guests'][number]['scratch']): string {

@@ -242,7 +242,7 @@ export class NamespaceDriver implements GuestDriver {
     return this.#logs.path(id);
   }
 
-  async boot({ id, signal, own }: BootOptions): Promise<RunningGuest> {
+  async boot({ id, signal, own, onPhase }: BootOptions): Promise<RunningGuest> {
     const dir = this.#stateDir.guest(id);
     let consoleLog: ConsoleLog | undefined;
     await this.#etc.addGuest();
@@ -266,6 +266,9 @@ export class NamespaceDriver implements GuestDriver {
           helper: this.#options.helper,
           env: daemonEnv(this.#options.env),
           consoleLog: log,
+          onStarted: () => {
+            onPhase?.('start');
+          },
         },
         signal,
       );
@@ -274,6 +277,7 @@ export class NamespaceDriver implements GuestDriver {
         await removeGuestDir(dir);
         if (guest.stopped) await rm(log.path, { force: true });
       });
+      onPhase?.('greet');
       await greetGuest(guest, this, signal);
       return guest;
     } catch (cause) {

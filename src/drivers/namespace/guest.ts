@@ -30,6 +30,8 @@ export interface NamespaceGuestSpec {
   readonly env: NodeJS.ProcessEnv;
   readonly cgroup?: GuestCgroup | undefined;
   readonly consoleLog: Pick<ConsoleLog, 'follow' | 'close' | 'tail'>;
+  /** Its first process runs. */
+  readonly onStarted: () => void;
 }
 
 /**
@@ -70,6 +72,7 @@ export class NamespaceGuest implements RunningGuest {
   /** Starts a guest and waits for its daemon. @throws DroverError `BOOT_FAILED`; nothing of it runs then */
   static async start(spec: NamespaceGuestSpec, signal: AbortSignal): Promise<NamespaceGuest> {
     const guest = new NamespaceGuest(spec, await startHelper(spec.helper, spec.setup, spec.env));
+    spec.onStarted();
     const onAbort = (): void => void guest.kill();
     signal.addEventListener('abort', onAbort, { once: true });
     // It may have been given up while its files were written.

@@ -17,7 +17,7 @@ import { makeScratchDisk, requireSpace, spaceWarning } from '../scratch-disk.js'
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
 import { configDisk as configDiskOf } from './config-disk.js';
-import { QemuGuest } from './guest.js';
+import { QemuGuest, type QemuGuestSpec } from './guest.js';
 import { requireReadable } from './machine.js';
 import { outboundNetwork, type OutboundNetwork } from './outbound.js';
 import { findQemuPrograms, type QemuPrograms } from './programs.js';
@@ -145,17 +145,21 @@ export class QemuDriver implements GuestDriver {
     return this.#logs.path(id);
   }
 
-  async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+  async boot({ id, signal, onPhase }: BootOptions): Promise<RunningGuest> {
     const dir = this.#stateDir.guest(id);
     let consoleLog: ConsoleLog | undefined;
     try {
       await requireSpace(this.#stateDir.path, this.#options.guest.scratchSizeBytes);
       await makePrivateDir(dir.path);
       const log = (consoleLog = await this.#logs.open(id));
-      const running = await this.#start(id, dir, log, signal);
+      const onStarted = (): void => {
+        onPhase?.('start');
+      };
+      const running = await this.#start(id, dir, { consoleLog: log, onStarted }, signal);
       void running.exited.then(async () => {
         if (running.stopped) await rm(log.path, { force: true });
       });
+      onPhase?.('greet');
       running.listings = this.#view.listingsFor(await greetGuest(running, this, signal));
       if (this.#view.lacking) this.#warnOnce(NO_EXACT_STORE);
       if (running.rememberedFiles !== undefined) this.#warnOnce(fewFiles(running.maxOpenFiles ?? 0));
@@ -166,7 +170,12 @@ export class QemuDriver implements GuestDriver {
     }
   }
 
-  async #start(id: string, dir: GuestDir, consoleLog: ConsoleLog, signal: AbortSignal): Promise<QemuGuest> {
+  async #start(
+    id: string,
+    dir: GuestDir,
+    observers: Pick<QemuGuestSpec, 'consoleLog' | 'onStarted'>,
+    signal: AbortSignal,
+  ): Promise<QemuGuest> {
     const { guest, storeDir } = this.#options;
     const keys = makeGuestKeys();
     const files = guestFiles({
@@ -200,7 +209,7 @@ export class QemuDriver implements GuestDriver {
         dir,
         storeDir,
         keys,
-        consoleLog,
+        ...observers,
         cleanUp: () => rm(dir.path, { recursive: true, force: true }),
       },
       signal,

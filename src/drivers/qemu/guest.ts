@@ -38,6 +38,8 @@ export interface QemuGuestSpec {
   readonly storeDir: string;
   readonly keys: GuestKeys;
   readonly consoleLog: ConsoleLog;
+  /** Its QEMU runs. */
+  readonly onStarted: () => void;
   /** Removes what the guest had on disk. */
   readonly cleanUp: () => Promise<void>;
 }
@@ -86,6 +88,7 @@ export class QemuGuest implements RunningGuest {
   /** Starts a guest and waits for its sshd. @throws DroverError; nothing of the guest is left then */
   static async start(spec: QemuGuestSpec, signal: AbortSignal): Promise<QemuGuest> {
     const guest = new QemuGuest(spec, await startParts(spec, signal));
+    spec.onStarted();
     try {
       await guest.#life.connected(guest.#connect(spec.keys, signal), signal);
       await guest.#countDescriptors();

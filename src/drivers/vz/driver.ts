@@ -136,7 +136,7 @@ export class VzDriver implements GuestDriver {
     return this.#logs.path(id);
   }
 
-  async boot({ id, signal }: BootOptions): Promise<RunningGuest> {
+  async boot({ id, signal, onPhase }: BootOptions): Promise<RunningGuest> {
     const { stateDir, guest, helper: program } = this.#options;
     const slot = this.#slots.take();
     const dir = this.#stateDir.guest(id);
@@ -153,12 +153,18 @@ export class VzDriver implements GuestDriver {
       const { setpriv } = this.#ground;
       const rememberedFiles = Math.floor(REMEMBERED_FILES / this.#options.maxGuests);
       const running = await VzGuest.start(
-        { id, program, setpriv, configuration, keys, rememberedFiles, cleanUp },
+        {
+          ...{ id, program, setpriv, configuration, keys, rememberedFiles, cleanUp },
+          onStarted: () => {
+            onPhase?.('start');
+          },
+        },
         signal,
       );
       void running.exited.then(async () => {
         if (running.stopped) await rm(this.consoleLog(id), { force: true });
       });
+      onPhase?.('greet');
       const hello = await greetGuest(running, this, signal);
       for (const system of hello.brokenSystems) this.#noteBroken(system);
       const [preferred] = this.#ground.translation.translators;

@@ -30,6 +30,8 @@ export interface VzGuestSpec {
   readonly keys: GuestKeys;
   /** See `RunningGuest`; does not hold for an exact store, which forgets by itself. */
   readonly rememberedFiles: number;
+  /** Its machine runs. */
+  readonly onStarted: () => void;
   /** Removes what the guest had on disk. */
   readonly cleanUp: () => Promise<void>;
 }
@@ -105,6 +107,7 @@ export class VzGuest implements RunningGuest {
       await this.#helper.configure(this.#spec.configuration);
       this.#waitsFor = 'vz-helper has not answered start';
       await this.#helper.start();
+      this.#spec.onStarted();
       await this.#life.connected(this.#reach(AbortSignal.any([signal, settled.signal])), signal);
     } finally {
       settled.abort();

@@ -3,7 +3,7 @@ import { count, humanDuration } from '../../lib/human.js';
 import { html, type Html } from '../html.js';
 import type { Picture } from '../live.js';
 import { buildTable } from './build-table.js';
-import { slots, usage } from './guests.js';
+import { programState, slots, usage } from './guests.js';
 
 /** Builds of one guest that are listed. */
 const MAX_BUILDS = 30;
@@ -16,12 +16,20 @@ export function guestPicture(
   now: number,
 ): Picture {
   const guest = status.guests.find((each) => each.id === id);
+  const program = status.programs.find((each) => each.id === id);
   const own = builds?.filter((build) => build.guest === id).slice(0, MAX_BUILDS) ?? [];
   return {
     title: `${id} – Drover`,
-    state: guest === undefined ? 'ended' : 'moving',
+    state: guest === undefined && program === undefined ? 'ended' : 'moving',
     sections: new Map([
-      ['head', guest === undefined ? endedHead(id) : runningHead(guest, status.jobsPerGuest, now)],
+      [
+        'head',
+        guest !== undefined
+          ? runningHead(guest, status.jobsPerGuest, now)
+          : program === undefined
+            ? endedHead(id)
+            : programHead(program, now),
+      ],
       [
         'builds',
         html`<h2>Builds <small>${own.length === 0 ? 'none' : count(own.length, 'build')}</small></h2>
@@ -33,6 +41,23 @@ export function guestPicture(
 
 function endedHead(id: string): Html {
   return html`<h1><span class="id">${id}</span> <span class="badge">ended</span></h1>`;
+}
+
+function programHead(guest: Status['programs'][number], now: number): Html {
+  const { id, driver, program, startedAt, bootedAt } = guest;
+  const booted = bootedAt === null ? undefined : Date.parse(bootedAt);
+  return html`<h1><span class="id">${id}</span> ${programState(guest)}</h1>
+    <dl class="pairs facts">
+      <dt>driver</dt>
+      <dd>${driver}</dd>
+      <dt>runs</dt>
+      <dd>${program}</dd>
+      <dt>boot</dt>
+      <dd>${booted === undefined ? 'goes on' : humanDuration(booted - Date.parse(startedAt))}</dd>
+      <dt>up</dt>
+      <dd>${booted === undefined ? '–' : humanDuration(now - booted)}</dd>
+      ${usage('scratch', guest.scratch)} ${usage('memory', guest.memory)}
+    </dl>`;
 }
 
 function runningHead(guest: Status['guests'][number], jobsPerGuest: number, now: number): Html {

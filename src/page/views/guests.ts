@@ -9,15 +9,16 @@ const MAX_SQUARES = 16;
 type Guest = Status['guests'][number];
 
 /** Guests as cards. */
-export function guestCards({ guests, maxGuests, jobsPerGuest }: Status, now: number): Html {
+export function guestCards({ guests, programs, maxGuests, jobsPerGuest }: Status, now: number): Html {
   const title = html`<h2>Guests <small>${guests.length} of ${maxGuests}</small></h2>`;
-  if (guests.length === 0) {
+  if (guests.length + programs.length === 0) {
     return html`${title}
       <p class="empty">No guest runs. The next build boots one.</p>`;
   }
   return html`${title}
     <ul class="cards">
       ${guests.map((guest) => card(guest, jobsPerGuest, now))}
+      ${programs.map((guest) => programCard(guest, now))}
     </ul>`;
 }
 
@@ -39,6 +40,26 @@ function card(guest: Guest, jobsPerGuest: number, now: number): Html {
       ${usage('scratch', guest.scratch)} ${usage('memory', guest.memory)}
     </dl>
   </li>`;
+}
+
+function programCard(guest: Status['programs'][number], now: number): Html {
+  const { id, bootedAt, startedAt, program } = guest;
+  return html`<li class="card">
+    <div class="card-head">${guestLink(id)} ${programState(guest)}</div>
+    <dl class="pairs">
+      <dt>${bootedAt === null ? 'booting' : 'up'}</dt>
+      <dd>${humanDuration(now - Date.parse(bootedAt ?? startedAt))}</dd>
+      <dt>runs</dt>
+      <dd>${program}</dd>
+      ${usage('scratch', guest.scratch)} ${usage('memory', guest.memory)}
+    </dl>
+  </li>`;
+}
+
+export function programState({ bootedAt }: Status['programs'][number]): Html {
+  return bootedAt === null
+    ? html`<span class="state booting">booting</span>`
+    : html`<span class="state leased">drover run</span>`;
 }
 
 /** The part of something that a guest uses, as far as it is known. */

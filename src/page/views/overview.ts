@@ -29,7 +29,7 @@ export function overview({ status, builds, now }: Overview): Picture {
     <p class="empty">No history is kept (<code>history: null</code> in the configuration).</p>`;
   return {
     title: running.length === 0 ? 'Drover' : `${running.length} building – Drover`,
-    state: status.builds.length > 0 || status.guests.length > 0 ? 'moving' : 'still',
+    state: status.builds.length + status.guests.length + status.programs.length > 0 ? 'moving' : 'still',
     sections: new Map([
       ['troubles', troubles(status)],
       ['figures', figures(status, running.length, waiting.length, builds, now)],

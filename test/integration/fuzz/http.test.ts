@@ -67,7 +67,7 @@ describe(`HTTP with mutated requests (seed ${FUZZ_SEED})`, () => {
       front: { builds: [], cancel: () => false },
       runs: { open: () => Promise.reject(new Error('no program runs')) },
       pool: {
-        snapshot: () => ({ guests: [] }) as never,
+        snapshot: () => ({ guests: [], programs: [] }) as never,
         pause: () => undefined,
         resume: () => undefined,
         drainGuest: () => undefined,

@@ -86,6 +86,13 @@ function status(builds: readonly RunningBuildReport[]): Status {
         },
       },
     ],
+    programs: [
+      {
+        ...{ id: 'g8', driver: 'namespace', program: `hello/bin/hello ${HOSTILE}` },
+        ...{ startedAt: '2026-01-01T11:59:00Z', bootedAt: '2026-01-01T11:59:01Z', consoleLog: '' },
+        ...{ scratch: null, memory: { usedBytes: 1, totalBytes: 4 } },
+      },
+    ],
     builds,
     totals: {
       ...{ guestsBooted: 0, builds: 0, failedBuilds: 0, replayedBuilds: 0 },
@@ -120,12 +127,19 @@ function everything(columns: number, build: BuildReport, running: RunningBuildRe
 }
 
 describe('views of builds', () => {
-  test.each([80, 40])('fit %i columns', (columns) => {
-    const long = { ...BUILD, name: 'n'.repeat(200), error: 'e '.repeat(500) };
-    for (const line of everything(columns, long, RUNNING).split('\n')) {
-      // A sentence that says why derivations cannot be compared is text, not a table.
-      if (!line.startsWith('The derivations')) expect(Array.from(line).length).toBeLessThanOrEqual(columns);
-    }
+  test.each([80, 40, 20])('fit %i columns', (columns) => {
+    const long = {
+      ...{ ...BUILD, name: 'n'.repeat(200), error: 'e '.repeat(500) },
+      ...{ result: 'ResolvesToAlreadyValid', succeeded: false },
+    };
+    for (const line of everything(columns, long, RUNNING).split('\n'))
+      expect(Array.from(line).length).toBeLessThanOrEqual(columns);
+  });
+
+  test('compare in 20 columns shows a part of both values', () => {
+    const builds = [BUILD, { ...BUILD, system: 'aarch64-linux' }] as const;
+    const text = renderComparison(compare(builds, [undefined, undefined]), ['b1842', 'b2'], screen(20));
+    expect(text).toMatch(/^\* sys\S* +x86\S* +aar\S*$/m);
   });
 
   test('show build and name in 20 columns', () => {
@@ -168,6 +182,14 @@ describe('views of builds', () => {
 });
 
 describe('top', () => {
+  test('shows the guests of programs beside those of builds', () => {
+    const rows = renderTop(status([]), NOW, screen(120));
+    expect(rows[0]).toBe('drover running: 1 of 2 guests, 0 builds, 0 waiting, 1 program');
+    expect(rows.find((row) => row.startsWith('g8'))).toMatch(
+      /^g8 +program +- +- +59s +- +25 % of 4 B +drover run hello\/bin\/hello /,
+    );
+  });
+
   test('tells the time left by the last builds of the name, and why a build waits', () => {
     const waiting: RunningBuildReport = {
       ...RUNNING,

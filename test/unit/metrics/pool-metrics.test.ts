@@ -10,6 +10,7 @@ describe('metrics of the pool', () => {
       'drover_guests{state="ready"}': 0,
       'drover_guests{state="leased"}': 0,
       'drover_guests{state="draining"}': 0,
+      'drover_guests{state="program"}': 0,
     });
     bench.snapshot = {
       ...EMPTY,
@@ -27,11 +28,19 @@ describe('metrics of the pool', () => {
     expect(await bench.value('drover_guests{state="leased"}')).toBe(0);
   });
 
-  test('boots are timed in seconds, by result', async () => {
+  test('boots are timed in seconds, by result, and those that worked by phase', async () => {
     const bench = new MetricsBench();
-    bench.poolEvents.emit({ type: 'boot-finished', guest: 'g1', result: 'ok', durationMs: 400 });
-    bench.poolEvents.emit({ type: 'boot-finished', guest: 'g2', result: 'ok', durationMs: 1600 });
-    bench.poolEvents.emit({ type: 'boot-finished', guest: 'g3', result: 'failed', durationMs: 90_000 });
+    const ok = { type: 'boot-finished', guest: 'g1', result: 'ok' } as const;
+    bench.poolEvents.emit({ ...ok, durationMs: 400, phases: { prepare: 100, start: 250, greet: 50 } });
+    bench.poolEvents.emit({ ...ok, durationMs: 1600, phases: { prepare: 100, start: 1400, greet: 100 } });
+    const phases = { prepare: 90_000 };
+    bench.poolEvents.emit({ ...ok, result: 'failed', durationMs: 90_000, phases });
+    expect(await bench.series('drover_boot_phase_seconds')).toMatchObject({
+      'drover_boot_phase_seconds_sum{phase="prepare"}': 0.2,
+      'drover_boot_phase_seconds_sum{phase="start"}': 1.65,
+      'drover_boot_phase_seconds_bucket{le="0.25",phase="start"}': 1,
+      'drover_boot_phase_seconds_count{phase="greet"}': 2,
+    });
     expect(await bench.series('drover_boot_seconds')).toMatchObject({
       'drover_boot_seconds_bucket{le="0.25",result="ok"}': 0,
       'drover_boot_seconds_bucket{le="0.5",result="ok"}': 1,
@@ -45,7 +54,13 @@ describe('metrics of the pool', () => {
 
   test('failed boots are counted by reason, of which there are only so many', async () => {
     const bench = new MetricsBench();
-    const failed = { type: 'boot-finished', guest: 'g1', result: 'failed', durationMs: 1 } as const;
+    const failed = {
+      type: 'boot-finished',
+      guest: 'g1',
+      result: 'failed',
+      durationMs: 1,
+      phases: {},
+    } as const;
     bench.poolEvents.emit({ ...failed, code: 'BOOT_TIMEOUT' });
     bench.poolEvents.emit({ ...failed, code: 'ENOSPC' });
     for (let index = 0; index < 100; index++) bench.poolEvents.emit({ ...failed, code: `E${index}` });
@@ -67,10 +82,17 @@ describe('metrics of the pool', () => {
         { ...full, scratch: { usedBytes: 3, totalBytes: 4 }, memory: { usedBytes: 5, totalBytes: 6 } },
         unknown,
       ],
+      programs: [
+        {
+          ...{ id: 'g3', driver: 'fake', program: 'hello', startedAt: '', bootedAt: null, consoleLog: '' },
+          ...{ scratch: null, memory: { usedBytes: 2, totalBytes: 6 } },
+        },
+      ],
     };
+    expect(await bench.value('drover_guests{state="program"}')).toBe(1);
     bench.poolEvents.emit({ type: 'share-retried', guest: 'g1', retries: 2 });
     expect(await bench.value('drover_share_retries_total')).toBe(2);
-    expect(await bench.value('drover_memory_bytes{what="used"}')).toBe(5);
+    expect(await bench.value('drover_memory_bytes{what="used"}')).toBe(7);
     expect(await bench.value('drover_guests_max')).toBe(2);
     expect(await bench.value('drover_leases_max')).toBe(8);
     expect(await bench.value('drover_scratch_bytes{what="used"}')).toBe(3);

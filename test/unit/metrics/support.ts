@@ -27,7 +27,7 @@ export function guestSnapshot(id: string, state: GuestState): GuestSnapshot {
 }
 
 export const EMPTY: PoolSnapshot = {
-  ...{ guests: [], maxGuests: 2, jobsPerGuest: 4, waiting: 0 },
+  ...{ guests: [], programs: [], maxGuests: 2, jobsPerGuest: 4, waiting: 0 },
   ...{ queues: [], leases: 0, failedBoots: null },
 };
 

@@ -2,6 +2,7 @@ import { expect, test } from '@jest/globals';
 
 import type { RunningBuildReport } from '../../../src/control/api.js';
 import { buildPicture } from '../../../src/page/views/build.js';
+import { guestPicture } from '../../../src/page/views/guest.js';
 import { history, searchOf } from '../../../src/page/views/history.js';
 import { overview } from '../../../src/page/views/overview.js';
 import { timeline } from '../../../src/page/views/timeline.js';
@@ -28,6 +29,22 @@ test('the overview says why builds wait, and escapes names', () => {
   expect(state).toBe('moving');
 });
 
+test('the overview and a page of its own show the guest of a program', () => {
+  const program = {
+    ...{ id: 'g8', driver: 'namespace', program: HOSTILE, startedAt: '2026-01-01T11:59:00Z', bootedAt: null },
+    ...{ scratch: null, memory: { usedBytes: 1, totalBytes: 4 }, consoleLog: '' },
+  };
+  const status = statusWith({ programs: [program] });
+  const { sections, state } = overview({ status, builds: [], now: NOW });
+  expect(state).toBe('moving');
+  expect(sections.get('guests')?.markup).toContain('&lt;script');
+  const own = guestPicture('g8', status, [], NOW);
+  expect(own.state).toBe('moving');
+  expect(markupOf(own.sections)).toContain('booting');
+  expect(markupOf(own.sections) + markupOf(sections)).not.toMatch(/<script|\u001b|\u202e/);
+  expect(guestPicture('g8', statusWith(), [], NOW).state).toBe('ended');
+});
+
 test('the overview of an idle Drover says what happens next, also without a history', () => {
   const idle = overview({ status: statusWith(), builds: undefined, now: NOW });
   expect(idle.state).toBe('still');
@@ -47,6 +64,13 @@ test('the timeline shows the builds of the last hour alone, each where it was', 
   expect(markup.match(/href="\/builds\/b\d+"/g)).toEqual(['href="/builds/b2"', 'href="/builds/b3"']);
   expect(markup).toMatch(/class="bar bad"\s+x="50\.00%"/);
   expect(markup).toContain('−60 min');
+});
+
+test('the timeline keeps within its width what a clock that was ahead has left', () => {
+  const builds = [reportOf(NOW + 30 * MINUTE_MS), reportOf(NOW + 60_000, { id: 'b2' })];
+  const { markup } = timeline(builds, NOW);
+  for (const [, x, width] of markup.matchAll(/\sx="([-\d.]+)%"\s+width="([-\d.]+)%"/g))
+    expect(Number(x) + Number(width)).toBeLessThanOrEqual(100.01);
 });
 
 test('the timeline shows a shorter time when there is nothing before it, and builds side by side', () => {

@@ -138,6 +138,10 @@ export function eventText(event: PoolEvent): string {
       return `${event.guest} returned`;
     case 'rollout-finished':
       return `${event.generation} ${event.result}`;
+    case 'program-started':
+      return `${event.guest} is for ${event.program}`;
+    case 'program-ended':
+      return `${event.guest} of ${event.program} ended`;
     case 'lease-waiting':
       return 'waiting';
     case 'lease-refused':

@@ -242,6 +242,26 @@ describe('a guest that is asked for a sign of life', () => {
   });
 });
 
+test('the phases of a boot are timed, up to the one that failed', async () => {
+  const harness = new Harness();
+  const finished = (): unknown[] =>
+    harness.events.flatMap((event) => (event.type === 'boot-finished' ? [[event.result, event.phases]] : []));
+  harness.pool.bootGuest();
+  harness.pool.bootGuest();
+  await harness.clock.advance(10);
+  harness.driver.bootOf('g1').reach('start');
+  harness.driver.bootOf('g2').reach('start');
+  await harness.clock.advance(200);
+  harness.driver.bootOf('g1').reach('greet');
+  await harness.clock.advance(5);
+  await harness.boot('g1');
+  await harness.failBoot('g2', 'it was killed by SIGKILL');
+  expect(finished()).toEqual([
+    ['ok', { prepare: 10, start: 200, greet: 5 }],
+    ['failed', { prepare: 10, start: 205 }],
+  ]);
+});
+
 describe('observers', () => {
   test('may call back into the pool, and hear everything in order', async () => {
     const harness = new Harness({ maxGuests: 1, jobsPerGuest: 1 });
