@@ -82,7 +82,7 @@ describeE2e('a program of the store in a guest of its own', [], () => {
     expect((await within('its end', handler.ended))[0]).toBe(9);
     const victim = start('echo begun; exec sleep 86399');
     await within('its beginning', victim.begun);
-    expect((await drover.cli('status')).stdout).toMatch(/^g\d+ +program .* drover run tools\/bin\/sh$/m);
+    expect((await drover.cli('status')).stdout).toMatch(/^g\d+ is the guest of drover run tools\/bin\/sh$/m);
     expect(await drover.status()).toMatchObject({ guests: [], programs: [{ program: 'tools/bin/sh' }] });
     victim.child.kill('SIGTERM');
     expect((await within('its end', victim.ended))[0]).toBe(128 + 15);

@@ -35,11 +35,14 @@ export function renderStatus(status: Status, now: number, screen: Screen): strin
 }
 
 /** Guests that stay for people. */
-function held({ guests }: Status): string[] {
-  return guests.flatMap(({ id, shells, keptBuilds }) => [
-    ...(shells > 0 ? [`${id} has ${count(shells, 'open shell')}`] : []),
-    ...keptBuilds.map((build) => `${id} keeps the failed build ${build}: drover shell ${build}`),
-  ]);
+function held({ guests, programs }: Status): string[] {
+  return [
+    ...guests.flatMap(({ id, shells, keptBuilds }) => [
+      ...(shells > 0 ? [`${id} has ${count(shells, 'open shell')}`] : []),
+      ...keptBuilds.map((build) => `${id} keeps the failed build ${build}: drover shell ${build}`),
+    ]),
+    ...programs.map(({ id, program }) => `${id} is the guest of drover run ${program}`),
+  ];
 }
 
 /** Warnings and failures. */

@@ -67,7 +67,7 @@ function guestRows({ guests, programs, jobsPerGuest }: Status, now: number): str
     humanDuration(now - Date.parse(guest.bootedAt ?? guest.startedAt)),
     partOf(guest.scratch),
     partOf(guest.memory),
-    `drover run ${printable(guest.program)}`,
+    printable(guest.program),
   ]);
   return [...ofBuilds, ...ofPrograms];
 }

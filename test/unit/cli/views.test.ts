@@ -186,7 +186,7 @@ describe('top', () => {
     const rows = renderTop(status([]), NOW, screen(120));
     expect(rows[0]).toBe('drover running: 1 of 2 guests, 0 builds, 0 waiting, 1 program');
     expect(rows.find((row) => row.startsWith('g8'))).toMatch(
-      /^g8 +program +- +- +59s +- +25 % of 4 B +drover run hello\/bin\/hello /,
+      /^g8 +program +- +- +59s +- +25 % of 4 B +hello\/bin\/hello /,
     );
   });
 
