@@ -39,8 +39,8 @@ lib.mkMerge [
     ];
   })
 
-  # Registered as `x86_64-linux`, and shown to builds in their sandbox. The driver's nix.conf decides whether Nix accepts
-  # such builds.
+  # Registered as `x86_64-linux`, and shown to builds in their sandbox. The driver's nix.conf decides whether Nix
+  # accepts such builds.
   (lib.mkIf cfg.qemuUser.enable { boot.binfmt.emulatedSystems = [ "x86_64-linux" ]; })
 
   (lib.mkIf cfg.rosetta.enable {
