@@ -9,12 +9,18 @@ import { measureBoots, type Boots } from './boots.js';
 import { startClassicNamespace } from './contenders/classic-namespace.js';
 import { startClassicVm } from './contenders/classic-vm.js';
 import { Drover } from './contenders/drover.js';
+import {
+  exactStoreVerdicts,
+  measureExactStore,
+  renderExactStore,
+  type ExactStoreSamples,
+} from './exact-store.js';
 import { localBuild } from './contenders/local.js';
 import { historyRows, historyVerdicts, measureHistory, type HistorySamples } from './history.js';
 import { Host } from './host.js';
 import { InputTree } from './inputs.js';
 import { runInNamespace } from './namespace.js';
-import { readOptions, USAGE, type Options, type ScenarioName } from './options.js';
+import { hostArchitecture, readOptions, USAGE, type Options, type ScenarioName } from './options.js';
 import { measurePlanner, plannerVerdicts, renderPlanner } from './planner.js';
 import { renderBoots, renderMedians, renderTable, renderVerdicts } from './report.js';
 import { measureIdle, runRound, type Bench } from './round.js';
@@ -29,7 +35,7 @@ const MODERN_NIX = join(PACKAGE_DIR, '.cache/nix-forky/bin');
 const RESULTS_DIR = join(PACKAGE_DIR, 'bench/results');
 
 /** Scenarios that are not part of a round. */
-const OWN_ROUNDS: readonly ScenarioName[] = ['boots', 'planner', 'history'];
+const OWN_ROUNDS: readonly ScenarioName[] = ['boots', 'planner', 'history', 'exact-store'];
 
 function facts(options: Options): Record<string, unknown> {
   return {
@@ -67,6 +73,10 @@ async function bench(options: Options, dir: string): Promise<boolean> {
     system: `${architecture}-linux`,
     busybox: vms?.busybox ?? '/bin/busybox',
   });
+  const views =
+    vms !== undefined && only.includes('exact-store') && architecture === hostArchitecture()
+      ? await measureExactStore(host, vms, options.rounds)
+      : undefined;
   const common = { program: join(PACKAGE_DIR, 'dist/main.js'), logLevel, nodeArgs, vms };
   const cold = await Drover.start(host, { ...common, name: 'cold', idleTimeout: '0s' });
   const boots = only.includes('boots') ? await measureBoots(host, cold, options.boots) : undefined;
@@ -102,8 +112,9 @@ async function bench(options: Options, dir: string): Promise<boolean> {
         ...(samples.measures.length === 0 ? [] : verdicts(samples, kind)),
         ...(boots === undefined ? [] : bootVerdicts(boots, kind)),
         ...(history === undefined ? [] : historyVerdicts(history)),
+        ...(views === undefined ? [] : exactStoreVerdicts(views)),
       ];
-  await report({ ...facts(options), accelerator: vms?.accelerator, samples, boots, history, bars });
+  await report({ ...facts(options), accelerator: vms?.accelerator, samples, boots, history, views, bars });
   return bars.every(({ met }) => met !== false);
 }
 
@@ -127,17 +138,19 @@ interface Result {
   readonly samples: Samples;
   readonly boots: Boots | undefined;
   readonly history: HistorySamples | undefined;
+  readonly views: ExactStoreSamples | undefined;
   readonly bars: ReturnType<typeof verdicts>;
 }
 
 async function report(result: Result): Promise<void> {
   const file = join(RESULTS_DIR, `${new Date().toISOString().replaceAll(/[:.]/g, '-')}.json`);
   await writeFile(file, `${JSON.stringify(result, undefined, 2)}\n`);
-  const { samples, boots, history, bars } = result;
+  const { samples, boots, history, views, bars } = result;
   const tables = [
     ...(samples.measures.length === 0 ? [] : [renderMedians(samples)]),
     ...(boots === undefined ? [] : [renderBoots(boots)]),
     ...(history === undefined ? [] : [renderTable(historyRows(history))]),
+    ...(views === undefined ? [] : [renderExactStore(views)]),
     ...(bars.length === 0 ? [] : [renderVerdicts(bars)]),
     `all samples: ${file}`,
   ];

@@ -17,6 +17,7 @@ export const SCENARIOS = [
   'boots',
   'planner',
   'history',
+  'exact-store',
 ] as const;
 export type ScenarioName = (typeof SCENARIOS)[number];
 
@@ -53,7 +54,7 @@ export interface Options {
 }
 
 export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rounds N] [--nix DIR] [--only SCENARIO,...]
-  --driver DRIVER   ${DRIVERS.join(' or ')}: kind of guests, and of the classic builder (namespace)
+  --driver DRIVER   ${DRIVERS.join(' or ')}: kind of guests, and of the classic builder (namespace; qemu for exact-store)
   --architecture A  x86_64 or aarch64, for VMs (the host's)
   --quick           2 rounds, smaller inputs and outputs: shows that it works, not how fast, and holds nothing to a bar
   --rounds N        how often each is measured; medians are shown (5)
@@ -74,7 +75,7 @@ export function readOptions(argv: readonly string[], usualNix: string): Options 
   const { values } = parseArgs({
     args: [...argv],
     options: {
-      driver: { type: 'string', default: 'namespace' },
+      driver: { type: 'string' },
       architecture: { type: 'string' },
       quick: { type: 'boolean', default: false },
       rounds: { type: 'string' },
@@ -89,14 +90,15 @@ export function readOptions(argv: readonly string[], usualNix: string): Options 
     },
   });
   const { quick } = values;
-  const driver = oneOf('--driver', values.driver, DRIVERS);
+  const only = (values.only?.split(',') ?? SCENARIOS).map((name) => oneOf('--only', name, SCENARIOS));
+  const usualDriver = only.every((name) => name === 'exact-store') ? 'qemu' : 'namespace';
+  const driver = oneOf('--driver', values.driver ?? usualDriver, DRIVERS);
   const host = hostArchitecture();
   const architecture = oneOf('--architecture', values.architecture ?? host, ARCHITECTURES);
   if (driver === 'namespace' && architecture !== host)
     throw new Error(
       `--architecture ${architecture}: guests of the namespace driver are ${host}, as this host is`,
     );
-  const only = (values.only?.split(',') ?? SCENARIOS).map((name) => oneOf('--only', name, SCENARIOS));
   const sizes = SIZES[driver];
   const divisor = quick ? 10 : 1;
   const megabytes = (name: 'input-mb' | 'output-mb', usual: number): number =>
