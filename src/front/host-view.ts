@@ -5,7 +5,7 @@ import { encodeQueryPathInfo } from '../protocol/operations.js';
 import type { PathInfo } from '../protocol/path-info.js';
 import { decodePathInfoResponse } from '../protocol/responses.js';
 import type { StorePath } from '../protocol/store-path.js';
-import { unlessAborted } from './abortable.js';
+import { unlessAborted } from '../lib/abortable.js';
 import type { SessionContext } from './context.js';
 import type { Mentions } from './requests.js';
 

@@ -5,7 +5,7 @@ import type { Lease, LeasedGuest } from '../pool/lease.js';
 import type { PathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { formatVersion, type ProtocolVersion } from '../protocol/version.js';
-import { unlessAborted } from './abortable.js';
+import { unlessAborted } from '../lib/abortable.js';
 import type { SessionContext } from './context.js';
 import type { HostView } from './host-view.js';
 

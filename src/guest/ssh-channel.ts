@@ -6,6 +6,7 @@ import { CommandOutput } from './command-output.js';
 import type { ExecResult } from './driver.js';
 import type { ProgramRequest, RunningProgram } from './program.js';
 import { programOf } from './ssh-program.js';
+import { unlessAborted } from '../lib/abortable.js';
 import { systemClock, type CancelTimer, type Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 
@@ -42,7 +43,7 @@ export class SshChannel {
   readonly #client: ssh2.Client;
   readonly #stream: Duplex;
   readonly #clock: Clock;
-  readonly #gone: Promise<never>;
+  readonly #gone = new AbortController();
   readonly #channels = new Set<ssh2.ClientChannel>();
   #close: (why: string) => void = () => undefined;
 
@@ -65,10 +66,9 @@ export class SshChannel {
         resolve('its SSH connection ended');
       });
     });
-    this.#gone = this.closed.then((how) => {
-      throw new DroverError('GUEST_GONE', `The guest is gone: ${how}`);
+    void this.closed.then((how) => {
+      this.#gone.abort(new DroverError('GUEST_GONE', `The guest is gone: ${how}`));
     });
-    this.#gone.catch(() => undefined);
   }
 
   /**
@@ -101,7 +101,7 @@ export class SshChannel {
         readyTimeout: 0,
       });
       stream.on('data', channel.#limitUnread);
-      await Promise.race([ready, channel.#gone]);
+      await channel.#unlessGone(ready);
       return channel;
     } catch (error) {
       channel.destroy();
@@ -146,7 +146,7 @@ export class SshChannel {
       (opened) => watch(opened),
     );
     void stdin.then((text) => channel.end(text));
-    await Promise.race([closed, this.#gone]);
+    await this.#unlessGone(closed);
     const { code, stdout, stderr } = ended();
     const name = argv[0] ?? '';
     if (code === undefined) {
@@ -218,7 +218,12 @@ export class SshChannel {
       });
     });
     opened.catch(() => undefined);
-    return await Promise.race([this.#gone, opened]);
+    return await this.#unlessGone(opened);
+  }
+
+  /** A race with a promise of the connection's would keep each result for as long as the connection lives. */
+  async #unlessGone<T>(work: Promise<T>): Promise<T> {
+    return await unlessAborted(this.#gone.signal, work);
   }
 }
 

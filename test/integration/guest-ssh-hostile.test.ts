@@ -3,6 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 
 import { expect, test } from '@jest/globals';
 import ssh2, { type Client, type Connection } from 'ssh2';
@@ -68,6 +70,50 @@ test("a guest's sshd that sends more than a reader has asked for is cut off", as
     expect(sentBytes).toBeLessThan(64 * 1024 ** 2);
     expect(stream.readableLength).toBeLessThan(8 * 1024 ** 2);
   } finally {
+    server.close();
+    await rm(directory, { recursive: true });
+  }
+});
+
+test('a connection to a guest keeps nothing of a stream that has ended', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'drover-sshd-'));
+  const [host, client] = [makeSshKeyPair(), makeSshKeyPair()];
+  const sshd = new ssh2.Server({ hostKeys: [host.privateKey] }, (guest) => {
+    guest.on('error', () => undefined);
+    guest.on('authentication', (context) => {
+      context.accept();
+    });
+    guest.on('openssh.streamlocal', (accept) => {
+      accept().end();
+    });
+  });
+  const server = createServer((socket) => sshd.injectSocket(socket));
+  const path = join(directory, 's');
+  await once(server.listen(path), 'listening');
+  const channel = await SshChannel.connect({
+    stream: connect(path),
+    hostKey: host.publicKey,
+    clientKey: client.privateKey,
+    signal: AbortSignal.timeout(30_000),
+  });
+  try {
+    const openAndEnd = async (): Promise<WeakRef<object>> => {
+      const stream = await channel.openSocket('/daemon');
+      const closed = once(stream, 'close');
+      stream.resume().end();
+      await closed;
+      return new WeakRef(stream);
+    };
+    const streams: WeakRef<object>[] = [];
+    for (let count = 0; count < 20; count++) streams.push(await openAndEnd());
+    setFlagsFromString('--expose-gc');
+    const collectGarbage = runInNewContext('gc') as () => void;
+    await new Promise(setImmediate);
+    collectGarbage();
+    // The last ones may still be on the stack, or in the parser of the connection.
+    expect(streams.filter((stream) => stream.deref() !== undefined).length).toBeLessThan(5);
+  } finally {
+    channel.destroy();
     server.close();
     await rm(directory, { recursive: true });
   }
