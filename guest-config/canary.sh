@@ -43,7 +43,7 @@ for translator in $(echo "$translators" | tr , ' '); do
   status=0
   timeout 5 "$directory/canary" > /dev/null 2> "$directory/said" || status=$?
   # Rosetta's own reason, such as "unhandled auxillary vector type 29".
-  said=$(head -n 1 "$directory/said" | tr -cd '[:print:]' | cut -c 1-200)
+  said=$(head -n 1 "$directory/said" | tr -cd '\040-\176' | cut -c 1-200)
   if [ "$status" = 42 ]; then
     rm -f "$directory/canary" "$directory/said"
     echo "$translator" > "${DROVER_TRANSLATOR:-/run/drover-translator}"
