@@ -191,6 +191,9 @@ export class SshChannel {
   #watched(channel: ssh2.ClientChannel): ssh2.ClientChannel {
     this.#channels.add(channel);
     channel.once('close', () => this.#channels.delete(channel));
+    // A guest may send more after the end of an output. A channel to a socket has one only.
+    const errors = channel.stderr as typeof channel.stderr | undefined;
+    for (const output of [channel, errors]) output?.on('error', () => undefined);
     return channel;
   }
 
@@ -235,8 +238,6 @@ function watch(channel: ssh2.ClientChannel) {
   let code: number | null | undefined;
   channel.once('exit', (status: number | null) => (code = status));
   const closed = new Promise<void>((resolve) => channel.once('close', resolve));
-  // A command may end without reading its input; its exit status reports the failure.
-  channel.on('error', () => undefined);
   return { channel, closed, ended: () => ({ code, stdout: String(stdout), stderr: String(stderr) }) };
 }
 

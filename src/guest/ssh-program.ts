@@ -33,7 +33,6 @@ export function programOf(channel: ssh2.ClientChannel): RunningProgram {
     wake();
   };
   channel.once('close', over);
-  channel.on('error', () => undefined);
   async function* messages(): AsyncGenerator<FromProgram> {
     try {
       for (;;) {

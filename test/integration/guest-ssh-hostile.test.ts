@@ -75,7 +75,11 @@ test("a guest's sshd that sends more than a reader has asked for is cut off", as
   }
 });
 
-test('a connection to a guest keeps nothing of a stream that has ended', async () => {
+/** Connects to a guest's sshd that answers channels so. */
+async function withGuest(
+  serve: (guest: Connection) => void,
+  use: (channel: SshChannel) => Promise<void>,
+): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'drover-sshd-'));
   const [host, client] = [makeSshKeyPair(), makeSshKeyPair()];
   const sshd = new ssh2.Server({ hostKeys: [host.privateKey] }, (guest) => {
@@ -83,20 +87,62 @@ test('a connection to a guest keeps nothing of a stream that has ended', async (
     guest.on('authentication', (context) => {
       context.accept();
     });
-    guest.on('openssh.streamlocal', (accept) => {
-      accept().end();
-    });
+    serve(guest);
   });
   const server = createServer((socket) => sshd.injectSocket(socket));
   const path = join(directory, 's');
   await once(server.listen(path), 'listening');
-  const channel = await SshChannel.connect({
-    stream: connect(path),
-    hostKey: host.publicKey,
-    clientKey: client.privateKey,
-    signal: AbortSignal.timeout(30_000),
-  });
   try {
+    const channel = await SshChannel.connect({
+      stream: connect(path),
+      hostKey: host.publicKey,
+      clientKey: client.privateKey,
+      signal: AbortSignal.timeout(30_000),
+    });
+    await use(channel).finally(() => {
+      channel.destroy();
+    });
+  } finally {
+    server.close();
+    await rm(directory, { recursive: true });
+  }
+}
+
+test("a guest's sshd that goes on after the end of an output ends nothing by that", async () => {
+  const serve = (guest: Connection): void => {
+    const send = (...parts: (Buffer | number)[]): void => {
+      sendPacket(guest as unknown as Client, ...parts);
+    };
+    const overrun = (number: number): void => {
+      send(Message.channelEof, uint32(number));
+      send(Message.channelExtendedData, uint32(number), uint32(1), sshString('more'));
+    };
+    let count = 0;
+    guest.on('session', (accept) => {
+      accept().on('exec', (acceptExec) => {
+        const output = acceptExec();
+        overrun(count++);
+        output.exit(3);
+        output.close();
+      });
+    });
+  };
+  await withGuest(serve, async (channel) => {
+    expect((await channel.exec(['true'])).exitCode).toBe(3);
+    const program = await channel.start({ argv: ['true'], terminal: undefined });
+    const last: string[] = [];
+    for await (const { kind } of program.messages) last[0] = kind;
+    expect(last).toEqual(['exit']);
+  });
+});
+
+test('a connection to a guest keeps nothing of a stream that has ended', async () => {
+  const serve = (guest: Connection): void => {
+    guest.on('openssh.streamlocal', (accept) => {
+      accept().end();
+    });
+  };
+  await withGuest(serve, async (channel) => {
     const openAndEnd = async (): Promise<WeakRef<object>> => {
       const stream = await channel.openSocket('/daemon');
       const closed = once(stream, 'close');
@@ -112,9 +158,5 @@ test('a connection to a guest keeps nothing of a stream that has ended', async (
     collectGarbage();
     // The last ones may still be on the stack, or in the parser of the connection.
     expect(streams.filter((stream) => stream.deref() !== undefined).length).toBeLessThan(5);
-  } finally {
-    channel.destroy();
-    server.close();
-    await rm(directory, { recursive: true });
-  }
+  });
 });

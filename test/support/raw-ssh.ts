@@ -4,7 +4,14 @@ import { readFile } from 'node:fs/promises';
 import ssh2, { type Client } from 'ssh2';
 
 /** Messages of RFC 4254 that tests write by hand. */
-export const Message = { globalRequest: 80, channelOpen: 90, channelData: 94, channelRequest: 98 } as const;
+export const Message = {
+  globalRequest: 80,
+  channelOpen: 90,
+  channelData: 94,
+  channelExtendedData: 95,
+  channelEof: 96,
+  channelRequest: 98,
+} as const;
 
 /** The part of ssh2's client that writes a packet. */
 interface Internals {
