@@ -116,7 +116,7 @@ async function serve(config: Config, file: string | undefined, load: () => Promi
     await Supervisor.start({
       config,
       version,
-      host: hostStore(env),
+      host: hostStore(env, new StateDir(config.stateDir).hostDaemon),
       createDriver,
       connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
       sshServerProgram: join(PACKAGE_DIR, 'dist/doors/ssh/server-main.js'),

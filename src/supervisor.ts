@@ -179,8 +179,8 @@ export class Supervisor {
     try {
       return await Supervisor.#start(parts);
     } catch (error) {
-      // A nix-daemon that is its child would keep this process alive.
-      parts.host.close();
+      // A nix-daemon of its own would keep this process alive.
+      await parts.host.close();
       throw errorCode(error) === 'ENOSPC' ? noSpace(parts.config.stateDir, error) : error;
     }
   }
@@ -464,7 +464,7 @@ export class Supervisor {
     this.#front.closeAll();
     for (const close of this.#closers.splice(0).reverse()) await close();
     await this.#history?.close();
-    this.#parts.host.close();
+    await this.#parts.host.close();
     this.#audit?.record({ type: 'stop' });
     this.#audit?.close();
   }

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 
+import type { Clock } from '../lib/clock.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import { count } from '../lib/human.js';
 import { Mutex } from '../lib/mutex.js';
@@ -50,19 +51,14 @@ type Answer<T> = { readonly value: T } | { readonly error: RemoteErrorInfo };
 export class WorkerClient implements AsyncDisposable {
   readonly channel: Channel;
   readonly handshake: ClientHandshake;
-  readonly #daemonEnded: Promise<void> | undefined;
+  readonly #clock: Clock | undefined;
   readonly #peer: string;
   readonly #mutex = new Mutex();
   #exchanges = 0;
   #settingsChanged = false;
 
-  private constructor(
-    channel: Channel,
-    peer: string,
-    handshake: ClientHandshake,
-    daemonEnded: Promise<void> | undefined,
-  ) {
-    this.#daemonEnded = daemonEnded;
+  private constructor(channel: Channel, peer: string, handshake: ClientHandshake, clock: Clock | undefined) {
+    this.#clock = clock;
     this.channel = channel;
     this.#peer = peer;
     this.handshake = handshake;
@@ -71,19 +67,19 @@ export class WorkerClient implements AsyncDisposable {
   /**
    * @param version the highest version to agree on.
    * @param peer name of the daemon in errors: `The nix-daemon of …`.
-   * @param daemonEnded settles when the daemon, and what it holds, has ended after the connection: disposal waits for
-   *   it.
+   * @param clock disposal waits on it, 5 s at most, until the daemon has ended the connection, and with it its pins;
+   *   undefined: disposal waits for nothing.
    * @throws ProtocolError as `clientHandshake`; the stream is closed then.
    */
   static async connect(
     stream: Duplex,
     version: ProtocolVersion,
     peer: string,
-    daemonEnded?: Promise<void>,
+    clock?: Clock,
   ): Promise<WorkerClient> {
     const channel = new Channel(stream, { peer });
     try {
-      return new WorkerClient(channel, peer, await channel.run(clientHandshake({ version })), daemonEnded);
+      return new WorkerClient(channel, peer, await channel.run(clientHandshake({ version })), clock);
     } catch (error) {
       channel.destroy();
       throw error;
@@ -229,8 +225,14 @@ export class WorkerClient implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.channel.destroy();
-    await this.#daemonEnded;
+    const { stream } = this.channel;
+    if (this.#clock === undefined || stream.closed) {
+      this.channel.destroy();
+      return;
+    }
+    const closed = new Promise<void>((resolve) => stream.once('close', resolve));
+    this.channel.close(this.#clock);
+    await closed;
   }
 
   /**

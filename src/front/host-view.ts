@@ -1,9 +1,7 @@
 import { queryClosure } from '../guest/closure.js';
 import { lookUpInputs, type Inputs } from '../guest/provision.js';
 import { SteadyConnection } from '../host-store/steady-connection.js';
-import { encodeQueryPathInfo } from '../protocol/operations.js';
 import type { PathInfo } from '../protocol/path-info.js';
-import { decodePathInfoResponse } from '../protocol/responses.js';
 import type { StorePath } from '../protocol/store-path.js';
 import { unlessAborted } from '../lib/abortable.js';
 import type { SessionContext } from './context.js';
@@ -19,13 +17,13 @@ export class HostView implements AsyncDisposable {
   readonly #context: SessionContext;
 
   constructor(context: SessionContext) {
-    const { client, clock, hostStore, identity } = context;
+    const { client, clock, hostStore } = context;
     this.#context = context;
     this.store = new SteadyConnection({
       over: client.gone,
       clock,
       connect: () =>
-        unlessAborted(client.gone, hostStore.connect(identity.domain), (late) => {
+        unlessAborted(client.gone, hostStore.connect(), (late) => {
           void late[Symbol.asyncDispose]();
         }),
     });
@@ -40,9 +38,8 @@ export class HostView implements AsyncDisposable {
 
   /** Returns what the host knows about the path at this moment; undefined if it is not valid there. */
   async info(path: StorePath): Promise<PathInfo | undefined> {
-    // Not queryPathInfos: on a shared connection, that remembers what a pinned path was like.
-    const { value } = await this.store.ask([encodeQueryPathInfo(path)], decodePathInfoResponse);
-    return value;
+    const [info] = await this.store.queryPathInfos([path]);
+    return info;
   }
 
   /** Pins the path. @returns undefined if it is not valid on the host */

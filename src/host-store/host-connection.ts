@@ -7,7 +7,7 @@ export type HostQueries = Pick<
   'ask' | 'queryValidPaths' | 'queryPathInfos' | 'addTempRoots' | 'queryDerivationOutputs' | 'narFromPath'
 >;
 
-/** A connection to the host's store. Disposing of it ends its pins, unless an overlapping session still needs them. */
+/** A connection to the host's store. Disposing of it ends its pins. */
 export interface HostConnection extends HostQueries, AsyncDisposable {
   readonly version: ProtocolVersion;
   /** Aborts when the daemon has closed the connection. */

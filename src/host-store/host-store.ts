@@ -1,22 +1,18 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 
 import { systemClock, type Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
-import { spawnStream, type StreamProgram } from '../lib/process.js';
 import { connectUnixSocket } from '../lib/unix-socket.js';
 import { LATEST_VERSION } from '../protocol/version.js';
 import type { HostConnection } from './host-connection.js';
-import { SharedConnections } from './shared-connections.js';
+import { OwnDaemon } from './own-daemon.js';
 import { WorkerClient } from '../daemon/worker-client.js';
 
 /** Time limit for the daemon's handshake, in milliseconds. */
 const HANDSHAKE_TIMEOUT_MS = 30_000;
-
-/** Time for a daemon to end after its last session, in milliseconds: until then, its pins hold. */
-const END_TIMEOUT_MS = 2_000;
-
-/** No client's: those have a prefix. */
-const OWN_DOMAIN = 'drover';
 
 const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 
@@ -24,48 +20,54 @@ const DEFAULT_SOCKET = '/nix/var/nix/daemon-socket/socket';
 export interface HostStore {
   /**
    * A connection for one session. It never reports a path as valid only because it was valid earlier.
-   * @param domain trust domain of the session, which shares connections with none of another; default: Drover's own
    * @throws DroverError `HOST_STORE_UNAVAILABLE`
    */
-  connect(domain?: string): Promise<HostConnection>;
-  /** Closes connections kept for later sessions: they would keep the process alive. */
-  close(): void;
+  connect(): Promise<HostConnection>;
+  /** Ends the daemon of Drover's own, if there is one. */
+  close(): Promise<void>;
 }
 
 /**
- * Uses the daemon's socket if one listens (`NIX_DAEMON_SOCKET_PATH` is respected), otherwise a `nix-daemon
- * --stdio` child, as on a single-user installation. A listening daemon gives each session its own process,
- * which is cheap; a child has to be started, so overlapping sessions of one domain share one. Neither remembers
- * path infos (`openUncachedStore` in Nix's daemon.cc).
+ * Uses the daemon's socket if one listens (`NIX_DAEMON_SOCKET_PATH` is respected), otherwise a daemon of Drover's own,
+ * as on a single-user installation. Either gives each session a process, which remembers no path infos
+ * (`openUncachedStore` in Nix's daemon.cc).
+ * @param directory for the daemon of Drover's own; see `OwnDaemon`
  */
-export function hostStore(env: NodeJS.ProcessEnv, clock: Clock = systemClock): HostStore {
+export function hostStore(env: NodeJS.ProcessEnv, directory: string, clock: Clock = systemClock): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
-  const handshake = async (stream: Duplex, ended?: Promise<void>): Promise<WorkerClient> => {
-    const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
-    try {
-      return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`, ended);
-    } catch (cause) {
-      throw unavailable(`The host's nix-daemon does not answer`, cause);
-    } finally {
-      cancel();
-    }
-  };
-  const children = new SharedConnections(async () => {
-    const { stream, ended } = await startDaemon(env, socketPath);
-    const tooLong = new Promise<void>((resolve) => {
-      stream.once('close', () => clock.after(END_TIMEOUT_MS, resolve));
-    });
-    return await handshake(stream, Promise.race([ended, tooLong]));
-  }, clock);
+  const own = new OwnDaemon(directory, env, clock);
   return {
-    async connect(domain = OWN_DOMAIN) {
-      const socket = await connectSocket(socketPath);
-      return socket === undefined ? await children.use(domain) : await handshake(socket);
+    async connect() {
+      const stream = (await connectSocket(socketPath)) ?? (await connectOwn(own, socketPath));
+      const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
+      try {
+        return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`, clock);
+      } catch (cause) {
+        throw unavailable(`The host's nix-daemon does not answer`, cause);
+      } finally {
+        cancel();
+      }
     },
-    close: () => {
-      children.close();
+    close: async () => {
+      await own.close();
     },
   };
+}
+
+/** Asks the host's store outside of the supervisor. @throws DroverError `HOST_STORE_UNAVAILABLE` */
+export async function withHostStore<T>(
+  env: NodeJS.ProcessEnv,
+  ask: (connection: HostConnection) => Promise<T>,
+): Promise<T> {
+  const parent = await mkdtemp(join(tmpdir(), 'drover-'));
+  const store = hostStore(env, join(parent, 'host'));
+  try {
+    await using connection = await store.connect();
+    return await ask(connection);
+  } finally {
+    await store.close();
+    await rm(parent, { recursive: true, force: true });
+  }
 }
 
 /** Returns nothing if no daemon listens: the file does not exist, or is stale. */
@@ -79,11 +81,9 @@ async function connectSocket(path: string): Promise<Duplex | undefined> {
   }
 }
 
-async function startDaemon(env: NodeJS.ProcessEnv, socketPath: string): Promise<StreamProgram> {
-  // With NIX_REMOTE=daemon, Nix would look for the socket again and forward to itself for ever.
-  const childEnv = { ...env, NIX_REMOTE: env['NIX_REMOTE'] === 'daemon' ? '' : env['NIX_REMOTE'] };
+async function connectOwn(own: OwnDaemon, socketPath: string): Promise<Duplex> {
   try {
-    return await spawnStream('nix-daemon', ['--stdio'], childEnv);
+    return await own.connect();
   } catch (cause) {
     if (errorCode(cause) === 'PROGRAM_NOT_FOUND') {
       throw unavailable(

@@ -145,13 +145,6 @@ function pipesOf({ stdin, stdout, stderr }: ChildProcess) {
   return { stdin, stdout, stderr };
 }
 
-/** A program whose standard input and output are a byte stream. */
-export interface StreamProgram {
-  readonly stream: Duplex;
-  /** Settles when the program has ended. */
-  readonly ended: Promise<void>;
-}
-
 /**
  * Starts a program whose standard input and output are a byte stream. Closing the stream ends it.
  * @throws DroverError as `startProgram`
@@ -160,14 +153,9 @@ export async function spawnStream(
   program: string,
   args: readonly string[],
   env: NodeJS.ProcessEnv,
-): Promise<StreamProgram> {
+): Promise<Duplex> {
   const child = await startProgram(program, args, { env, stdio: ['pipe', 'pipe', 'ignore'] });
   const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
   stream.once('close', () => child.kill('SIGTERM'));
-  const ended = new Promise<void>((resolve) => {
-    child.once('exit', () => {
-      resolve();
-    });
-  });
-  return { stream, ended };
+  return stream;
 }

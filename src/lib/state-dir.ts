@@ -18,6 +18,8 @@ export class StateDir {
   readonly sshKnownHosts: string;
   /** Directory of the ssh door's process, with the socket for its sessions. Short: socket paths are. */
   readonly sshStreams: string;
+  /** Directory of the nix-daemon that Drover runs where the host has none. */
+  readonly hostDaemon: string;
   /** Result of the last probe of an accelerator. */
   readonly accelerator: string;
   /** Roots of namespace guests, a directory each. */
@@ -43,6 +45,7 @@ export class StateDir {
     this.sshHostKey = join(path, 'ssh/host_ed25519_key');
     this.sshKnownHosts = join(path, 'ssh/known_hosts');
     this.sshStreams = join(path, 'doors/ssh');
+    this.hostDaemon = join(path, 'host');
     this.accelerator = join(path, 'accelerator.json');
     this.images = join(path, 'images');
     this.etc = join(path, 'etc');

@@ -61,12 +61,9 @@ describeE2e('what a guest knows about a shared path', ['modern-nix'], () => {
       '--stdio',
     ];
     const guestDaemon = await spawnStream('nsenter', enter, { PATH: '/usr/bin:/bin', HOME: '/root' });
-    await using theirs = await WorkerClient.connect(
-      guestDaemon.stream,
-      LATEST_VERSION,
-      "The guest's nix-daemon",
-    );
-    const store = hostStore({ ...process.env, PATH: `${NIX_DIRS[version]}:${process.env['PATH'] ?? ''}` });
+    await using theirs = await WorkerClient.connect(guestDaemon, LATEST_VERSION, "The guest's nix-daemon");
+    const env = { ...process.env, PATH: `${NIX_DIRS[version]}:${process.env['PATH'] ?? ''}` };
+    const store = hostStore(env, join(drover.stateDir, 'asked'));
     await using ours = await store.connect();
     const paths = [source, built] as StorePath[];
     const infos = await ours.queryPathInfos(paths);
@@ -74,6 +71,6 @@ describeE2e('what a guest knows about a shared path', ['modern-nix'], () => {
     expect(infos.map((info) => info?.ultimate)).toContain(true);
     expect(infos[0]?.contentAddress).toBeDefined();
     expect(await theirs.queryPathInfos(paths)).toEqual(infos);
-    store.close();
+    await store.close();
   });
 });

@@ -156,7 +156,7 @@ describeE2e('the socket door answers as a plain nix-daemon on the same store', [
       if (drover === undefined) throw new Error('not started');
       await using host = await nixHost({ version, drover });
       const { path, drv, unknown } = await made(host);
-      const { stream } = await spawnStream(`${NIX_DIRS[version]}/nix-daemon`, ['--stdio'], {
+      const stream = await spawnStream(`${NIX_DIRS[version]}/nix-daemon`, ['--stdio'], {
         ...process.env,
         NIX_CONFIG: 'substituters =',
       });

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 
@@ -35,46 +36,63 @@ afterAll(async () => {
 });
 
 describeWith("the host's store", ['nix', 'procps'], () => {
-  test('is a nix-daemon child where no daemon listens, which ends with its connection', async () => {
-    const store = hostStore(env);
-    const client = await store.connect();
-    expect(await client.queryValidPaths([path])).toEqual([path]);
-    const [info] = await client.queryPathInfos([path]);
+  test("is a daemon of Drover's own where none listens, which forgets what is collected", async () => {
+    const clock = new FakeClock();
+    const own = join(dir, 'own');
+    const store = hostStore(env, own, clock);
+    const [first, second] = await Promise.all([store.connect(), store.connect()]);
+    const daemons = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon']);
+    expect(daemons.stdout.split('\n')).toHaveLength(1);
+    expect((await stat(own)).mode & 0o777).toBe(0o700);
+    expect(await first.queryValidPaths([path])).toEqual([path]);
+    const [info] = await first.queryPathInfos([path]);
     if (info === undefined) throw new Error('the path is not valid');
     const parts: Uint8Array[] = [];
-    for await (const part of client.narFromPath(path, info)) parts.push(part);
+    for await (const part of first.narFromPath(path, info)) parts.push(part);
     expect(Buffer.concat(parts).toString()).toContain(dir);
-    const { stdout } = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon']);
-    const children = stdout.split('\n');
-    store.close();
-    await client[Symbol.asyncDispose]();
-    await waitUntil('the end of the nix-daemon child', async () => {
-      const left = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon'], { reject: false });
-      return !children.some((pid) => left.stdout.split('\n').includes(pid));
-    });
-  });
-
-  test('is one child for sessions that overlap, which forgets what is collected', async () => {
-    const store = hostStore(env);
-    const first = await store.connect();
-    const second = await store.connect();
-    const children = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon']);
-    // The one that both use, and the one for the next session.
-    expect(children.stdout.split('\n')).toHaveLength(2);
 
     await writeFile(join(dir, 'collected'), `collected from ${dir}`);
     const added = await execa('nix-store', ['--add', join(dir, 'collected')], { env, extendEnv: false });
     const collected = added.stdout as StorePath;
-    expect((await first.queryPathInfos([collected]))[0]).toBeDefined();
+    await first.addTempRoots([collected]);
+    const kept = await execa('nix-store', ['--delete', collected], { env, extendEnv: false, reject: false });
+    expect(kept.failed).toBe(true);
+    await first[Symbol.asyncDispose]();
     await execa('nix-store', ['--delete', collected], { env, extendEnv: false });
     expect(await second.queryPathInfos([collected])).toEqual([undefined]);
-    expect(await first.queryValidPaths([collected])).toEqual([]);
-
-    await first[Symbol.asyncDispose]();
-    expect(await second.queryValidPaths([path])).toEqual([path]);
-    store.close();
     await second[Symbol.asyncDispose]();
-    await waitUntil('the end of the child', () => second.gone.aborted);
+
+    await clock.advance(60_000);
+    const daemon = Number(daemons.stdout);
+    await waitUntil('the end of the unused daemon', () => !existsSync(`/proc/${daemon}/exe`));
+    const third = await store.connect();
+    expect(await third.queryValidPaths([path])).toEqual([path]);
+    await third[Symbol.asyncDispose]();
+    await store.close();
+    const left = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon'], { reject: false });
+    expect([left.stdout, existsSync(own)]).toEqual(['', false]);
+  });
+
+  test('has a daemon again after the end of its own, and says why one does not listen', async () => {
+    const store = hostStore(env, join(dir, 'own'));
+    const first = await store.connect();
+    const { stdout } = await execa('pgrep', ['-P', String(process.pid), 'nix-daemon']);
+    process.kill(Number(stdout), 'SIGKILL');
+    await waitUntil('its end', () => !existsSync(`/proc/${stdout}/exe`));
+    const second = await waitUntil('another one', async () => await store.connect().catch(() => undefined));
+    expect(await second.queryValidPaths([path])).toEqual([path]);
+    for (const connection of [first, second]) await connection[Symbol.asyncDispose]();
+    await store.close();
+    await mkdir(join(dir, 'bin'));
+    await writeFile(join(dir, 'bin/nix-daemon'), '#!/bin/sh\necho "error: nonsense" >&2\nexit 1\n', {
+      mode: 0o755,
+    });
+    const broken = hostStore({ ...env, PATH: `${dir}/bin:${env['PATH'] ?? ''}` }, join(dir, 'own'));
+    await expect(broken.connect()).rejects.toMatchObject({
+      code: 'HOST_STORE_UNAVAILABLE',
+      message: expect.stringContaining('nix-daemon does not listen: error: nonsense'),
+    });
+    await broken.close();
   });
 
   test('is the daemon that listens, over a fresh connection each time', async () => {
@@ -85,7 +103,7 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     });
     try {
       // PATH is empty: there is no child to fall back to.
-      const store = hostStore({ PATH: '/nowhere', NIX_DAEMON_SOCKET_PATH: socket });
+      const store = hostStore({ PATH: '/nowhere', NIX_DAEMON_SOCKET_PATH: socket }, join(dir, 'own'));
       const client = await waitUntil('the daemon', async () => await store.connect().catch(() => undefined));
       expect(await client.queryValidPaths([path])).toEqual([path]);
       const second = await store.connect();
@@ -98,7 +116,7 @@ describeWith("the host's store", ['nix', 'procps'], () => {
   });
 
   test('says so where there is no Nix', async () => {
-    await expect(hostStore({ ...env, PATH: '/nowhere' }).connect()).rejects.toMatchObject({
+    await expect(hostStore({ ...env, PATH: '/nowhere' }, join(dir, 'own')).connect()).rejects.toMatchObject({
       code: 'HOST_STORE_UNAVAILABLE',
       message: `There is no Nix on this host: nothing listens at ${join(dir, 'absent')}, and nix-daemon is not on PATH`,
       hint: expect.stringContaining('Install Nix'),
@@ -110,7 +128,11 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(socket, resolve));
     const clock = new FakeClock();
-    const connecting = hostStore({ ...env, NIX_DAEMON_SOCKET_PATH: socket }, clock).connect();
+    const connecting = hostStore(
+      { ...env, NIX_DAEMON_SOCKET_PATH: socket },
+      join(dir, 'own'),
+      clock,
+    ).connect();
     const failed = expect(connecting).rejects.toMatchObject({ code: 'HOST_STORE_UNAVAILABLE' });
     await waitUntil('the handshake', () => clock.pendingTimers === 1);
     await clock.advance(30_000);
@@ -118,7 +140,7 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     server.on('connection', (other) => other.end('220 mail.example.org ESMTP\r\n'));
     await settled();
     await expect(
-      hostStore({ ...env, NIX_DAEMON_SOCKET_PATH: socket }, clock).connect(),
+      hostStore({ ...env, NIX_DAEMON_SOCKET_PATH: socket }, join(dir, 'own'), clock).connect(),
     ).rejects.toMatchObject({
       code: 'HOST_STORE_UNAVAILABLE',
       message: expect.stringContaining('is not a nix-daemon'),

@@ -1,4 +1,4 @@
-import { hostStore } from '../../host-store/host-store.js';
+import { withHostStore } from '../../host-store/host-store.js';
 import { failure, ok, skipped, warning, type Check, type DoctorContext, type Finding } from '../check.js';
 import { isSocketDoor, readMachines, type Machine } from '../builders-setting.js';
 import { nixSettings } from '../nix-settings.js';
@@ -21,14 +21,10 @@ const daemon: Check = {
   id: 'nix-daemon',
   title: "The host's store answers",
   run: async ({ env }) => {
-    const store = hostStore(env);
-    try {
-      await using connection = await store.connect();
+    return await withHostStore(env, async (connection) => {
       await connection.queryValidPaths([]);
       return ok('nix-daemon answered');
-    } finally {
-      store.close();
-    }
+    });
   },
 };
 

@@ -1,7 +1,7 @@
 import { readdir, stat, statfs, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { hostStore } from '../../host-store/host-store.js';
+import { withHostStore } from '../../host-store/host-store.js';
 import { count, humanBytes } from '../../lib/human.js';
 import type { StorePath } from '../../protocol/store-path.js';
 import { failure, ok, skipped, warning, type Check } from '../check.js';
@@ -84,9 +84,7 @@ const registration: Check = {
   id: 'registration',
   title: 'Paths of the store can be pinned and looked up',
   run: async ({ storeDir, env }) => {
-    const store = hostStore(env);
-    try {
-      await using connection = await store.connect();
+    return await withHostStore(env, async (connection) => {
       const names = (await readdir(storeDir)).filter((name) => /^[0-9a-z]{32}-[^.]+$/.test(name));
       const paths = names.slice(0, 20).map((name) => join(storeDir, name) as StorePath);
       const [valid] = await connection.queryValidPaths(paths);
@@ -96,9 +94,7 @@ const registration: Check = {
       return info === undefined
         ? failure(`nix-daemon has no path info of ${valid}`, 'Run nix-store --verify.')
         : ok(`${valid}: ${count(info.references.length, 'reference')}, ${humanBytes(info.narSize)}`);
-    } finally {
-      store.close();
-    }
+    });
   },
 };
 

@@ -37,7 +37,7 @@ export async function probeNix(directory: string, env: NodeJS.ProcessEnv): Promi
     const nixVersion = /\(Nix\) (\S+)/.exec(stdout)?.[1];
     if (nixVersion === undefined)
       throw new Error(`${daemon} --version says ${JSON.stringify(stdout.trim())}`);
-    const { stream } = await spawnStream(daemon, ['--stdio'], childEnv);
+    const stream = await spawnStream(daemon, ['--stdio'], childEnv);
     const channel = new Channel(stream);
     try {
       return { nixVersion, protocol: await channel.run(greet()) };

@@ -12,6 +12,7 @@ describe('StateDir', () => {
       'etc',
       'guests',
       'history',
+      'host',
       'ids',
       'images',
       'listings',
