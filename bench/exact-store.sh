@@ -1,6 +1,6 @@
-# exact-store.sh setup | walk | negatives | compile, STACK TREE COMPILER: in a guest with the host's store shared twice, as
-# `nix-store` below exact-store and /nix/store (STACK exact), and as `raw`. Prints lines `MEASURE VALUE`: times in seconds,
-# `requests` that the share below has had for a warm compile, `bytes` of memory for `files`.
+# exact-store.sh setup | walk | negatives | compile, STACK TREE COMPILER: in a guest with the host's store shared twice,
+# as `nix-store` below exact-store and /nix/store (STACK exact), and as `raw`. Prints lines `MEASURE VALUE`: times in
+# seconds, `requests` that the share below has had for a warm compile, `bytes` of memory for `files`.
 # shellcheck shell=dash
 set -eu
 action=$1 stack=$2 tree=$3 compiler=$4
