@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 
 import type { Drover } from '../support/drover.js';
 import { expectNoRemains, remainsOfGuests } from '../support/guests.js';
+import { asWatched, watchedBy } from '../support/inotify.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { packages, removeBuilt, runChecks } from '../support/packages.js';
 import { describeE2e } from '../support/requirements.js';
@@ -109,6 +110,10 @@ describeE2e('builds on a Mac that is doubled', ['modern-nix', 'demo-packages', '
     await using drover = await mac.startDrover();
     await using host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('before', 'echo 1 > $out')));
+    // On macOS, /etc is a link too, and a watch of the root is one of the whole disk.
+    const watched = await watchedBy(drover.pid);
+    expect(watched).toContain(await asWatched(drover.pid, '/private/etc/drover'));
+    expect(watched).not.toContain(await asWatched(drover.pid, '/'));
     const helper = await mac.helper('g1');
     process.kill(helper, 'SIGUSR1');
     await waitUntil('the sleep of g1', async () => (await drover.status()).guests[0]?.asleep);

@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
 import { watchConfig, watchedDirectories } from '../../src/config/watch.js';
+import { asWatched, watchedBy } from '../support/inotify.js';
 import { within } from '../support/wait.js';
 
 let directory: string;
@@ -33,17 +34,6 @@ async function expectNoticed(file: string, ...changes: (() => Promise<void>)[]):
     await change();
     await within('the change to be noticed', notice);
   }
-}
-
-/** Inode numbers that the kernel watches for this process. */
-async function inodesWatched(): Promise<number[]> {
-  const inodes = [];
-  for (const fd of await readdir('/proc/self/fdinfo')) {
-    const info = await readFile(join('/proc/self/fdinfo', fd), 'utf8').catch(() => '');
-    for (const [, inode = ''] of info.matchAll(/^inotify wd:\S+ ino:([0-9a-f]+)/gm))
-      inodes.push(parseInt(inode, 16));
-  }
-  return inodes;
 }
 
 /** Makes `link` point to `target`, in the way of `ln -sfn` and of nix-darwin. */
@@ -138,9 +128,9 @@ test('the root directory is never watched, though a link in it leads to the file
     expect(await watchedDirectories(file)).toEqual([directory]);
     await expectNoticed(file, () => writeFile(file, '# two'));
     if (process.platform !== 'linux') return;
-    const watched = await inodesWatched();
-    expect(watched).toContain((await stat(directory)).ino);
-    expect(watched).not.toContain((await stat('/')).ino);
+    const watched = await watchedBy(process.pid);
+    expect(watched).toContain(await asWatched(process.pid, directory));
+    expect(watched).not.toContain(await asWatched(process.pid, '/'));
   } finally {
     await rm(link);
   }

@@ -37,6 +37,37 @@ SetEnv PATH=/usr/bin:/bin:/sbin
 `;
 
 /**
+ * Words before a program whose last argument is its configuration: it then runs, with that as /etc/drover/drover.yaml,
+ * where /etc is a link, as on macOS.
+ */
+const WITH_LINKED_ETC = [
+  ...['unshare', '--mount', '--propagation', 'private', 'sh', '-euc'],
+  `mount -t tmpfs -o mode=0755 tmpfs /mnt
+  for entry in /*; do
+    case $entry in /etc | /mnt) continue ;; esac
+    if [ -L "$entry" ]; then cp -P "$entry" /mnt
+    elif [ -d "$entry" ]; then mkdir "/mnt$entry"; mount --rbind "$entry" "/mnt$entry"; fi
+  done
+  mkdir /mnt/mnt /mnt/old /mnt/private
+  cp -a /etc /mnt/private/etc
+  ln -s private/etc /mnt/etc
+  for config; do :; done
+  mkdir -p /mnt/etc/drover
+  ln -sfn "$config" /mnt/etc/drover/drover.yaml
+  left=$#
+  for word; do
+    shift
+    left=$((left - 1))
+    if [ "$left" -gt 0 ]; then set -- "$@" "$word"; fi
+  done
+  cd /mnt
+  pivot_root . old
+  umount -l /old
+  exec "$@" /etc/drover/drover.yaml`,
+  'sh',
+];
+
+/**
  * A Mac whose virtual machines are namespace guests: vz-helper on the double of Virtualization.framework, and the image
  * of its guests.
  */
@@ -90,6 +121,7 @@ export class DoubledMac implements AsyncDisposable {
     const { guest, ...others } = config ?? {};
     const image = join(this.#dir, 'manifest.json');
     return await startDrover({
+      through: WITH_LINKED_ETC,
       ...rest,
       env: { DROVER_VZ_HELPER: join(this.#dir, 'helper'), ...env },
       config: {
