@@ -1,7 +1,8 @@
 #!/bin/sh
 # virt.sh IMAGE WORD: boots IMAGE (kernel, initrd, manifest.json or a command line in $COMMAND_LINE) as the driver vz
 # would, in QEMU's machine `virt`: console hvc0, the host's store and the identity by VirtioFS, a scratch disk. It
-# succeeds once WORD is on the console and, if VHOST_VSOCK is a vhost-device-vsock, once sshd answers on vsock port 22.
+# succeeds once WORD is on the console, unless x86_64 programs do not run in the guest, and, if VHOST_VSOCK is a
+# vhost-device-vsock, once sshd answers on vsock port 22.
 # QEMU, VIRTIOFSD: the programs.
 set -eu
 image=$1 word=$2
@@ -29,7 +30,7 @@ mkdir -p "$work/identity"
 if [ -z "$command_line" ]; then
   command_line=$(jq -r .commandLine "$image/manifest.json")
   cp "$image/manifest.json" "$work/identity/"
-  printf 'name=virt\nscratch_bytes=8589934592\nnetwork=none\nshare=virtiofs\nstore=exact\nrosetta=off\n' > "$work/identity/guest.env"
+  printf 'name=virt\nscratch_bytes=8589934592\nnetwork=none\nshare=virtiofs\nstore=exact\nrosetta=off\ntranslators=qemu-user\n' > "$work/identity/guest.env"
   echo 'sandbox = false' > "$work/identity/nix.conf"
   ssh-keygen -q -t ed25519 -N '' -f "$work/identity/host_key"
   ssh-keygen -q -t ed25519 -N '' -f "$work/client"
@@ -66,6 +67,10 @@ until grep -q "$word" "$work/console" 2> /dev/null; do
   sleep 0.2
 done
 cat "$work/console"
+if grep -q 'x86_64-linux is not offered' "$work/console"; then
+  echo "virt: QEMU's user emulator in the image runs nothing" >&2
+  exit 1
+fi
 [ -n "$VHOST_VSOCK" ] || exit 0
 # vhost-device-vsock's convention is Firecracker's, as vz-helper's: its answer, then the banner of sshd.
 node -e '
