@@ -33,6 +33,8 @@ const HISTORY = `{ maxBuilds: 500, maxBytes: ${MAX_HISTORY_MIB}MiB, logs: all }`
 /** Guests come and go. */
 const POOL = { maxGuests: 2, maxBuilds: 100 };
 
+const interrupted = new AbortController();
+
 interface Options {
   readonly minutes: number;
   readonly rate: number;
@@ -79,7 +81,7 @@ async function soak({ minutes, rate, nix }: Options, dir: string): Promise<boole
   await drover.stop();
   await host.forget();
   await deleteOwnPaths(dir, nix);
-  return await report(samples, workload);
+  return await report(samples, workload, readers);
 }
 
 interface Sampled {
@@ -95,7 +97,7 @@ async function sample(
 ): Promise<void> {
   const begun = performance.now();
   let before = { at: begun, cpuMs: await drover.cpuMs() };
-  while (performance.now() - begun < minutes * 60_000) {
+  while (performance.now() - begun < minutes * 60_000 && !interrupted.signal.aborted) {
     await sleep(SAMPLE_MS);
     const now = { at: performance.now(), cpuMs: await drover.cpuMs() };
     const taken = {
@@ -110,9 +112,8 @@ async function sample(
     };
     before = now;
     samples.push(taken);
-    process.stderr.write(
-      `${taken.minutes.toFixed(1)} min: ${taken.builds} builds, ${(taken.residentBytes / 1e6).toFixed(1)} MB\n`,
-    );
+    const [, row = []] = soakRows([taken]);
+    process.stderr.write(`${row.join('  ')}\n`);
   }
 }
 
@@ -132,7 +133,11 @@ async function bytesIn(dir: string): Promise<number> {
   return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
 }
 
-async function report(samples: readonly Sample[], { builds, surprises }: Workload): Promise<boolean> {
+async function report(
+  samples: readonly Sample[],
+  { builds, surprises }: Workload,
+  { failures }: Readers,
+): Promise<boolean> {
   const bars = [
     ...soakVerdicts(samples, MAX_HISTORY_MIB * 1024 ** 2),
     {
@@ -141,9 +146,14 @@ async function report(samples: readonly Sample[], { builds, surprises }: Workloa
       met: surprises.length === 0,
     },
   ];
+  bars.push({
+    bar: 'all questions are answered',
+    measured: `${failures.length} are not`,
+    met: failures.length === 0,
+  });
   await mkdir(RESULTS_DIR, { recursive: true });
   const file = join(RESULTS_DIR, `soak-${new Date().toISOString().replaceAll(/[:.]/g, '-')}.json`);
-  await writeFile(file, `${JSON.stringify({ samples, surprises, bars }, undefined, 2)}\n`);
+  await writeFile(file, `${JSON.stringify({ samples, surprises, failures, bars }, undefined, 2)}\n`);
   const tables = [
     renderTable(soakRows(samples)),
     renderVerdicts(bars),
@@ -171,8 +181,12 @@ async function main(argv: readonly string[]): Promise<number> {
   return (await soak(options, dir)) ? 0 : 1;
 }
 
-// Every process that the soak starts ends with this one.
+// The soak ends early, and reports what it has seen. A second signal ends everything at once.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  if (process.env['DROVER_BENCH_DIR'] !== undefined) process.on(signal, () => process.exit(130));
+  if (process.env['DROVER_BENCH_DIR'] === undefined) break;
+  process.on(signal, () => {
+    if (interrupted.signal.aborted) process.exit(130);
+    interrupted.abort();
+  });
 }
 process.exitCode = await main(process.argv.slice(2));

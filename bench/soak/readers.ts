@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { get, type IncomingMessage } from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,13 +14,17 @@ export class Readers {
   readonly #port: number;
   readonly #signal: AbortSignal;
   #answersMs: number[] = [];
+  /** Questions without an answer. */
+  readonly failures: string[] = [];
 
   constructor(port: number, signal: AbortSignal) {
     this.#port = port;
     this.#signal = signal;
+    // Each open request is one.
+    setMaxListeners(100, signal);
   }
 
-  /** Settles when the signal aborts. @throws Error if the supervisor does not answer */
+  /** Settles when the signal aborts. */
   async run(): Promise<void> {
     await Promise.all([
       this.#repeat(HEALTH_MS, async () => {
@@ -47,7 +51,7 @@ export class Readers {
   async #repeat(pauseMs: number, action: () => Promise<void>): Promise<void> {
     while (!this.#signal.aborted) {
       await action().catch((error: unknown) => {
-        if (!this.#signal.aborted) throw error;
+        if (!this.#signal.aborted) this.failures.push(String(error));
       });
       await sleep(pauseMs, undefined, { signal: this.#signal }).catch(() => undefined);
     }
@@ -67,10 +71,10 @@ export class Readers {
 
   async #open(path: string): Promise<IncomingMessage> {
     return await new Promise((resolve, reject) => {
-      get({ host: '127.0.0.1', port: this.#port, path, signal: this.#signal }, (response) => {
+      get({ host: '127.0.0.1', port: this.#port, path, agent: false, signal: this.#signal }, (response) => {
         if (response.statusCode === 200) resolve(response);
         else reject(new Error(`${path} answers ${response.statusCode ?? 0}`));
-      }).once('error', reject);
+      }).on('error', reject);
     });
   }
 }

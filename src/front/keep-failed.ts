@@ -5,13 +5,13 @@ import type { KeptBuild } from '../pool/lease.js';
 import type { BasicDerivation } from '../protocol/basic-derivation.js';
 import type { Seat } from './seat.js';
 
-/** Nix's own words. A build can print them, too, so the guest checks the directory. */
-const KEPT_NOTE = /^note: keeping build directory '(\/build\/[^/'\n]{1,255}(?:\/build)?)'\s*$/;
+/** Nix's own words, in quotes of either kind. A build can print them, too, so the guest checks the directory. */
+const KEPT_NOTE = /^note: keeping build directory (['"])(\/build\/[^/'"\n]{1,255}(?:\/build)?)\1\s*$/;
 const VARIABLE = /^[A-Za-z_]\w*$/;
 
 /** The directory that Nix says it keeps. */
 export function keptDirectory(text: string): string | undefined {
-  return KEPT_NOTE.exec(stripVTControlCharacters(text))?.[1];
+  return KEPT_NOTE.exec(stripVTControlCharacters(text))?.[2];
 }
 
 /** The environment of a build, as shell that sets it. Variables without a name for a shell are left out. */
