@@ -5,7 +5,8 @@ import type { Duplex } from 'node:stream';
 
 import { systemClock, type Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
-import { connectUnixSocket } from '../lib/unix-socket.js';
+import { Mutex } from '../lib/mutex.js';
+import { connectUnixSocket, queueDeadline } from '../lib/unix-socket.js';
 import { LATEST_VERSION } from '../protocol/version.js';
 import type { HostConnection } from './host-connection.js';
 import { OwnDaemon } from './own-daemon.js';
@@ -36,9 +37,15 @@ export interface HostStore {
 export function hostStore(env: NodeJS.ProcessEnv, directory: string, clock: Clock = systemClock): HostStore {
   const socketPath = env['NIX_DAEMON_SOCKET_PATH'] ?? DEFAULT_SOCKET;
   const own = new OwnDaemon(directory, env, clock);
+  // One at a time: if its queue is full, a thousand that try again would keep the daemon from taking any.
+  const queueing = new Mutex();
   return {
     async connect() {
-      const stream = (await connectSocket(socketPath)) ?? (await connectOwn(own, socketPath));
+      const until = queueDeadline(clock);
+      const stream = await queueing.run(
+        async () =>
+          (await connectSocket(socketPath, clock, until)) ?? (await connectOwn(own, socketPath, until)),
+      );
       const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
       try {
         return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`, clock);
@@ -71,9 +78,9 @@ export async function withHostStore<T>(
 }
 
 /** Returns nothing if no daemon listens: the file does not exist, or is stale. */
-async function connectSocket(path: string): Promise<Duplex | undefined> {
+async function connectSocket(path: string, clock: Clock, until: number): Promise<Duplex | undefined> {
   try {
-    return await connectUnixSocket(path);
+    return await connectUnixSocket(path, clock, until);
   } catch (error) {
     const code = errorCode(error);
     if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ENOTDIR') return undefined;
@@ -81,9 +88,9 @@ async function connectSocket(path: string): Promise<Duplex | undefined> {
   }
 }
 
-async function connectOwn(own: OwnDaemon, socketPath: string): Promise<Duplex> {
+async function connectOwn(own: OwnDaemon, socketPath: string, until: number): Promise<Duplex> {
   try {
-    return await own.connect();
+    return await own.connect(until);
   } catch (cause) {
     if (errorCode(cause) === 'PROGRAM_NOT_FOUND') {
       throw unavailable(

@@ -38,13 +38,16 @@ export class OwnDaemon {
     this.#clock = clock;
   }
 
-  /** @throws DroverError `PROGRAM_NOT_FOUND`, `PROGRAM_FAILED`, `HOST_EXHAUSTED` */
-  async connect(): Promise<Duplex> {
+  /**
+   * @param until see `connectUnixSocket`
+   * @throws DroverError `PROGRAM_NOT_FOUND`, `PROGRAM_FAILED`, `HOST_EXHAUSTED`
+   */
+  async connect(until: number): Promise<Duplex> {
     this.#connections += 1;
     this.#cancelExpiry();
     try {
       await (this.#running ?? this.#start());
-      const stream = await connectUnixSocket(this.#socket);
+      const stream = await connectUnixSocket(this.#socket, this.#clock, until);
       stream.once('close', this.#onClosed);
       return stream;
     } catch (error) {

@@ -1,6 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 
+import { systemClock, type Clock } from './clock.js';
+import { errorCode } from './errors.js';
 import { exhaustion } from './exhaustion.js';
 
 /**
@@ -8,6 +10,13 @@ import { exhaustion } from './exhaustion.js';
  * costs a third more processor time, since both ends wake up each other more often.
  */
 const BUFFER_BYTES = 256 * 1024;
+
+/**
+ * Time between attempts to connect to a socket whose queue is full, and limit of all of them, in milliseconds. Linux
+ * refuses where a blocking socket would wait, and Nix's daemon lets few clients wait.
+ */
+const FULL_RETRY_MS = 10;
+const FULL_TIMEOUT_MS = 30_000;
 
 const reusing = new WeakSet<Duplex>();
 
@@ -22,9 +31,29 @@ export function reusesItsBuffer(stream: Duplex): boolean {
  * Connects to a Unix socket and reads everything into one buffer, as `reusesItsBuffer` reports. With a buffer per
  * chunk, the sockets' default, a large output costs more time in garbage collection than in copying. The socket is
  * paused.
+ * @param until time to stop waiting for a place in the queue of a socket that is full
  * @throws Node's own error, such as `ENOENT`; DroverError `HOST_EXHAUSTED`
  */
-export async function connectUnixSocket(path: string): Promise<Socket> {
+export async function connectUnixSocket(
+  path: string,
+  clock: Clock = systemClock,
+  until = queueDeadline(clock),
+): Promise<Socket> {
+  for (;;) {
+    try {
+      return await connectOnce(path);
+    } catch (error) {
+      if (errorCode(error) !== 'EAGAIN' || clock.now() >= until) throw error;
+      await new Promise<void>((resolve) => clock.after(FULL_RETRY_MS, resolve));
+    }
+  }
+}
+
+export function queueDeadline(clock: Clock): number {
+  return clock.now() + FULL_TIMEOUT_MS;
+}
+
+async function connectOnce(path: string): Promise<Socket> {
   let buffer: Buffer | undefined;
   const socket = connect({
     path,
