@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 
 import type { Inheritance } from '../src/drivers/qemu/machine.js';
-import { startVirtiofsd, type SharedStore } from '../src/drivers/qemu/virtiofsd.js';
+import { startVirtiofsd, type SharedDirectory } from '../src/drivers/qemu/virtiofsd.js';
 import { ConsoleLog } from '../src/lib/console-log.js';
 import type { Verdict } from './bars.js';
 import { startMachine, type VmMachine } from './contenders/vm-machine.js';
@@ -53,7 +53,7 @@ export async function measureExactStore(
 ): Promise<ExactStoreSamples> {
   const tree = await host.add(await makeTree(host.dir));
   const compiler = await host.add(await makeCompiler(host.dir));
-  const shares: SharedStore[] = [];
+  const shares: SharedDirectory[] = [];
   let machine: VmMachine | undefined;
   try {
     for (const name of ['exact', 'raw']) shares.push(await share(host.dir, kind, name));
@@ -102,7 +102,7 @@ async function measureIn(
   return { samples, bytesPerFile: (memory.get('bytes') ?? NaN) / (memory.get('files') ?? NaN) };
 }
 
-async function share(dir: string, { programs }: VmKind, name: string): Promise<SharedStore> {
+async function share(dir: string, { programs }: VmKind, name: string): Promise<SharedDirectory> {
   if (programs.virtiofsd === undefined) throw new Error('the scenario exact-store needs virtiofsd');
   const program = join(dir, `virtiofsd-${name}`);
   const pinned = [...on(0), programs.virtiofsd].join(' ');
@@ -117,7 +117,7 @@ async function share(dir: string, { programs }: VmKind, name: string): Promise<S
   });
 }
 
-async function boot(dir: string, kind: VmKind, [exact, raw]: readonly SharedStore[]): Promise<VmMachine> {
+async function boot(dir: string, kind: VmKind, [exact, raw]: readonly SharedDirectory[]): Promise<VmMachine> {
   if (exact === undefined || raw === undefined) throw new Error('two shares are needed');
   const device = ['-device', 'vhost-user-fs-pci,chardev=raw,tag=raw'];
   return await startMachine(kind, {

@@ -29,8 +29,8 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Whether guests have a /dev/kvm, so that builds can ask for the feature `kvm`, as NixOS tests do. Takes macOS 15
-        and an M3 or later.
+        Whether guests have a /dev/kvm, so that builds can ask for the features `kvm` and `nixos-test`, as NixOS tests
+        do. Takes macOS 15 and an M3 or later.
       '';
     };
   };
@@ -45,7 +45,10 @@ in
           "benchmark"
           "big-parallel"
         ]
-        ++ lib.optional cfg.nestedVirtualization "kvm"
+        ++ lib.optionals cfg.nestedVirtualization [
+          "kvm"
+          "nixos-test"
+        ]
       );
       # For which nothing has to be built.
       guest.image = lib.mkIf (cfg.guest.build != null && cfg.guest.config == null) (

@@ -42,20 +42,23 @@ function driverOptions({ stateDir, pool, features, guest }: Config) {
 }
 
 /** The same for drivers of VMs, which take only what they use of these sizes. */
-function vmOptions(config: Config) {
+function vmOptions(config: Config, native = false) {
   const { memoryBytes = memoryOfVm(totalmem()), scratchSizeBytes = 20 * GIB_BYTES, ...guest } = config.guest;
-  return { ...driverOptions(config), guest: { ...guest, memoryBytes, scratchSizeBytes } };
+  return { ...driverOptions(config), native, guest: { ...guest, memoryBytes, scratchSizeBytes } };
 }
 
-/** Every driver there is, the best first. */
-function drivers(config: Config): readonly DriverCandidate[] {
+/**
+ * Every driver there is, the best first.
+ * @param native whether only an image for this host's own architecture will do
+ */
+function drivers(config: Config, native: boolean): readonly DriverCandidate[] {
   const common = driverOptions(config);
   return [
     {
       name: 'vz',
       create: async () => {
         const { VzDriver } = await import('./drivers/vz/driver.js');
-        return await VzDriver.create({ ...vmOptions(config), helper: vzHelper() });
+        return await VzDriver.create({ ...vmOptions(config, native), helper: vzHelper() });
       },
     },
     {
@@ -71,7 +74,7 @@ function drivers(config: Config): readonly DriverCandidate[] {
       name: 'qemu',
       create: async () => {
         const { QemuDriver } = await import('./drivers/qemu/driver.js');
-        return await QemuDriver.create({ ...vmOptions(config), helper: NAMESPACE_HELPER });
+        return await QemuDriver.create({ ...vmOptions(config, native), helper: NAMESPACE_HELPER });
       },
     },
   ];
@@ -88,8 +91,8 @@ function suits(name: string, { guest }: Config): boolean {
   return name === 'namespace' || (name === 'qemu' && guest.image !== undefined);
 }
 
-async function createDriver(config: Config): Promise<GuestDriver> {
-  const wanted = drivers(config).filter(({ name }) =>
+async function createDriver(config: Config, native = false): Promise<GuestDriver> {
+  const wanted = drivers(config, native).filter(({ name }) =>
     config.driver === 'auto' ? suits(name, config) : name === config.driver,
   );
   return await firstThatWorks(wanted);
@@ -117,7 +120,8 @@ async function serve(config: Config, file: string | undefined, load: () => Promi
       config,
       version,
       host: hostStore(env, new StateDir(config.stateDir).hostDaemon),
-      createDriver,
+      createDriver: (guests) => createDriver(guests),
+      createMachineDriver: (machine) => createDriver(machine, true),
       connectProgram: join(PACKAGE_DIR, 'dist/drover-connect'),
       sshServerProgram: join(PACKAGE_DIR, 'dist/doors/ssh/server-main.js'),
       log: serviceLog.log,
@@ -178,7 +182,7 @@ process.exitCode = await runCli(process.argv.slice(2), {
   }),
   printError: (text) => process.stderr.write(safe(process.stderr, text)),
   storeDir: STORE_DIR,
-  createDriver,
+  createDriver: (config) => createDriver(config),
   serve,
   systems,
   hostKey: async ({ stateDir }) => {

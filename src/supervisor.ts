@@ -12,6 +12,7 @@ import { RecentEvents } from './control/recent-events.js';
 import { Runs } from './control/runs.js';
 import { serveControl } from './control/server.js';
 import { TotalsCounter } from './control/totals.js';
+import { Vms, type MachineConfig } from './control/vms.js';
 import { openSocketDoor, type SocketDoor } from './doors/socket-door.js';
 import type { SshDoor } from './doors/ssh/door.js';
 import type { GuestDriver } from './guest/driver.js';
@@ -49,6 +50,8 @@ export interface SupervisorParts {
   readonly version: string;
   readonly host: HostStore;
   readonly createDriver: (config: Config) => Promise<GuestDriver>;
+  /** Likewise, for machines of people. @throws DroverError if the image is for another architecture than this host's */
+  readonly createMachineDriver: (config: Config) => Promise<GuestDriver>;
   /** The compiled drover-connect. */
   readonly connectProgram: string;
   /** The compiled doors/ssh/server-main.js. */
@@ -146,8 +149,14 @@ export class Supervisor {
       systems: () => servedSystems(this.#config, this.#driver),
       noHost: () => this.#driver.noHost,
     });
+    const vms = new Vms({
+      host,
+      driver: () => this.#driver,
+      createDriver: (own) => parts.createMachineDriver(machineConfig(this.#config, this.#driver, own)),
+      start: (machineDriver, options) => this.#pool.startMachine(machineDriver, options),
+    });
     this.#operator = new Operator({
-      runs,
+      ...{ runs, vms },
       ...{ front: this.#front, pool: this.#pool, history },
       consoleLogs: new StateDir(config.stateDir).logs,
       status: () => this.status(),
@@ -499,6 +508,16 @@ function requireNix({ doors, guest }: Config, { manifest }: GuestDriver): void {
     hasSshDoor: doors.ssh.clients.length > 0,
     accepted: guest.acceptVulnerableNix,
   });
+}
+
+/** The configuration of a machine: that of guests, but for what its user has chosen. */
+function machineConfig(
+  config: Config,
+  { name }: GuestDriver,
+  { image, memoryBytes = config.guest.memoryBytes, cores = config.guest.cores }: MachineConfig,
+): Config {
+  const driver = name as Config['driver'];
+  return { ...config, driver, guest: { ...config.guest, image, memoryBytes, cores } };
 }
 
 /** Nix systems that guests build now. */

@@ -57,7 +57,7 @@ need "$(compgen -c ld.lld | sort -V | tail -n 1 | grep . || echo ld.lld)" lld
 mkdir -p "$directory"
 exec 9>"$directory/.lock"
 flock 9
-scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port}.sh "$here/../sshd_config" "$here"/../exact-store/*.[ch] | sha256sum | cut -c 1-16)
+scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port,console-shell}.sh "$here/../sshd_config" "$here"/../exact-store/*.[ch] | sha256sum | cut -c 1-16)
 if [ "$(cat "$directory/.complete" 2>/dev/null)" = "$scripts" ]; then
   echo "the $architecture image is complete in $directory"
   exit 0
@@ -112,8 +112,8 @@ done
 for name in nix-daemon nix-store; do ln -s nix "$root/usr/bin/$name"; done
 # A foreign busybox cannot be asked for its applets.
 for name in '[' ash awk basename cat chgrp chmod chown chroot cp cut date df dirname dmesg echo env false find grep head \
-  hostname id insmod ip kill ln ls lsmod mkdir mkfifo mkswap mktemp mount mv nproc pidof ps pwd readlink renice rm rmdir sed sh \
-  sleep paste sort stat swapon sync tail tar test touch tr true umount uname uniq wc xargs; do
+  hostname id insmod ip kill ln ls lsmod mkdir mkfifo mkswap mktemp mount mv nproc pidof ps pwd readlink renice rm rmdir sed setsid \
+  sh sleep paste sort stat stty swapon sync tail tar test touch tr true umount uname uniq wc xargs; do
   ln -s busybox "$root/usr/bin/$name"
 done
 ln -s ../bin/busybox "$root/usr/sbin/poweroff"
@@ -122,7 +122,7 @@ cp "$here/../drover-guest.sh" "$root/usr/bin/drover-guest"
   -Wl,--strip-all -o "$root/usr/bin/exact-store" "$here"/../exact-store/*.c
 cp "$here/init.sh" "$root/init"
 mkdir -p "$root/usr/lib/drover"
-cp "$here/../take-identity.sh" "$here/../ssh-port.sh" "$root/usr/lib/drover/"
+cp "$here/../take-identity.sh" "$here/../ssh-port.sh" "$here/../console-shell.sh" "$root/usr/lib/drover/"
 chmod 755 "$root/usr/bin/drover-guest" "$root/init"
 
 echo 'root:x:0:0:root:/root:/bin/sh

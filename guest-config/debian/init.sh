@@ -123,6 +123,18 @@ rm /run/drover/booting
 exec 9>&-
 say "guest is up"
 
+# Parameters of `drover vm`.
+read -r cmdline < /proc/cmdline
+for word in $cmdline; do
+  case $word in
+  drover.share) mkdir /share && must mount -t virtiofs share /share ;;
+  drover.console=*)
+    read -r console < /sys/class/tty/console/active
+    while :; do setsid -c sh /usr/lib/drover/console-shell.sh sh < "/dev/$console" > "/dev/$console" 2>&1; done &
+    ;;
+  esac
+done
+
 # A guest without its daemon or its control connection is unusable. (`wait -n` also reaps orphans.)
 # shellcheck disable=SC3045 # busybox has it
 while kill -0 "$daemon" && kill -0 "$sshd" && { [ -z "$exact_store" ] || kill -0 "$exact_store"; }; do wait -n; done 2> /dev/null

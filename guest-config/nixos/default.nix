@@ -12,6 +12,7 @@
     ./agent.nix
     ./translators.nix
     ./network.nix
+    ./machine.nix
     ./image.nix
   ];
 }

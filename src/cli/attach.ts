@@ -45,11 +45,21 @@ function sizeOf({ columns = 80, rows = 24 }: ProgramIo['stdout']): TerminalSize 
   return { columns: Math.min(columns, 10_000), rows: Math.min(rows, 10_000) };
 }
 
+/** Ctrl-], as in telnet. */
+const ESCAPE = 0x1d;
+
+export interface AttachOptions {
+  /** Whether Ctrl-] on a terminal leaves the program, which ends then. Default: it is input. */
+  readonly escape?: boolean;
+  /** Whether the program gets input. Default: it does. */
+  readonly input?: boolean;
+}
+
 /**
  * Connects a program in a guest to these streams until it ends. What it sends is shown as it is, as in any terminal.
  * @param connection what ControlClient has opened
  * @param onNotice is given text of the supervisor for people
- * @returns its exit status
+ * @returns its exit status; 0 if the user has left
  * @throws DroverError what the supervisor says instead; `NOT_RUNNING` if it ends
  */
 export async function attach(
@@ -57,13 +67,16 @@ export async function attach(
   io: ProgramIo,
   terminal: Terminal | null,
   onNotice: (text: string) => void,
+  { escape = false, input = true }: AttachOptions = {},
 ): Promise<number> {
   const { stdin, stdout, stderr } = io;
   const over = new AbortController();
+  const user = { hasLeft: false };
   const credit = { bytes: MAX_INPUT_BYTES, more: (): void => undefined };
   connection.on('error', () => undefined);
-  const send = (message: Parameters<typeof encodeToProgram>[0]): void =>
-    void connection.write(encodeToProgram(message));
+  const send = (message: Parameters<typeof encodeToProgram>[0]): void => {
+    if (!user.hasLeft) connection.write(encodeToProgram(message));
+  };
   const offs = (Object.keys(SIGNALS) as ProgramSignal[]).map((signal) =>
     io.onSignal(signal, () => {
       send({ kind: 'signal', signal });
@@ -75,8 +88,15 @@ export async function attach(
   const cook = terminal === null ? undefined : io.makeRaw();
   if (terminal !== null) stdout.on('resize', onResize);
   try {
-    void passInput(stdin, send, credit, over.signal);
+    const leave = (): void => {
+      user.hasLeft = true;
+      connection.end();
+    };
+    const keys = escape && terminal !== null ? beforeEscape(stdin, leave) : stdin;
+    if (input) void passInput(keys as AsyncIterable<Buffer>, send, credit, over.signal);
     for await (const frame of readFrames(connection, MAX_MESSAGE_BYTES)) {
+      // Waits until nothing of the program is left.
+      if (user.hasLeft) continue;
       if (frame.kind === 'm') onNotice(String(frame.content));
       if (frame.kind === 'f') throw failureOf(JSON.parse(String(frame.content)) as ControlError);
       const message = decodeFromProgram(frame);
@@ -91,6 +111,7 @@ export async function attach(
         if (!output.write(message.bytes)) await once(output, 'drain');
       }
     }
+    if (user.hasLeft) return 0;
     throw new DroverError('NOT_RUNNING', 'The supervisor has ended, and the program with it');
   } finally {
     over.abort();
@@ -102,15 +123,29 @@ export async function attach(
   }
 }
 
+/** Input up to the escape. @param leave is called when it is typed; nothing comes after it */
+async function* beforeEscape(stdin: Readable, leave: () => void): AsyncGenerator<Buffer> {
+  for await (const chunk of stdin as AsyncIterable<Buffer>) {
+    const at = chunk.indexOf(ESCAPE);
+    if (at < 0) {
+      yield chunk;
+      continue;
+    }
+    yield chunk.subarray(0, at);
+    leave();
+    return;
+  }
+}
+
 /** Sends input in pieces, no more than the program takes. */
 async function passInput(
-  stdin: Readable,
+  stdin: AsyncIterable<Buffer>,
   send: (message: Parameters<typeof encodeToProgram>[0]) => void,
   credit: { bytes: number; more: () => void },
   over: AbortSignal,
 ): Promise<void> {
   try {
-    for await (const chunk of stdin as AsyncIterable<Buffer>) {
+    for await (const chunk of stdin) {
       for (let at = 0; at < chunk.length; at += PIECE_BYTES) {
         const bytes = chunk.subarray(at, at + PIECE_BYTES);
         while (credit.bytes < bytes.length && !over.aborted)

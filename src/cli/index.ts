@@ -20,6 +20,7 @@ import { addShell } from './commands/shell.js';
 import { addShow } from './commands/show.js';
 import { addStatus } from './commands/status.js';
 import { addTop } from './commands/top.js';
+import { addVm } from './commands/vm.js';
 import { EXIT } from '../lib/error-codes.js';
 import type { AddCommand, CliContext } from './context.js';
 import { exitCodeOf, renderError } from './failure.js';
@@ -34,6 +35,7 @@ const COMMANDS: readonly AddCommand[] = [
     addBoot,
     addShell,
     addRun,
+    addVm,
     addEvents,
     addMachines,
     addDoctor,

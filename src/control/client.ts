@@ -7,6 +7,7 @@ import { codeFacts, type DroverErrorCode } from '../lib/error-codes.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import { StateDir } from '../lib/state-dir.js';
 import type { RunRequest } from './runs.js';
+import type { VmRequest } from './vms.js';
 import type { ShellRequest } from './shells.js';
 import {
   BUILDS_PATH,
@@ -129,6 +130,11 @@ export class ControlClient {
   /** Runs a program of the store in a guest of its own. @returns as `shell` */
   async run(runRequest: RunRequest): Promise<Duplex> {
     return await this.#program('/run', runRequest);
+  }
+
+  /** Runs a system of the user in a virtual machine of its own. @returns as `shell` */
+  async vm(vmRequest: VmRequest): Promise<Duplex> {
+    return await this.#program('/vm', vmRequest);
   }
 
   async #program(path: string, programRequest: object): Promise<Duplex> {

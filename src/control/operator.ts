@@ -13,6 +13,7 @@ import type { HeldProgram, OpenProgram } from './program-server.js';
 import type { RecentEvents } from './recent-events.js';
 import type { Runs } from './runs.js';
 import { openBuildShell, openShell } from './shells.js';
+import type { Vms } from './vms.js';
 
 /** Builds that one answer lists at most. */
 const MAX_LISTED = 10_000;
@@ -31,6 +32,7 @@ export interface OperatorParts {
     'snapshot' | 'pause' | 'resume' | 'drainGuest' | 'bootGuest' | 'enterGuest' | 'enterBuild' | 'keptBuilds'
   >;
   readonly runs: Pick<Runs, 'open'>;
+  readonly vms: Pick<Vms, 'open'>;
   readonly history: BuildHistory | undefined;
   readonly status: () => Status;
   readonly events: RecentEvents;
@@ -141,6 +143,8 @@ export class Operator {
     const [what, id = '', verb] = path;
     if (what === 'run' && path.length === 1)
       return async (request, _say, gone) => await this.#parts.runs.open(request, gone);
+    if (what === 'vm' && path.length === 1)
+      return async (request, _say, gone) => await this.#parts.vms.open(request, gone);
     if (what === 'guests' && verb === 'shell')
       return async (request) =>
         await openShell(request, () => {

@@ -116,7 +116,7 @@ async function passOutput({ program, lost }: HeldProgram, socket: Duplex, gone: 
         await once(socket, 'drain', { signal: gone });
     }
   } catch (error) {
-    if (!gone.aborted)
+    if (!gone.aborted && !lost.aborted)
       await once(lost, 'abort', { signal: AbortSignal.timeout(REASON_TIMEOUT_MS) }).catch(() => undefined);
     throw lost.aborted ? lost.reason : error;
   }

@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 
 import type { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
@@ -105,6 +105,38 @@ export interface BootOptions {
   readonly onPhase?: ((phase: BootPhase) => void) | undefined;
 }
 
+/** A virtual machine of a person's own, with a system of theirs: no build comes to it. */
+export interface Machine {
+  /** Output of its console. Ends with the machine. */
+  readonly output: Readable;
+  /** Takes what is typed on its console. */
+  readonly input: Writable;
+  /** Settles, never rejects, when nothing of the machine is left on the host. */
+  readonly ended: Promise<MachineEnd>;
+  /** Ends it at once. Settles as `ended`. */
+  kill(): Promise<void>;
+}
+
+export interface MachineEnd {
+  /** Whether its system powered it off. */
+  readonly poweredOff: boolean;
+  /** For people. */
+  readonly how: string;
+}
+
+export interface MachineOptions {
+  /** As of a guest. */
+  readonly id: string;
+  /** A number that no other machine has at the same time, from 0. */
+  readonly slot: number;
+  /** For its kernel, besides the image's own. */
+  readonly kernelParameters: readonly string[];
+  /** A directory of the host, without links in its path, that it can write; undefined: none. */
+  readonly share: string | undefined;
+  /** Starts it no longer: what was started is removed again, and the start rejects. */
+  readonly signal: AbortSignal;
+}
+
 /** How guests are made. One file or folder an implementation; nothing else knows which one it is. */
 export interface GuestDriver {
   readonly name: string;
@@ -130,6 +162,11 @@ export interface GuestDriver {
    * the console log, whose tail is in the error.
    */
   boot(options: BootOptions): Promise<RunningGuest>;
+  /**
+   * Starts a machine from the driver's image, for one person. Undefined: the driver has no virtual machines.
+   * @throws DroverError; nothing of the machine is left then
+   */
+  startMachine?(options: MachineOptions): Promise<Machine>;
   /** Removes what an earlier supervisor left behind, and says what that was, one line each. */
   reap(): Promise<readonly string[]>;
 }

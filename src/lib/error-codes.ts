@@ -95,6 +95,7 @@ export const ERROR_CODES = {
   UNKNOWN_GUEST: facts('failure'),
   UNKNOWN_WAITER: facts('failure'),
   UPLOAD_INVALID: facts('failure', 'session'),
+  VM_REFUSED: facts('failure'),
   VSOCK_REFUSED: facts('failure'),
   VZ_HELPER_ENDED: facts('failure'),
   VZ_HELPER_FAILED: facts('failure'),

@@ -88,6 +88,8 @@ export class GuestDir {
   readonly pidFile: string;
   /** `qemu`: exists until QEMU has its connection to virtiofsd. */
   readonly virtiofsd: string;
+  /** `qemu`: likewise, for a directory of the user. */
+  readonly virtiofsdOfShare: string;
 
   constructor(path: string) {
     this.path = path;
@@ -100,5 +102,6 @@ export class GuestDir {
     this.configDisk = join(path, 'config.tar');
     this.pidFile = join(path, 'pid');
     this.virtiofsd = join(path, 'virtiofsd.sock');
+    this.virtiofsdOfShare = join(path, 'share.sock');
   }
 }

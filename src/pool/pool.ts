@@ -1,4 +1,4 @@
-import type { GuestDriver } from '../guest/driver.js';
+import type { GuestDriver, Machine, MachineOptions } from '../guest/driver.js';
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
@@ -142,6 +142,13 @@ export class Pool implements Leaser {
     if (this.#shuttingDown) throw shuttingDown();
     const { bootTimeoutMs } = this.#options;
     return await this.#private.boot({ id: this.#herd.nextId(), driver, bootTimeoutMs }, request);
+  }
+
+  /** Starts a machine for one person, beside the pool's guests. @throws DroverError `SHUTTING_DOWN`, `BOOT_FAILED` */
+  async startMachine(driver: GuestDriver, options: Omit<MachineOptions, 'id'>): Promise<Machine> {
+    if (this.#shuttingDown) throw shuttingDown();
+    if (driver.startMachine === undefined) throw new TypeError(`${driver.name} has no machines`);
+    return await driver.startMachine({ ...options, id: this.#herd.nextId() });
   }
 
   /** Not an `async` function: what one keeps while it waits takes as much memory as the waiter itself. */

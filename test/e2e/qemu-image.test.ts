@@ -1,13 +1,15 @@
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { aarch64Program } from '../support/aarch64-program.js';
-import { REPOSITORY } from '../support/drover.js';
+import { MAIN, REPOSITORY } from '../support/drover.js';
+import { expectNoRemains } from '../support/guests.js';
 import { nixHost, nixString, succeeded } from '../support/nix.js';
 import { describeE2e, IMAGES } from '../support/requirements.js';
+import { Session } from '../support/session.js';
 import { startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
 
 const BUILD = join(REPOSITORY, 'guest-config/debian/build.sh');
@@ -94,6 +96,36 @@ describeE2e('the image of Debian packages', ['vms'], () => {
         }`),
       );
       expect(await readFile(foreign.outputs[0] ?? '', 'utf8')).toBe('aarch64\n');
+    },
+    2 * VM_DEADLINE_MS,
+  );
+
+  test(
+    'runs as a machine of a person, with a shell on their terminal and a directory of theirs',
+    async () => {
+      await using drover = await startVmDrover({ guest: { memory: '512MiB' } });
+      await mkdir(join(dir, 'own'));
+      await writeFile(join(dir, 'own/in'), 'given\n');
+      await chown(join(dir, 'own'), 4711, 4712);
+      const words = [process.execPath, MAIN, '--config', drover.configFile, 'vm'];
+      const foreign = await execa(words[0] ?? '', [...words.slice(1), join(IMAGES, 'aarch64')], {
+        reject: false,
+      });
+      expect(foreign.stderr).toContain('it is for aarch64, and this host is x86_64');
+
+      const vm = [...words, join(IMAGES, 'x86_64'), '--share', join(dir, 'own')].join(' ');
+      const session = new Session('script', ['-qec', `stty rows 33 cols 77; exec ${vm}`, '/dev/null']);
+      await session.waitFor(/ # /, VM_DEADLINE_MS);
+      session.type(
+        'stty size; id -u; cat /share/in; echo made > /share/out; chown 5 /share/out; echo "is $?"\r',
+      );
+      await session.waitFor(/\n33 77\r\n0\r\ngiven\r\nis 0\r/);
+      expect(await readFile(join(dir, 'own/out'), 'utf8')).toBe('made\n');
+      expect(await stat(join(dir, 'own/out'))).toMatchObject({ uid: 4711, gid: 4712 });
+      session.type('poweroff -f\r');
+      expect(await session.exitCode()).toBe(0);
+      await expectNoRemains(drover.stateDir);
+      expect((await drover.status()).totals).toMatchObject({ guestsBooted: 0 });
     },
     2 * VM_DEADLINE_MS,
   );

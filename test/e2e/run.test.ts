@@ -120,6 +120,16 @@ describeE2e('a program of the store in a guest of its own', [], () => {
     expect(seen.split('\n').length).toBe(own.trimEnd().split('\n').length);
   });
 
+  test('is no machine: drover vm says which driver has some', async () => {
+    const { exitCode, stderr } = await drover.cli('vm', '.');
+    expect({ exitCode, stderr }).toEqual({
+      exitCode: 1,
+      stderr: expect.stringMatching(
+        /The namespace driver has no virtual machines\n.*Set driver to qemu/,
+      ) as unknown,
+    });
+  });
+
   test('is refused, with the reason, if it cannot run', async () => {
     const absent = `/nix/store/${'0'.repeat(32)}-absent/bin/x`;
     expect(await refused(absent)).toContain("is not valid in this host's store");

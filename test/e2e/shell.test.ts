@@ -1,40 +1,11 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { MAIN, startDrover, type Drover } from '../support/drover.js';
 import { guestInit } from '../support/guests.js';
 import { describeE2e } from '../support/requirements.js';
-import { waitUntil, within } from '../support/wait.js';
-
-/** A process whose output is kept. */
-class Session {
-  output = '';
-  readonly child: ChildProcess;
-  readonly ended: Promise<unknown[]>;
-
-  constructor(program: string, args: readonly string[]) {
-    this.child = spawn(program, args, { stdio: 'pipe' });
-    for (const stream of [this.child.stdout, this.child.stderr])
-      stream?.on('data', (text) => (this.output += String(text)));
-    this.child.stdin?.on('error', () => undefined);
-    this.ended = once(this.child, 'close');
-  }
-
-  type(text: string): void {
-    this.child.stdin?.write(text);
-  }
-
-  async waitFor(what: RegExp): Promise<RegExpExecArray> {
-    return await waitUntil(`${String(what)} in ${this.output}`, () => what.exec(this.output) ?? undefined);
-  }
-
-  async exitCode(): Promise<unknown> {
-    return (await within('the end of a session', this.ended))[0];
-  }
-}
+import { Session } from '../support/session.js';
+import { waitUntil } from '../support/wait.js';
 
 describeE2e('a shell in a guest', [], () => {
   let drover: Drover;

@@ -1,13 +1,16 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
-import type { Drover } from '../support/drover.js';
+import { MAIN, type Drover } from '../support/drover.js';
 import { expectNoRemains, remainsOfGuests } from '../support/guests.js';
 import { asWatched, watchedBy } from '../support/inotify.js';
-import { nixHost, succeeded } from '../support/nix.js';
+import { NIX_DIRS, nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { packages, removeBuilt, runChecks } from '../support/packages.js';
 import { describeE2e } from '../support/requirements.js';
+import { Session } from '../support/session.js';
 import { DoubledMac } from '../support/vz.js';
 import { waitUntil } from '../support/wait.js';
 
@@ -15,6 +18,8 @@ import { waitUntil } from '../support/wait.js';
 const DEADLINE_MS = 600_000;
 /** A guest has 10 s to set its clock. */
 const SET_CLOCK_DEADLINE_MS = 30_000;
+
+const FLAKES = ['--extra-experimental-features', 'nix-command flakes'];
 
 /** Long enough to be killed in the middle of. */
 const SCRIPT = 'echo "it has begun"; sleep 5; read -r line < $input; echo "$line" > $out';
@@ -170,5 +175,138 @@ describeE2e('builds on a Mac that is doubled', ['modern-nix', 'demo-packages', '
     } finally {
       await rm(stateDir, { recursive: true, force: true });
     }
+  });
+
+  describe('drover vm', () => {
+    let drover: Drover;
+    let host: NixHost;
+    /** A flake, and a directory to share. */
+    let dir: string;
+    beforeAll(async () => {
+      drover = await mac.startDrover();
+      // It knows of no builder: drover vm names one.
+      host = await nixHost({ version: 'modern', drover, nixConf: { builders: '' } });
+      dir = await realpath(await mkdtemp('/tmp/vm-'));
+      for (const name of ['manifest.json', 'kernel', 'initrd'])
+        await copyFile(join(mac.image, name), join(dir, name));
+      await writeFile(
+        join(dir, 'flake.nix'),
+        `{
+          outputs = { self }: {
+            source = self.outPath;
+            nixosConfigurations.box.config.system.build.droverImage = derivation {
+              name = "e2e-${host.id}-image";
+              system = "x86_64-linux";
+              builder = "/bin/sh";
+              args = [ "-c" "mkdir $out; cp $src/manifest.json $src/kernel $src/initrd $out" ];
+              src = self;
+            };
+            nixosConfigurations.other.config.system.build.toplevel = "a system";
+          };
+        }`,
+      );
+    });
+    afterAll(async () => {
+      const { stdout } = await host.run('nix', [...FLAKES, 'eval', '--raw', `path:${dir}#source`]);
+      await drover[Symbol.asyncDispose]();
+      await host[Symbol.asyncDispose]();
+      await host.deletePaths(stdout);
+      await rm(dir, { recursive: true });
+    });
+
+    const words = (...args: string[]): string[] => [MAIN, '--config', drover.configFile, 'vm', ...args];
+    const env = (): NodeJS.ProcessEnv => ({
+      PATH: `${NIX_DIRS.modern}:${process.env['PATH'] ?? ''}`,
+      HOME: host.dir,
+      NIX_CONF_DIR: host.dir,
+      NIX_USER_CONF_FILES: '',
+      TERM: 'xterm',
+    });
+    async function vm(args: readonly string[], input = '') {
+      const { exitCode, stdout, stderr } = await execa(process.execPath, words(...args), {
+        ...{ input, env: env(), extendEnv: false, reject: false },
+      });
+      return { exitCode, stdout, stderr };
+    }
+
+    test('builds a configuration in a guest, and runs it with pipes until it powers off', async () => {
+      const options = ['--console', '--memory', '512MiB', '--cores', '1', '--share', dir];
+      const { exitCode, stdout, stderr } = await vm(
+        [`path:${dir}#box`, ...options],
+        'size\ncmdline\nwrite something\npoweroff\n',
+      );
+      if (exitCode !== 0) throw new Error(stderr);
+      expect(stdout).toContain('the console is up\r\n');
+      expect(stdout).toContain('1 cpus, 536870912 bytes\r\n');
+      expect(stdout).toContain('drover.console=80x24,dumb drover.share quiet\r\n');
+      expect(await readFile(join(dir, 'out'), 'utf8')).toBe('something');
+      await rm(join(dir, 'out'));
+      expect((await drover.status()).totals).toMatchObject({ builds: 1, failedBuilds: 0 });
+    });
+
+    test('without a terminal passes no input, and ends with the client', async () => {
+      const session = new Session(process.execPath, words(mac.image), env());
+      session.type('poweroff\n');
+      await session.waitFor(/the console is up/);
+      session.child.kill('SIGINT');
+      expect(await session.exitCode()).toBe(128 + 2);
+      expect(await readdir(join(drover.stateDir, 'guests'))).not.toContainEqual(
+        expect.stringMatching(/^g[2-9]/),
+      );
+    });
+
+    test('is a terminal that Ctrl-] leaves, which ends the machine', async () => {
+      const command = `stty rows 33 cols 77; exec ${[process.execPath, ...words(mac.image)].join(' ')}`;
+      const session = new Session('script', ['-qec', command, '/dev/null'], env());
+      await session.waitFor(/Ctrl-\] ends the machine.*the console is up/s);
+      session.type('cmdline\r');
+      await session.waitFor(/drover\.console=77x33,xterm quiet/);
+      session.type('\u001d');
+      expect(await session.exitCode()).toBe(0);
+      expect((await mac.remains()).filter((what) => what.includes('console-guest'))).toEqual([]);
+    });
+
+    test.each([
+      ['fail', /^drover: The machine was lost: drover: nix-daemon has ended: exit-code/m],
+      ['crash', /^drover: The machine was lost: its vz-helper: the guest crashed: /m],
+    ])('fails when the machine ends otherwise (%s)', async (command, message) => {
+      const { exitCode, stderr } = await vm([mac.image, '--console'], `${command}\n`);
+      expect({ exitCode, stderr }).toEqual({
+        exitCode: 69,
+        stderr: expect.stringMatching(message) as unknown,
+      });
+    });
+
+    test('is refused, with the reason, for what it cannot run', async () => {
+      const refused = async (...args: string[]): Promise<string> => {
+        const { exitCode, stdout, stderr } = await vm(args);
+        expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: '' });
+        return stderr;
+      };
+      const notOne =
+        /not a NixOS system that imports nixosModules\.guest: it has no system\.build\.droverImage/;
+      expect(await refused(`path:${dir}#other`)).toMatch(notOne);
+      expect(await refused(`path:${dir}#absent`)).toContain('could not be built');
+      expect(await refused('/tmp')).toContain('imports nixosModules.guest: it has no manifest.json');
+      expect(await refused(join(dir, 'absent'))).toContain('cannot be found');
+      expect(await refused(mac.image, '--memory', '900TiB')).toMatch(/--memory is .*, and this host has /);
+      expect(await refused(mac.image, '--share', '/tmp/a,b')).toContain('has a comma or a control character');
+      const foreign = JSON.parse(await readFile(join(dir, 'manifest.json'), 'utf8')) as object;
+      const file = join(dir, 'foreign.json');
+      await writeFile(
+        file,
+        JSON.stringify({
+          ...foreign,
+          architecture: 'x86_64',
+          systems: ['x86_64-linux'],
+          kernel: { path: 'initrd' },
+        }),
+      );
+      const { exitCode, stderr } = await vm([file]);
+      expect({ exitCode, stderr }).toEqual({
+        exitCode: 69,
+        stderr: expect.stringContaining('guests on this Mac are aarch64') as unknown,
+      });
+    });
   });
 });

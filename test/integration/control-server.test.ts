@@ -46,6 +46,7 @@ beforeEach(async () => {
       },
     },
     runs: { open: () => Promise.reject(new Error('no program runs')) },
+    vms: { open: () => Promise.reject(new Error('no program runs')) },
     pool: {
       snapshot: () => ({ guests: [{ id: 'g1', consoleLog }], programs: [] }) as never,
       pause: note('pause'),

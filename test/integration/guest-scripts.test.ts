@@ -124,6 +124,33 @@ describe('ssh-port.sh', () => {
   });
 });
 
+describe('console-shell.sh', () => {
+  test.each([
+    // busybox's sh has an stty of its own.
+    { shell: ['bash'], parameter: 'drover.console=77x33,xterm-256color' },
+    { shell: ['dash'], parameter: 'drover.console' },
+  ])(
+    "runs a login shell on a terminal of the client's size and type ($parameter), by $shell",
+    async ({ shell, parameter }) => {
+      await world.write('proc/cmdline', `quiet ${parameter} panic=1\n`);
+      await world.double('stty');
+      await world.double('login-shell', 'echo "$TERM $HOME"');
+      const { exitCode, stdout } = await world.run(
+        'guest-config/console-shell.sh',
+        ['login-shell'],
+        {},
+        shell,
+      );
+      expect({ exitCode, stdout }).toEqual({
+        exitCode: 0,
+        stdout: parameter.includes('=') ? 'xterm-256color /root' : 'dumb /root',
+      });
+      const size = parameter.includes('=') ? 'cols 77 rows 33' : 'cols 80 rows 24';
+      expect(await world.calls()).toBe(`stty ${size}\nlogin-shell -l\n`);
+    },
+  );
+});
+
 describeWith('format-scratch.sh', ['e2fsprogs'], () => {
   const MEBIBYTE = 1024 ** 2;
   const makeDisk = async (bytes: number): Promise<string> => {

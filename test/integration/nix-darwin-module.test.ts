@@ -112,6 +112,16 @@ describeWith('services.drover on nix-darwin', ['nix'], () => {
     });
   });
 
+  test('offers what NixOS tests ask for where guests have /dev/kvm', async () => {
+    const { failed, settings, machines } = await darwin('{ services.drover.nestedVirtualization = true; }');
+    expect(failed).toEqual([]);
+    expect(load(settings)).toMatchObject({
+      features: ['benchmark', 'big-parallel', 'kvm', 'nixos-test'],
+      guest: { nestedVirtualization: true },
+    });
+    expect(machines).toContain(' benchmark,big-parallel,kvm,nixos-test ');
+  });
+
   test('gives its settings precedence over everything, and follows them', async () => {
     const { failed, settings, machines, maxJobs, etc, activation } = await darwin(`{ services.drover = {
       maxGuests = 5;

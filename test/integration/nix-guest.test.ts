@@ -18,6 +18,7 @@ interface Guest {
   /** Units that want each of them. */
   readonly wanted: Readonly<Record<string, readonly string[]>>;
   readonly disabled: readonly string[];
+  readonly mounts: readonly unknown[];
   readonly udev: string;
   readonly kernelParams: string;
   /** Undefined: NixOS' default. */
@@ -136,6 +137,25 @@ describeWith('a guest', ['nix'], () => {
     );
     expect(plain.kernelModules).toEqual(['vmw_vsock_virtio_transport']);
     expect(plain.root).toMatchObject({ hashedPassword: '*', shell: '/bin/sh' });
+  });
+
+  test('has a shell on its console and a directory of the host only if its kernel is told so', () => {
+    expect(directives(plain.services['drover-console'])).toMatchObject({
+      ConditionKernelCommandLine: 'drover.console',
+      StandardInput: 'tty',
+      TTYPath: '/dev/console',
+      Restart: 'always',
+      ExecStart: expect.stringMatching(/\/bash \S+-console-shell\.sh \S+\/bin\/bash$/),
+    });
+    expect(plain.wanted['drover-console']).toEqual(['multi-user.target']);
+    expect(plain.mounts).toEqual([
+      expect.objectContaining({
+        what: 'share',
+        where: '/share',
+        type: 'virtiofs',
+        unitConfig: { ConditionKernelCommandLine: 'drover.share' },
+      }),
+    ]);
   });
 
   test('lets no build reach vsock', () => {

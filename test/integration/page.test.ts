@@ -52,6 +52,7 @@ async function serve(): Promise<void> {
   const operator = new Operator({
     front: { builds: [], cancel: () => false },
     runs: { open: never },
+    vms: { open: never },
     pool: {
       snapshot: () => ({ guests: [{ id: 'g1', consoleLog }], programs: [] }) as never,
       ...{

@@ -2,16 +2,18 @@ import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
-import { afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { VzDriver, type VzDriverOptions } from '../../src/drivers/vz/driver.js';
+import type { Machine } from '../../src/guest/driver.js';
 import { REPOSITORY, runDrover, startDrover } from '../support/drover.js';
 import { describeWith } from '../support/requirements.js';
 import { buildVzHelper } from '../support/vz-helper.js';
 import { waitUntil, within } from '../support/wait.js';
 
 const GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/ssh-guest.mjs');
+const CONSOLE_GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/console-guest.mjs');
 /** For Node: to say of itself that it runs on macOS. */
 const ON_A_MAC = `--import=data:text/javascript,${encodeURIComponent("Object.defineProperty(process, 'platform', { value: 'darwin' })")}`;
 const NEVER = new AbortController().signal;
@@ -75,6 +77,7 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
       maxJobs: 4,
       maxGuests: 2,
       features: [],
+      native: false,
       helper: await helper(words, guestProgram),
       guest: {
         cores: 1,
@@ -124,6 +127,68 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
     await guest.exited;
     expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
     await waitUntil('the end of its log', async () => (await readdir(join(dir, 's/logs'))).length === 0);
+  });
+
+  describe('a machine of a person', () => {
+    let machine: Machine;
+    let printed: string;
+
+    async function start(words: string, share?: string): Promise<void> {
+      const driver = await VzDriver.create(await options(words, {}, CONSOLE_GUEST));
+      const kernelParameters = ['drover.console=80x24,dumb'];
+      machine = await driver.startMachine({ id: 'g1', slot: 0, kernelParameters, share, signal: NEVER });
+      printed = '';
+      machine.output.on('data', (chunk: Buffer) => (printed += String(chunk)));
+      await shows('the console is up');
+    }
+    async function shows(text: string): Promise<void> {
+      await waitUntil(`${text} on the console`, () => printed.includes(text));
+    }
+    const type = (line: string): void => void machine.input.write(`${line}\n`);
+    afterEach(async () => {
+      await machine.kill();
+    });
+
+    test('has its console here both ways, a share, and leaves nothing when it powers off', async () => {
+      const share = join(dir, 'own');
+      await mkdir(share);
+      await start('rosetta=installed', share);
+      type('cmdline');
+      await shows('console=hvc0 drover.store=raw drover.console=80x24,dumb quiet');
+      type('write from the machine');
+      await shows('written');
+      expect(await readFile(join(share, 'out'), 'utf8')).toBe('from the machine');
+      type('flood 3000000');
+      await shows('that was all');
+      type('poweroff');
+      expect(await within('its end', machine.ended)).toMatchObject({ poweredOff: true });
+      expect(printed).toMatch(/reboot: Power down\r\n$/);
+      expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+      expect(await readdir(join(dir, 's/logs'))).toEqual([]);
+    });
+
+    test.each([
+      ['a vital unit fails', '', 'fail', 'drover: nix-daemon has ended: exit-code (exited 1)'],
+      ['it crashes', '', 'crash', /^its vz-helper: the guest crashed: /],
+      ['its kernel panics, and macOS boots it again', 'panicResets', 'panic', 'its kernel panicked'],
+    ])('ends badly when %s', async (_, words, command, how) => {
+      await start(words);
+      type(command);
+      const end = await within('its end', machine.ended);
+      expect(end).toEqual({
+        poweredOff: false,
+        how: typeof how === 'string' ? how : expect.stringMatching(how),
+      });
+      expect(await readdir(join(dir, 's/logs'))).toHaveLength(1);
+    });
+
+    test('is killed although its console is not read', async () => {
+      await start('');
+      machine.output.pause().removeAllListeners('data');
+      type('flood 3000000');
+      await machine.kill();
+      expect(existsSync(join(dir, 's/guests/g1'))).toBe(false);
+    });
   });
 
   test('a helper that is killed is the end of its guest, and is told', async () => {

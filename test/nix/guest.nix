@@ -14,6 +14,7 @@ let
   stub = import ./packages.nix {
     inherit lib system;
     names = [
+      "bashInteractive"
       "busybox-sandbox-shell"
       "coreutils"
       "e2fsprogs"
@@ -89,6 +90,7 @@ in
   wanted = wanted (enabled config.systemd.services // config.systemd.sockets);
   initrdWanted = wanted config.boot.initrd.systemd.services;
   disabled = lib.attrNames (lib.filterAttrs (_: unit: !unit.enable) config.systemd.services);
+  inherit (config.systemd) mounts;
   udev = config.services.udev.extraRules;
   kernelParams = toString config.boot.kernelParams;
   inherit (config.boot) kernelModules;

@@ -26,6 +26,8 @@ import { waitUntil } from './wait.js';
 import { buildVzHelper } from './vz-helper.js';
 
 const GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/namespace-guest.mjs');
+/** A machine of drover vm. */
+const CONSOLE_GUEST = join(REPOSITORY, 'test/fixtures/vz-guest/console-guest.mjs');
 const SSHD = '/usr/sbin/sshd';
 const SSHD_CONFIG = `HostKey /run/sshd/host_key
 AuthorizedKeysFile /run/sshd/authorized_keys
@@ -104,16 +106,26 @@ export class DoubledMac implements AsyncDisposable {
       commandLine: 'quiet',
     };
     await writeFile(join(dir, 'manifest.json'), JSON.stringify(manifest));
+    await writeFile(
+      join(dir, 'guest'),
+      `#!/bin/sh\ngrep -q drover.console "$1" && exec ${CONSOLE_GUEST} "$1"\nexec ${GUEST} "$1"\n`,
+      { mode: 0o755 },
+    );
     const settings = [
       'DROVER_VZ_DOUBLE=rosetta=installed',
       `DROVER_VZ_DOUBLE_DIR=${dir}/vms`,
-      `DROVER_VZ_DOUBLE_GUEST=${GUEST}`,
+      `DROVER_VZ_DOUBLE_GUEST=${dir}/guest`,
       `DROVER_TEST_IMAGE=${root}`,
       `PATH=${dirname(execPath)}:$PATH`,
     ];
     await writeFile(join(dir, 'helper'), `#!/bin/sh\nexport ${settings.join(' ')}\nexec ${program}\n`);
     await chmod(join(dir, 'helper'), 0o755);
     return new DoubledMac(dir, program);
+  }
+
+  /** Directory of the guests' image. */
+  get image(): string {
+    return this.#dir;
   }
 
   /** Starts a supervisor on it. */

@@ -2,9 +2,10 @@
 // the helper's own code can run. The environment configures it:
 //
 //   DROVER_VZ_DOUBLE_GUEST   a program that is the guest; without it a guest does nothing and has no vsock. It gets
-//                            one argument, a JSON file that describes the virtual machine. Its stdout and stderr
-//                            are the console; `<vsockDir>/<port>.sock`, as that file says, are the ports it listens at.
-//                            Exit status 0: the guest powered off; another end: it crashed. It dies with the helper.
+//                            one argument, a JSON file that describes the virtual machine. Its stdin, stdout and
+//                            stderr are the console; `<vsockDir>/<port>.sock`, as that file says, are the ports it
+//                            listens at. Exit status 0: the guest powered off; another end: it crashed. It dies with
+//                            the helper.
 //   DROVER_VZ_DOUBLE_DIR     where that file and the ports' directory are made, in a directory named after the
 //                            helper's process id; otherwise /tmp.
 //   DROVER_VZ_DOUBLE         words with commas in between:

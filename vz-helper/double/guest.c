@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-pid_t guest_start(const char *program, const char *file, int console) {
+pid_t guest_start(const char *program, const char *file, int console, int typed) {
   int failure[2];
   if (pipe2(failure, O_CLOEXEC) != 0) return -1;
   pid_t guest = fork();
@@ -18,8 +18,8 @@ pid_t guest_start(const char *program, const char *file, int console) {
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_DFL);
-    int nothing = open("/dev/null", O_RDONLY);
-    if (dup2(nothing, 0) == 0 && dup2(console, 1) == 1 && dup2(console, 2) == 2) {
+    int input = typed < 0 ? open("/dev/null", O_RDONLY) : typed;
+    if (dup2(input, 0) == 0 && dup2(console, 1) == 1 && dup2(console, 2) == 2) {
       fcntl(failure[1], F_DUPFD_CLOEXEC, 3);
       close_range(3, (unsigned)failure[1] - 1, CLOSE_RANGE_CLOEXEC);
       close_range((unsigned)failure[1] + 1, ~0U, CLOSE_RANGE_CLOEXEC);

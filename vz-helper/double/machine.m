@@ -188,7 +188,8 @@ static void guestEnded(VZVirtualMachine *machine, int status) {
   [json writeToFile:file atomically:YES];
   VZSerialPortConfiguration *port = configuration.serialPorts.firstObject;
   NSFileHandle *console = [port.attachment->values objectForKey:@"fileHandleForWriting"];
-  guest = guest_start(program, file.UTF8String, console.fileDescriptor);
+  NSFileHandle *typed = [port.attachment->values objectForKey:@"fileHandleForReading"];
+  guest = guest_start(program, file.UTF8String, console.fileDescriptor, typed == nil ? -1 : typed.fileDescriptor);
   if (guest < 0) return vzError(Internal, [NSString stringWithFormat:@"%s: %s", program, strerror(errno)]);
   [NSThread detachNewThreadSelector:@selector(waitForGuest) toTarget:self withObject:nil];
   return nil;

@@ -3,14 +3,20 @@
 
 #import <Virtualization/Virtualization.h>
 
+/// The console, both ways, where the supervisor has asked for it.
+enum { TerminalDescriptor = 3 };
+
 /// What the helper itself makes for the guest.
 @interface DVZGuestFiles : NSObject {
   NSString *_consolePath;
   unsigned long long _consoleMaxBytes;
+  BOOL _terminal;
   NSString *_vsockPath;
 }
 @property(nonatomic, strong) NSString *consolePath;
 @property(nonatomic) unsigned long long consoleMaxBytes;
+/// Whether the console has a terminal: `TerminalDescriptor`.
+@property(nonatomic) BOOL terminal;
 @property(nonatomic, strong) NSString *vsockPath;
 @end
 
@@ -18,5 +24,5 @@
 /// made.
 VZVirtualMachineConfiguration *readConfiguration(DVZFields *config, DVZGuestFiles *files, DVZProblem *problem);
 
-/// The guest's `hvc0`, which writes to `descriptor`.
-VZSerialPortConfiguration *serialPort(int descriptor);
+/// The guest's `hvc0`, which writes to `output` and reads from `input`; -1: from nothing.
+VZSerialPortConfiguration *serialPort(int output, int input);

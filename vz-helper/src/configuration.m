@@ -17,7 +17,8 @@ enum {
 static const unsigned long long Mebibyte = 1024 * 1024;
 
 @implementation DVZGuestFiles
-@synthesize consolePath = _consolePath, consoleMaxBytes = _consoleMaxBytes, vsockPath = _vsockPath;
+@synthesize consolePath = _consolePath, consoleMaxBytes = _consoleMaxBytes, terminal = _terminal,
+            vsockPath = _vsockPath;
 @end
 
 /// macOS says little about files that are not there.
@@ -153,6 +154,7 @@ static void readFiles(DVZFields *config, DVZGuestFiles *files) {
   DVZFields *console = [config object:@"console"];
   files.consolePath = [console path:@"path" max:MaxPathBytes];
   files.consoleMaxBytes = [console integer:@"maxBytes" min:4096 max:1024 * Mebibyte step:1];
+  files.terminal = [console has:@"terminal"] && [console boolean:@"terminal"];
   [console end];
   DVZFields *vsock = [config object:@"vsock"];
   files.vsockPath = [vsock path:@"path" max:MaxSocketPathBytes];
@@ -188,11 +190,14 @@ VZVirtualMachineConfiguration *readConfiguration(DVZFields *config, DVZGuestFile
   return problem.error == nil ? machine : nil;
 }
 
-VZSerialPortConfiguration *serialPort(int descriptor) {
-  NSFileHandle *handle = KEPT([[NSFileHandle alloc] initWithFileDescriptor:descriptor closeOnDealloc:NO]);
+static NSFileHandle *handle(int descriptor) {
+  return descriptor < 0 ? nil : KEPT([[NSFileHandle alloc] initWithFileDescriptor:descriptor closeOnDealloc:NO]);
+}
+
+VZSerialPortConfiguration *serialPort(int output, int input) {
   VZVirtioConsoleDeviceSerialPortConfiguration *port =
       KEPT([[VZVirtioConsoleDeviceSerialPortConfiguration alloc] init]);
-  port.attachment = KEPT([[VZFileHandleSerialPortAttachment alloc] initWithFileHandleForReading:nil
-                                                                           fileHandleForWriting:handle]);
+  port.attachment = KEPT([[VZFileHandleSerialPortAttachment alloc] initWithFileHandleForReading:handle(input)
+                                                                           fileHandleForWriting:handle(output)]);
   return port;
 }

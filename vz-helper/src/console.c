@@ -17,6 +17,7 @@ struct console {
   int file;
   int readEnd;
   int writeEnd;
+  int terminal;
   off_t size;
   size_t maxBytes;
   bool broken;
@@ -69,11 +70,32 @@ static void append(struct console *c, size_t length) {
   else c->size += (off_t)length;
 }
 
+/// No more is written once the other end is closed. Waits even if a reader of the same descriptor made it
+/// non-blocking.
+static void show(struct console *c, size_t length) {
+  const char *bytes = c->buffer;
+  while (c->terminal >= 0 && length > 0) {
+    struct pollfd writable = {.fd = c->terminal, .events = POLLOUT};
+    poll(&writable, 1, -1);
+    ssize_t written = write(c->terminal, bytes, length);
+    if (written < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (written < 0) {
+      c->terminal = -1;
+      return;
+    }
+    bytes += written;
+    length -= (size_t)written;
+  }
+}
+
 /// One read, which does not wait. False when there is nothing.
 static bool copy_chunk(struct console *c) {
   pthread_mutex_lock(&c->mutex);
   ssize_t got = read(c->readEnd, c->buffer, chunk_size(c));
-  if (got > 0) append(c, (size_t)got);
+  if (got > 0) {
+    append(c, (size_t)got);
+    show(c, (size_t)got);
+  }
   pthread_mutex_unlock(&c->mutex);
   return got > 0;
 }
@@ -114,11 +136,12 @@ void console_close(struct console *c) {
   free(c);
   errno = saved;
 }
-struct console *console_open(const char *path, size_t maxBytes, int *writeEnd) {
+struct console *console_open(const char *path, size_t maxBytes, int terminal, int *writeEnd) {
   struct console *c = calloc(1, sizeof *c);
   if (c == NULL) return NULL;
   int ends[2] = {-1, -1};
   c->maxBytes = maxBytes;
+  c->terminal = terminal;
   c->file = open_file(path);
   if (c->file >= 0 && pipe(ends) != 0) ends[0] = ends[1] = -1;
   c->readEnd = ends[0];

@@ -7,6 +7,7 @@
 #include "hybrid.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 @interface DVZGuest ()
@@ -59,14 +60,19 @@ static void consoleFailed(int errnum) {
     problem.error = errorOfKey(@"config", error);
     return;
   }
+  int terminal = files.terminal ? TerminalDescriptor : -1;
+  if (files.terminal && fcntl(terminal, F_SETFD, FD_CLOEXEC) != 0) {
+    problem.error = systemError(@"config.console.terminal", @"config.console.terminal", errno);
+    return;
+  }
   int output = -1;
   struct console *console =
-      console_open(files.consolePath.fileSystemRepresentation, (size_t)files.consoleMaxBytes, &output);
+      console_open(files.consolePath.fileSystemRepresentation, (size_t)files.consoleMaxBytes, terminal, &output);
   if (console == NULL) {
     problem.error = systemError(@"config.console.path", @"config.console.path", errno);
     return;
   }
-  configuration.serialPorts = [NSArray arrayWithObject:serialPort(output)];
+  configuration.serialPorts = [NSArray arrayWithObject:serialPort(output, terminal)];
   problem.error = [self begin:configuration console:console vsockPath:files.vsockPath];
   if (problem.error != nil) console_close(console);
 }

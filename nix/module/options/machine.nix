@@ -21,7 +21,7 @@ in
 
     supportedFeatures = mkOption {
       type = types.listOf word;
-      defaultText = literalMD "`benchmark`, `big-parallel` and, with `nestedVirtualization`, `kvm`";
+      defaultText = literalMD "`benchmark`, `big-parallel` and, with `nestedVirtualization`, `kvm` and `nixos-test`";
       example = [ "big-parallel" ];
       description = ''
         System features that builds can ask for. Those of {option}`services.drover.mandatoryFeatures` are among them

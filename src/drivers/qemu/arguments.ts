@@ -28,6 +28,8 @@ export interface GuestMachineSpec extends MachineSpec {
   readonly sshPort: number;
   /** A connection to virtiofsd; undefined: the host's store is not shared. */
   readonly store: number | undefined;
+  /** Likewise, for a directory of the user. */
+  readonly share?: number | undefined;
   readonly network: 'host' | 'outbound' | 'none';
 }
 
@@ -97,7 +99,7 @@ export function guestMachineArguments(spec: GuestMachineSpec): string[] {
     ...['-device', 'virtio-serial-pci'],
     ...['-chardev', `socket,id=ssh,fd=${spec.sshPort}`],
     ...['-device', 'virtserialport,chardev=ssh,name=drover.ssh'],
-    ...(spec.store === undefined ? [] : sharedStore(spec.store, spec.memoryBytes)),
+    ...sharedDirectories(spec),
     ...(spec.network === 'none'
       ? []
       : ['-netdev', 'user,id=net', '-device', 'virtio-net-pci,netdev=net,romfile=']),
@@ -126,12 +128,24 @@ function inherit(descriptor: number): string[] {
 }
 
 /** virtiofsd reads and writes the guest's memory itself, so it has to be a file that both map. */
-function sharedStore(connection: number, memoryBytes: number): string[] {
+function sharedDirectories({ store, share, memoryBytes }: GuestMachineSpec): string[] {
+  const connections = [
+    ['store', 'nix-store', store],
+    ['share', 'share', share],
+  ] as const;
+  const devices = connections.flatMap(([id, tag, connection]) =>
+    connection === undefined
+      ? []
+      : [
+          ...['-chardev', `socket,id=${id},fd=${connection}`],
+          ...['-device', `vhost-user-fs-pci,chardev=${id},tag=${tag}`],
+        ],
+  );
+  if (devices.length === 0) return [];
   return [
     ...['-object', `memory-backend-memfd,id=memory,size=${memoryBytes},share=on`],
     ...['-machine', 'memory-backend=memory'],
-    ...['-chardev', `socket,id=store,fd=${connection}`],
-    ...['-device', 'vhost-user-fs-pci,chardev=store,tag=nix-store'],
+    ...devices,
   ];
 }
 

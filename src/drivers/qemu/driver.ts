@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 
 import type { ConsoleLog } from '../../lib/console-log.js';
@@ -7,19 +7,28 @@ import { humanBytes } from '../../lib/human.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
-import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
+import type {
+  BootOptions,
+  GuestDriver,
+  ImageManifest,
+  Machine,
+  MachineOptions,
+  RunningGuest,
+} from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
-import { guestFiles, makeGuestKeys } from '../vm/guest-files.js';
-import { loadImage, requireNoShare, type GuestImage } from '../vm/image.js';
+import { guestFiles, makeGuestKeys, type GuestKeys } from '../vm/guest-files.js';
+import { loadImage, requireNative, requireNoShare, type GuestImage } from '../vm/image.js';
 import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js';
 import { NO_EXACT_STORE, StoreView } from '../vm/store-view.js';
 import { makeScratchDisk, requireSpace, spaceWarning } from '../scratch-disk.js';
 import { pickAccelerator, type PickedAccelerator } from './accelerator.js';
 import type { Accelerator } from './arguments.js';
 import { configDisk as configDiskOf } from './config-disk.js';
+import { startConsoleMachine } from './console-machine.js';
 import { QemuGuest, type QemuGuestSpec } from './guest.js';
 import { requireReadable } from './machine.js';
 import { outboundNetwork, type OutboundNetwork } from './outbound.js';
+import type { PartsSpec } from './parts.js';
 import { findQemuPrograms, type QemuPrograms } from './programs.js';
 import { endLeftOver } from './reap.js';
 
@@ -92,6 +101,7 @@ export class QemuDriver implements GuestDriver {
       "Set guest.image to the path of an image's manifest.json; guest-config/debian/build.sh makes one.",
     );
     const image = await loadImage(file);
+    if (options.native) requireNative(file, image);
     const programs = await findQemuPrograms(env, image.architecture);
     if (programs.virtiofsd === undefined) requireNoShare(file, image);
     await requireReadable(programs, image);
@@ -176,8 +186,45 @@ export class QemuDriver implements GuestDriver {
     observers: Pick<QemuGuestSpec, 'consoleLog' | 'onStarted'>,
     signal: AbortSignal,
   ): Promise<QemuGuest> {
-    const { guest, storeDir } = this.#options;
     const keys = makeGuestKeys();
+    const spec = await this.#prepare(id, dir, keys, []);
+    const cleanUp = (): Promise<void> => rm(dir.path, { recursive: true, force: true });
+    const running = await QemuGuest.start({ id, ...spec, keys, ...observers, cleanUp }, signal);
+    await writeFile(dir.pidFile, `${running.pid ?? ''}\n`, { mode: 0o600 });
+    return running;
+  }
+
+  async startMachine(options: MachineOptions): Promise<Machine> {
+    const { id, kernelParameters, share, signal } = options;
+    const dir = this.#stateDir.guest(id);
+    let consoleLog: ConsoleLog | undefined;
+    try {
+      if (share !== undefined && this.#programs.virtiofsd === undefined) throw noShare();
+      await requireSpace(this.#stateDir.path, this.#options.guest.scratchSizeBytes);
+      await makePrivateDir(dir.path);
+      const log = (consoleLog = await this.#logs.open(id));
+      const spec = await this.#prepare(id, dir, makeGuestKeys(), kernelParameters);
+      const owned = share === undefined ? undefined : { directory: share, owner: await ownerOf(share) };
+      const cleanUp = async (isOfUse: boolean): Promise<void> => {
+        await rm(dir.path, { recursive: true, force: true });
+        if (!isOfUse) await rm(log.path, { force: true });
+      };
+      return await startConsoleMachine({ ...spec, share: owned, consoleLog: log, cleanUp }, signal);
+    } catch (cause) {
+      await rm(dir.path, { recursive: true, force: true });
+      signal.throwIfAborted();
+      throw bootFailed(id, cause, this.consoleLog(id), consoleLog?.tail() ?? '');
+    }
+  }
+
+  /** Makes what a guest has on disk. */
+  async #prepare(
+    id: string,
+    dir: GuestDir,
+    keys: GuestKeys,
+    kernelParameters: readonly string[],
+  ): Promise<Omit<PartsSpec, 'consoleLog' | 'cleanUp'>> {
+    const { guest, storeDir } = this.#options;
     const files = guestFiles({
       facts: {
         name: id,
@@ -192,30 +239,22 @@ export class QemuDriver implements GuestDriver {
     });
     await writeFile(dir.configDisk, configDiskOf(files), { mode: 0o600 });
     await makeScratchDisk(dir.scratch, guest.scratchSizeBytes);
-    const running = await QemuGuest.start(
-      {
-        id,
-        number: Number(id.slice(1)),
-        programs: this.#programs,
-        machine: {
-          image: this.#image,
-          accelerator: this.#accelerator,
-          cores: guest.cores === 0 ? availableParallelism() : guest.cores,
-          memoryBytes: guest.memoryBytes,
-          commandLine: `${this.#view.kernelParameters} ${this.#image.commandLine}`,
-        },
-        network: guest.network,
-        networkCommand: this.#networkCommand,
-        dir,
-        storeDir,
-        keys,
-        ...observers,
-        cleanUp: () => rm(dir.path, { recursive: true, force: true }),
+    const parameters = [this.#view.kernelParameters, ...kernelParameters, this.#image.commandLine];
+    return {
+      number: Number(id.slice(1)),
+      programs: this.#programs,
+      machine: {
+        image: this.#image,
+        accelerator: this.#accelerator,
+        cores: guest.cores === 0 ? availableParallelism() : guest.cores,
+        memoryBytes: guest.memoryBytes,
+        commandLine: parameters.join(' '),
       },
-      signal,
-    );
-    await writeFile(dir.pidFile, `${running.pid ?? ''}\n`, { mode: 0o600 });
-    return running;
+      network: guest.network,
+      networkCommand: this.#networkCommand,
+      dir,
+      storeDir,
+    };
   }
 
   /**
@@ -238,4 +277,19 @@ export class QemuDriver implements GuestDriver {
   #warnOnce(warning: string): void {
     if (!this.#warnings.includes(warning)) this.#warnings.push(warning);
   }
+}
+
+function noShare(): DroverError {
+  return new DroverError(
+    'REQUIREMENT_MISSING',
+    'This host can share no directory: virtiofsd runs on Linux only',
+    {
+      hint: 'Leave out --share, or use the vz driver.',
+    },
+  );
+}
+
+/** As virtiofsd sees it: without root's rights it is in a user namespace, in which this user is root. */
+async function ownerOf(directory: string): Promise<{ uid: number; gid: number }> {
+  return process.getuid?.() === 0 ? await stat(directory) : { uid: 0, gid: 0 };
 }

@@ -1,54 +1,26 @@
-import { rm } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 
 import type { Listings } from '../../guest/listings.js';
 import type { ProgramRequest, RunningProgram } from '../../guest/program.js';
 import { SshChannel } from '../../guest/ssh-channel.js';
-import type { Child } from '../../lib/child.js';
-import type { ConsoleLog } from '../../lib/console-log.js';
-import type { GuestDir } from '../../lib/state-dir.js';
 import type { ExecResult, RunningGuest } from '../../guest/driver.js';
 import type { GuestKeys } from '../vm/guest-files.js';
 import { VmLife } from '../vm/life.js';
-import { guestMachineArguments } from './arguments.js';
-import { Inheritance, inheritMachine, pipeOf, type BareMachine } from './machine.js';
-import type { QemuPrograms } from './programs.js';
 import { maxOpenFiles } from './descriptor-use.js';
-import { startVirtiofsd, type SharedStore } from './virtiofsd.js';
+import { startParts, type PartsSpec, type Started } from './parts.js';
 
 /** A guest that ran out of them is ended, because a build that ignores the error may produce a wrong output. */
-const OUT_OF_DESCRIPTORS =
+export const OUT_OF_DESCRIPTORS =
   'it looked at more files of the shared store than its virtiofsd may have open; raise the limit of open files (ulimit -n, LimitNOFILE=)';
 const DAEMON_SOCKET = '/nix/var/nix/daemon-socket/socket';
 /** Tells the guest that the supervisor listens at the other end of the port: docs/images.md. */
 const PORT_GREETING = 'drover\n';
 
-export interface QemuGuestSpec {
+export interface QemuGuestSpec extends PartsSpec {
   readonly id: string;
-  /** Different for each guest that runs. */
-  readonly number: number;
-  readonly programs: QemuPrograms;
-  readonly machine: BareMachine;
-  readonly network: 'host' | 'outbound' | 'none';
-  /** Words before the command of QEMU, if its network is `outbound`. */
-  readonly networkCommand: readonly string[];
-  /** The names of the disks in it are gone once QEMU has them. */
-  readonly dir: GuestDir;
-  /** The host's store; shared if there is a virtiofsd. */
-  readonly storeDir: string;
   readonly keys: GuestKeys;
-  readonly consoleLog: ConsoleLog;
   /** Its QEMU runs. */
   readonly onStarted: () => void;
-  /** Removes what the guest had on disk. */
-  readonly cleanUp: () => Promise<void>;
-}
-
-/** The processes of a guest, and the supervisor's ends of what they inherited. */
-interface Started {
-  readonly qemu: Child;
-  readonly store: SharedStore | undefined;
-  readonly sshPort: Duplex;
 }
 
 /** One VM: a QEMU, a virtiofsd, and an SSH connection between them and this process over a virtio-serial port. */
@@ -164,53 +136,4 @@ export class QemuGuest implements RunningGuest {
     await this.#parts.qemu.kill();
     await this.exited;
   }
-}
-
-/** @throws DroverError, or Node's error for a file that cannot be opened; nothing of the guest is left then */
-async function startParts(spec: QemuGuestSpec, signal: AbortSignal): Promise<Started> {
-  let store: SharedStore | undefined;
-  try {
-    store = await startSharing(spec, signal);
-    return await startQemu(spec, store);
-  } catch (error) {
-    await store?.child.kill();
-    spec.consoleLog.close();
-    await spec.cleanUp();
-    throw error;
-  }
-}
-
-async function startSharing(spec: QemuGuestSpec, signal: AbortSignal): Promise<SharedStore | undefined> {
-  const { virtiofsd, setpriv } = spec.programs;
-  if (virtiofsd === undefined) return undefined;
-  const { dir, storeDir, consoleLog } = spec;
-  return await startVirtiofsd({
-    program: virtiofsd,
-    setpriv,
-    socket: dir.virtiofsd,
-    directory: storeDir,
-    consoleLog,
-    signal,
-  });
-}
-
-async function startQemu(spec: QemuGuestSpec, store: SharedStore | undefined): Promise<Started> {
-  const { programs, machine, network, networkCommand, dir, number } = spec;
-  await using inherited = new Inheritance();
-  const descriptors = {
-    store: store === undefined ? undefined : inherited.socket(store.connection),
-    configDisk: await inherited.file(dir.configDisk, 'r'),
-    scratchDisk: await inherited.file(dir.scratch, 'r+'),
-    sshPort: inherited.pipe(),
-  };
-  const bare = await inheritMachine(inherited, programs, machine);
-  // From here on, keys and scratch space are released when QEMU ends, even if this process is killed.
-  await Promise.all([rm(dir.configDisk), rm(dir.scratch)]);
-  const args = guestMachineArguments({ ...bare, ...descriptors, name: dir.path, network });
-  const qemu = await inherited.start(programs, args, number, networkCommand);
-  return {
-    qemu,
-    store,
-    sshPort: pipeOf(qemu.process, descriptors.sshPort),
-  };
 }

@@ -46,14 +46,16 @@ export class Inheritance implements AsyncDisposable {
   /**
    * @param number of the user that it is to run as: another one for each guest
    * @param before words before the whole command
+   * @param stdin where it reads what is typed on the console
    */
   async start(
     programs: QemuPrograms,
     args: readonly string[],
     number: number,
     before: readonly string[] = [],
+    stdin: 'ignore' | 'pipe' = 'ignore',
   ): Promise<Child> {
-    const stdio = ['ignore', 'pipe', 'pipe', ...this.#stdio] as const;
+    const stdio = [stdin, 'pipe', 'pipe', ...this.#stdio] as const;
     const [first, ...rest] = [...before, ...(setprivForQemu(programs, number) ?? [])];
     const command = first === undefined ? undefined : ([first, ...rest] as const);
     return await startChild(command, programs.qemu, args, [...stdio]);

@@ -60,32 +60,34 @@ export interface VirtiofsdSpec {
   readonly program: string;
   readonly setpriv: string | undefined;
   readonly socket: string;
-  /** Shared read-only. */
   readonly directory: string;
+  /** Whom everything belongs to that is written there; undefined: it is read-only. */
+  readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
   readonly consoleLog: ConsoleLog;
   readonly signal: AbortSignal;
 }
 
 /** A virtiofsd, and the one connection that it serves. */
-export interface SharedStore {
+export interface SharedDirectory {
   readonly child: Child;
   readonly connection: Socket;
   readonly descriptors: DescriptorUse;
 }
 
 /**
- * Starts the server of one guest's view of the host's store, and connects to it. It ends with that
+ * Starts the server of one guest's view of a directory, such as the host's store, and connects to it. It ends with that
  * connection, and its socket is removed from the file system, so no other process can connect. It sees only
  * `directory`, and keeps no descriptor for files that the guest has only looked up (`--inode-file-handles`),
  * if the file system and its own privileges allow that; otherwise its `descriptors` says so.
  * @throws DroverError `BOOT_FAILED`, or the signal's reason; no process is left then
  */
-export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> {
+export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedDirectory> {
   const child = await startChild(
     spec.setpriv === undefined ? undefined : [spec.setpriv],
     spec.program,
     [
-      ...['--socket-path', spec.socket, '--shared-dir', spec.directory, '--readonly'],
+      ...['--socket-path', spec.socket, '--shared-dir', spec.directory],
+      ...(spec.owner === undefined ? ['--readonly'] : asOwner(spec.owner)),
       ...['--sandbox', 'namespace', '--inode-file-handles=prefer', '--cache=auto', '--log-level=warn'],
     ],
     ['ignore', 'pipe', 'pipe'],
@@ -108,6 +110,15 @@ export async function startVirtiofsd(spec: VirtiofsdSpec): Promise<SharedStore> 
     await child.kill();
     throw error;
   }
+}
+
+/** All users of the guest are the owner on the host, who is root in the guest. */
+function asOwner({ uid, gid }: { readonly uid: number; readonly gid: number }): string[] {
+  const all = 2 ** 32 - 1;
+  return [
+    ...['--translate-uid', `squash-guest:0:${uid}:${all}`, '--translate-uid', `host:${uid}:0:1`],
+    ...['--translate-gid', `squash-guest:0:${gid}:${all}`, '--translate-gid', `host:${gid}:0:1`],
+  ];
 }
 
 /** Undefined until it listens. */

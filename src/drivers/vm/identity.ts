@@ -14,6 +14,8 @@ export interface VmOptions {
   readonly maxJobs: number;
   readonly maxGuests: number;
   readonly features: readonly string[];
+  /** Whether only an image for this host's own architecture will do. */
+  readonly native: boolean;
   readonly guest: {
     readonly cores: number;
     readonly memoryBytes: number;

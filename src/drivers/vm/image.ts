@@ -105,6 +105,12 @@ export function requireNoShare(path: string, { system }: GuestImage): void {
   }
 }
 
+/** @throws DroverError `IMAGE_UNUSABLE` if the image is for another architecture than this host's */
+export function requireNative(path: string, { architecture }: GuestImage): void {
+  const native = { x64: 'x86_64', arm64: 'aarch64' }[process.arch as string] ?? process.arch;
+  if (architecture !== native) throw unusable(path, `it is for ${architecture}, and this host is ${native}`);
+}
+
 async function readManifest(path: string): Promise<string> {
   try {
     const text = await readFile(path, 'utf8');

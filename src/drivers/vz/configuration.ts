@@ -23,6 +23,10 @@ export interface ConfigurationSpec {
   /** Undefined: no network. */
   readonly mac: string | undefined;
   readonly nested: boolean;
+  /** A directory of the user that the guest can write. */
+  readonly share: string | undefined;
+  /** Whether the helper's console descriptor is the guest's console as well. */
+  readonly terminal: boolean;
 }
 
 /** A guest as the image contract has it (docs/images.md), in vz-helper's words. */
@@ -39,6 +43,7 @@ export function guestConfiguration(spec: ConfigurationSpec): HelperConfiguration
     shares: [
       { tag: 'nix-store', path: spec.storeDir, readOnly: true },
       { tag: 'drover', path: files, readOnly: true },
+      ...(spec.share === undefined ? [] : [{ tag: 'share', path: spec.share, readOnly: false }]),
     ],
     rosetta:
       spec.rosetta === 'off'
@@ -48,7 +53,11 @@ export function guestConfiguration(spec: ConfigurationSpec): HelperConfiguration
             cache: spec.rosetta === 'cache' ? { path: ROSETTAD_SOCKET } : null,
           },
     network: spec.mac === undefined ? null : { mac: spec.mac },
-    console: { path: spec.consoleLog, maxBytes: MAX_CONSOLE_LOG_BYTES },
+    console: {
+      path: spec.consoleLog,
+      maxBytes: MAX_CONSOLE_LOG_BYTES,
+      ...(spec.terminal ? { terminal: true } : {}),
+    },
     vsock: { path: vsock },
     nested: spec.nested,
   };

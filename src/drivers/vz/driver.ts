@@ -7,7 +7,14 @@ import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { findProgram } from '../../lib/programs.js';
 import { bootFailed, ConsoleLogs } from '../console-logs.js';
-import type { BootOptions, GuestDriver, ImageManifest, RunningGuest } from '../../guest/driver.js';
+import type {
+  BootOptions,
+  GuestDriver,
+  ImageManifest,
+  Machine,
+  MachineOptions,
+  RunningGuest,
+} from '../../guest/driver.js';
 import { greetGuest } from '../greet.js';
 import { guestFiles, makeGuestKeys } from '../vm/guest-files.js';
 import { loadImage, type GuestImage } from '../vm/image.js';
@@ -15,6 +22,7 @@ import { requireImagePath, vmIdentity, type VmOptions } from '../vm/identity.js'
 import { NO_EXACT_STORE, optimiseWarning, StoreView } from '../vm/store-view.js';
 import { makeScratchDisk, requireSpace, spaceWarning } from '../scratch-disk.js';
 import { guestConfiguration } from './configuration.js';
+import { startConsoleMachine } from './console-machine.js';
 import { VzGuest } from './guest.js';
 import { MAX_VSOCK_CONNECTIONS } from './helper-vsock.js';
 import { helperConfigurationSchema, type HelperConfiguration, type HelperFacts } from './helper-protocol.js';
@@ -42,6 +50,9 @@ export interface VzDriverOptions extends VmOptions {
  * programs have been seen to fail at 57,000.
  */
 const REMEMBERED_FILES = 20_000;
+
+/** Slots below are those of guests. */
+const FIRST_MACHINE_SLOT = 0x8000;
 
 const OUTBOUND_WARNING =
   'guest.network outbound is the NAT of macOS: fixed-output builds also reach link-local addresses and services of this Mac that listen on all its addresses, though none that listen on its loopback only; guest.network none cuts them off';
@@ -178,6 +189,29 @@ export class VzDriver implements GuestDriver {
     }
   }
 
+  async startMachine(options: MachineOptions): Promise<Machine> {
+    const { id, slot, signal } = options;
+    const { stateDir, guest, helper: program } = this.#options;
+    const dir = this.#stateDir.guest(id);
+    const log = this.consoleLog(id);
+    try {
+      await requireSpace(stateDir, guest.scratchSizeBytes, this.#freeBytes);
+      await this.#logs.prepare(id);
+      await this.#writeFiles(id, dir, makeGuestKeys());
+      const configuration = this.#configuration(id, FIRST_MACHINE_SLOT + slot, options);
+      const cleanUp = async (isOfUse: boolean): Promise<void> => {
+        await rm(dir.path, { recursive: true, force: true });
+        if (!isOfUse) await rm(log, { force: true });
+      };
+      const { setpriv } = this.#ground;
+      return await startConsoleMachine({ program, setpriv, configuration, cleanUp }, signal);
+    } catch (cause) {
+      await rm(dir.path, { recursive: true, force: true });
+      signal.throwIfAborted();
+      throw bootFailed(id, explainHelper(cause, program), log, await fileTail(log));
+    }
+  }
+
   async #writeFiles(
     id: string,
     { path, files, scratch }: GuestDir,
@@ -207,12 +241,17 @@ export class VzDriver implements GuestDriver {
     await makeScratchDisk(scratch, scratchSizeBytes);
   }
 
-  #configuration(id: string, slot: number): HelperConfiguration {
+  /** @param own what a person's own machine has besides */
+  #configuration(
+    id: string,
+    slot: number,
+    own?: Pick<MachineOptions, 'kernelParameters' | 'share'>,
+  ): HelperConfiguration {
     const { stateDir, storeDir, guest } = this.#options;
     const { image, cores, translation } = this.#ground;
     return guestConfiguration({
       image,
-      kernelParameters: this.#view.kernelParameters,
+      kernelParameters: [this.#view.kernelParameters, ...(own?.kernelParameters ?? [])].join(' '),
       cores,
       memoryBytes: guest.memoryBytes,
       dir: this.#stateDir.guest(id),
@@ -221,6 +260,8 @@ export class VzDriver implements GuestDriver {
       rosetta: translation.rosetta,
       mac: guest.network === 'none' ? undefined : macAddress(stateDir, slot),
       nested: guest.nestedVirtualization,
+      share: own?.share,
+      terminal: own !== undefined,
     });
   }
 

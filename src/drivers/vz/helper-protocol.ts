@@ -70,6 +70,8 @@ export const helperConfigurationSchema = z
         .int()
         .min(4096)
         .max(1024 * MEBIBYTE),
+      /** Descriptor 3 gets what the guest prints, too, and gives it what is typed. */
+      terminal: z.boolean().optional(),
     }),
     vsock: z.strictObject({ path: path(103) }),
     nested: z.boolean(),

@@ -1,3 +1,5 @@
+import type { Duplex } from 'node:stream';
+
 import { z } from 'zod';
 
 import { startChild, type Child } from '../../lib/child.js';
@@ -25,6 +27,8 @@ const HELLO_TIMEOUT_MS = 10_000;
 const MAX_WARNINGS = 20;
 /** From the end of its stdin to its own end: it has nothing to do in between. */
 const CLOSE_TIMEOUT_MS = 2_000;
+/** Descriptor of the helper, if `console.terminal` is true: PROTOCOL.md. */
+const TERMINAL_DESCRIPTOR = 3;
 
 /** A vz-helper that runs: one process, at most one guest. Calls after its end reject with `VZ_HELPER_ENDED`. */
 export interface VzHelper {
@@ -36,6 +40,8 @@ export interface VzHelper {
   readonly facts: HelperFacts;
   /** Its warnings so far, including those before a listener was added. */
   readonly warnings: readonly string[];
+  /** The other end of the guest's console, if that was asked for. */
+  readonly terminal: Duplex | undefined;
   /** @throws DroverError `VZ_HELPER_REFUSED`, with the key that is wrong */
   configure(config: HelperConfiguration): Promise<MachineState>;
   start(): Promise<MachineState>;
@@ -54,6 +60,8 @@ export interface HelperOptions {
   readonly setpriv: string | undefined;
   /** Ends the helper, whenever that comes. */
   readonly signal?: AbortSignal;
+  /** Whether the helper gets a descriptor for the guest's console: `VzHelper.terminal`. */
+  readonly terminal?: boolean;
   readonly clock?: Clock;
 }
 
@@ -63,9 +71,9 @@ export interface HelperOptions {
  *   signal's reason; no process is left then
  */
 export async function startHelper(options: HelperOptions): Promise<VzHelper> {
-  const { program, setpriv, signal, clock = systemClock } = options;
+  const { program, setpriv, signal, terminal = false, clock = systemClock } = options;
   signal?.throwIfAborted();
-  const child = await start(program, setpriv);
+  const child = await start(program, setpriv, terminal);
   const connection = new HelperConnection(child.process);
   const exited = watch(child, connection, signal);
   const warnings: string[] = [];
@@ -83,6 +91,7 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
       exited,
       facts,
       warnings,
+      terminal: terminal ? (child.process.stdio[TERMINAL_DESCRIPTOR] as Duplex) : undefined,
       ...operations(connection),
       close: async () => {
         child.process.stdin?.end();
@@ -100,14 +109,10 @@ export async function startHelper(options: HelperOptions): Promise<VzHelper> {
   }
 }
 
-async function start(program: string, setpriv: string | undefined): Promise<Child> {
+async function start(program: string, setpriv: string | undefined, terminal: boolean): Promise<Child> {
   try {
-    return await startChild(
-      setpriv === undefined ? undefined : [setpriv],
-      program,
-      [],
-      ['pipe', 'pipe', 'pipe'],
-    );
+    const stdio = ['pipe', 'pipe', 'pipe', ...(terminal ? (['pipe'] as const) : [])] as const;
+    return await startChild(setpriv === undefined ? undefined : [setpriv], program, [], [...stdio]);
   } catch (cause) {
     if (isExhaustion(cause)) throw cause;
     throw notAHelper(program, errorMessage(cause));

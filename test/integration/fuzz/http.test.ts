@@ -66,6 +66,7 @@ describe(`HTTP with mutated requests (seed ${FUZZ_SEED})`, () => {
     const operator = new Operator({
       front: { builds: [], cancel: () => false },
       runs: { open: () => Promise.reject(new Error('no program runs')) },
+      vms: { open: () => Promise.reject(new Error('no program runs')) },
       pool: {
         snapshot: () => ({ guests: [], programs: [] }) as never,
         pause: () => undefined,

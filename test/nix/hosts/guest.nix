@@ -171,6 +171,16 @@ in
     systemd = {
       services = units;
       inherit sockets;
+      mounts = mkOption {
+        type = types.listOf (
+          types.submodule {
+            options =
+              unit
+              // lib.genAttrs [ "what" "where" "type" ] (_: mkOption { type = types.str; });
+          }
+        );
+        default = [ ];
+      };
       package = mkOption { type = types.package; };
       generators = mkOption { type = types.attrsOf types.str; };
       enableEmergencyMode = flag true;
