@@ -60,7 +60,7 @@ export class OwnDaemon {
   async close(): Promise<void> {
     this.#cancelExpiry();
     await this.#end();
-    // What keeps it from being looked at has been reported by then.
+    // If it cannot be looked at, the start has failed for that and said so.
     await rm(this.#directory, { recursive: true, force: true }).catch(() => undefined);
   }
 
@@ -102,7 +102,7 @@ export class OwnDaemon {
       NIX_DAEMON_SOCKET_PATH: this.#socket,
       NIX_REMOTE: isOther ? remote : 'local',
     };
-    // Whoever can connect is this user.
+    // Only this user can connect.
     const words = ['--option', 'trusted-users', '*', '--option', 'allowed-users', '*'];
     const setpriv = process.platform === 'linux' ? await findProgram(env, 'setpriv') : undefined;
     // macOS has no setpriv; there, a nix-daemon listens on every installation.
