@@ -87,6 +87,8 @@ export class Narrator {
       case 'operation-refused':
       case 'settings-refused':
       case 'guest-retired':
+      case 'program-ended':
+      case 'program-started':
       case 'rollout-finished':
       case 'share-retried':
       case 'lease-granted':

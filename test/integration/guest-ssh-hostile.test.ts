@@ -89,7 +89,9 @@ async function withGuest(
     });
     serve(guest);
   });
-  const server = createServer((socket) => sshd.injectSocket(socket));
+  const server = createServer((socket) => {
+    sshd.injectSocket(socket);
+  });
   const path = join(directory, 's');
   await once(server.listen(path), 'listening');
   try {
