@@ -10,6 +10,7 @@ import { connectUnixSocket, queueDeadline } from '../lib/unix-socket.js';
 import { LATEST_VERSION } from '../protocol/version.js';
 import type { HostConnection } from './host-connection.js';
 import { OwnDaemon } from './own-daemon.js';
+import { SpareConnection } from './spare-connection.js';
 import { WorkerClient } from '../daemon/worker-client.js';
 
 /** Time limit for the daemon's handshake, in milliseconds. */
@@ -39,23 +40,25 @@ export function hostStore(env: NodeJS.ProcessEnv, directory: string, clock: Cloc
   const own = new OwnDaemon(directory, env, clock);
   // One at a time: if its queue is full, a thousand that try again would keep the daemon from taking any.
   const queueing = new Mutex();
+  const spare = new SpareConnection(async () => {
+    const until = queueDeadline(clock);
+    const stream = await queueing.run(
+      async () =>
+        (await connectSocket(socketPath, clock, until)) ?? (await connectOwn(own, socketPath, until)),
+    );
+    const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
+    try {
+      return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`, clock);
+    } catch (cause) {
+      throw unavailable(`The host's nix-daemon does not answer`, cause);
+    } finally {
+      cancel();
+    }
+  }, clock);
   return {
-    async connect() {
-      const until = queueDeadline(clock);
-      const stream = await queueing.run(
-        async () =>
-          (await connectSocket(socketPath, clock, until)) ?? (await connectOwn(own, socketPath, until)),
-      );
-      const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
-      try {
-        return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`, clock);
-      } catch (cause) {
-        throw unavailable(`The host's nix-daemon does not answer`, cause);
-      } finally {
-        cancel();
-      }
-    },
+    connect: () => spare.connect(),
     close: async () => {
+      await spare.close();
       await own.close();
     },
   };

@@ -62,9 +62,11 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     expect(await second.queryPathInfos([collected])).toEqual([undefined]);
     await second[Symbol.asyncDispose]();
 
-    await clock.advance(60_000);
     const daemon = Number(daemons.stdout);
-    await waitUntil('the end of the unused daemon', () => !existsSync(`/proc/${daemon}/exe`));
+    await waitUntil('the end of the unused daemon', async () => {
+      await clock.advance(60_000);
+      return !existsSync(`/proc/${daemon}/exe`);
+    });
     const third = await store.connect();
     expect(await third.queryValidPaths([path])).toEqual([path]);
     await third[Symbol.asyncDispose]();
@@ -110,6 +112,7 @@ describeWith("the host's store", ['nix', 'procps'], () => {
       await client[Symbol.asyncDispose]();
       expect(await second.queryValidPaths([path])).toEqual([path]);
       await second[Symbol.asyncDispose]();
+      await store.close();
     } finally {
       daemon.kill('SIGKILL');
     }
