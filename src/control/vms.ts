@@ -153,19 +153,23 @@ export function requireSize({ memoryBytes, cores }: Pick<VmRequest, 'memoryBytes
 /** @returns its path without links @throws DroverError `VM_REFUSED` */
 export async function directoryToShare(named: string): Promise<string> {
   const hint = 'Name a directory of this host.';
-  if (/[,\p{Cc}]/u.test(named))
+  requirePlain(named);
+  if (!posix.isAbsolute(named)) throw refused(`${named} is not an absolute path`, hint);
+  const directory = await realpath(named).catch((cause: unknown) => {
+    throw new DroverError('VM_REFUSED', `${named} cannot be shared`, { cause, hint });
+  });
+  // A link may lead to any name.
+  requirePlain(directory);
+  if ((await stat(directory)).isDirectory()) return directory;
+  throw refused(`${named} cannot be shared: it is not a directory`, hint);
+}
+
+function requirePlain(directory: string): void {
+  if (/[,\p{Cc}]/u.test(directory))
     throw refused(
-      `${JSON.stringify(named)} cannot be shared: its name has a comma or a control character`,
+      `${JSON.stringify(directory)} cannot be shared: its name has a comma or a control character`,
       'Name a directory whose path has neither.',
     );
-  if (!posix.isAbsolute(named)) throw refused(`${named} is not an absolute path`, hint);
-  try {
-    const directory = await realpath(named);
-    if ((await stat(directory)).isDirectory()) return directory;
-  } catch (cause) {
-    throw new DroverError('VM_REFUSED', `${named} cannot be shared`, { cause, hint });
-  }
-  throw refused(`${named} cannot be shared: it is not a directory`, hint);
 }
 
 /** Keeps an image of the store while the connection is open. @throws DroverError `VM_REFUSED` */

@@ -1,3 +1,4 @@
+import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
@@ -32,6 +33,17 @@ describe('a machine of drover vm', () => {
 
   test('gets a directory of the host without links in its path', async () => {
     expect(await directoryToShare('/proc/self/..')).toBe('/proc');
+  });
+
+  test('does not get a directory with a comma by a link', async () => {
+    const dir = await mkdtemp('/tmp/vms-');
+    try {
+      await mkdir(`${dir}/a,b`);
+      await symlink('a,b', `${dir}/link`);
+      await expect(directoryToShare(`${dir}/link`)).rejects.toMatchObject({ code: 'VM_REFUSED' });
+    } finally {
+      await rm(dir, { recursive: true });
+    }
   });
 
   test.each([
