@@ -316,12 +316,13 @@ async function buildIn(
   const outputs = outputPaths(request.derivation.outputs);
   // A check compares with what is valid.
   const makes = request.mode !== 'check';
+  // Read meanwhile: only a failure needs it.
+  const memoryBefore = seat.guest.agent.memory().catch(() => undefined);
   if (makes) await seat.requireUnbuilt(outputs);
   listener.provisioned(await seat.provision(await inputs));
-  const killsBefore = (await seat.guest.agent.memory())?.kills;
   await limitSilence(seat, request, context);
   const explainFailure = async (message: string): Promise<string | undefined> =>
-    (await explain(message, seat, killsBefore)) ?? (await explainNetwork(message, request, seat));
+    (await explain(message, seat, (await memoryBefore)?.kills)) ?? (await explainNetwork(message, request, seat));
   const stopMeasuring = listener.measure(seat.guest.agent);
   const exchange = seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
