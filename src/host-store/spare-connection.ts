@@ -5,8 +5,8 @@ import type { CancelTimer, Clock } from '../lib/clock.js';
 const SPARE_MS = 60_000;
 
 /**
- * Has a connection ready for the next session, from the end of one on: the daemon starts a process for each, which takes
- * as long as a third of a small build. Nothing has been asked of it, so it holds no pins and no answers.
+ * Has a connection ready for the next session once one has ended: the daemon starts a process for each, which takes a
+ * while. Nothing has been asked of it, so it holds no pins and no answers.
  */
 export class SpareConnection {
   readonly #open: () => Promise<WorkerClient>;

@@ -322,7 +322,8 @@ async function buildIn(
   listener.provisioned(await seat.provision(await inputs));
   await limitSilence(seat, request, context);
   const explainFailure = async (message: string): Promise<string | undefined> =>
-    (await explain(message, seat, (await memoryBefore)?.kills)) ?? (await explainNetwork(message, request, seat));
+    (await explain(message, seat, (await memoryBefore)?.kills)) ??
+    (await explainNetwork(message, request, seat));
   const stopMeasuring = listener.measure(seat.guest.agent);
   const exchange = seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
