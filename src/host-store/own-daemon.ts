@@ -86,7 +86,8 @@ export class OwnDaemon {
   async #end(): Promise<void> {
     const running = this.#running;
     this.#running = undefined;
-    (await running?.catch(() => undefined))?.kill('SIGTERM');
+    // It only accepts and forks. SIGTERM is lost on it if it comes just before it waits for a connection.
+    (await running?.catch(() => undefined))?.kill('SIGKILL');
   }
 
   async #spawn(): Promise<ChildProcess> {
@@ -109,7 +110,7 @@ export class OwnDaemon {
     const options: StartOptions = { env, detached: true, stdio: ['ignore', 'ignore', 'pipe'] };
     const child = await (setpriv === undefined
       ? startProgram('nix-daemon', words, options)
-      : startProgram(setpriv, ['--pdeathsig', 'TERM', '--', 'nix-daemon', ...words], options));
+      : startProgram(setpriv, ['--pdeathsig', 'KILL', '--', 'nix-daemon', ...words], options));
     await untilItListens(child, this.#socket);
     return child;
   }

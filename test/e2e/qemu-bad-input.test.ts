@@ -211,11 +211,11 @@ describeE2e('what is wrong with VMs is said once, with a hint', ['vms'], () => {
     async () => {
       // A first process that waits for ever, in place of the image's own; not quiet, so that the kernel talks.
       const image = await imageWith({ commandLine: 'panic=-1 rdinit=/usr/bin/sleep -- 86399' });
-      await using drover = await startVmDrover({ guest: { image }, pool: { bootTimeout: '15s' } });
+      await using drover = await startVmDrover({ guest: { image }, pool: { bootTimeout: '25s' } });
       await using host = await nixHost({ drover });
       const { exitCode, stderr } = await host.build(host.derivation('never', 'echo > $out'));
       expect(exitCode).not.toBe(0);
-      expect(stderr).toMatch(/The guest g\d did not boot: .*15/);
+      expect(stderr).toMatch(/The guest g\d did not boot: .*25 s/);
       expect(stderr).toContain('Run /usr/bin/sleep as init process');
       expect(stderr).toContain(`(console log: ${drover.stateDir}/logs/`);
       await expectNoRemains(drover.stateDir);

@@ -314,7 +314,8 @@ describe('events', () => {
     for (let i = 0; i < MAX_PAGE_STREAMS; i += 32) {
       const leaving = Array.from({ length: 32 }, async () => {
         const socket = connect(server.port, '127.0.0.1');
-        socket.end(`GET /builds/${id}/log HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+        await once(socket, 'connect');
+        socket.write(`GET /builds/${id}/log HTTP/1.1\r\nHost: localhost\r\n\r\n`);
         socket.resetAndDestroy();
         await once(socket, 'close');
       });
