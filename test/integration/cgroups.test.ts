@@ -1,5 +1,5 @@
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -102,6 +102,23 @@ describe('cgroup v1', () => {
     expect(await read('memory/a/drover-7-g1/memory.limit_in_bytes')).toBe(String(2 * GIB));
     expect(await read('memory/a/drover-7-g1/memory.memsw.limit_in_bytes')).toBe(String(3 * GIB));
     expect(await read('pids/drover-7-g1/pids.max')).toBe('1000');
+  });
+
+  test('uses one mount of each hierarchy, in its usual place if there is one', async () => {
+    await host();
+    const usual = await read('proc/mountinfo');
+    await lay({
+      'proc/mountinfo': usual + mount('other', 'cgroup', 'rw,memory'),
+      'other/a/memory.limit_in_bytes': `${GIB}\n`,
+    });
+    expect(await availableMemory(proc())).toBe(3 * GIB);
+    const cgroups = await Cgroups.find(proc(), 7);
+    if (typeof cgroups === 'string') throw new Error(cgroups);
+    const { directories } = await cgroups.make('g1', LIMITS);
+    expect(directories).toEqual([join(dir, 'memory/a/drover-7-g1'), join(dir, 'pids/drover-7-g1')]);
+    const inSys = '30 20 0:30 / /sys/fs/cgroup/none rw shared:1 - cgroup cgroup rw,memory\n';
+    await lay({ 'proc/mountinfo': usual + inSys });
+    expect(await availableMemory(proc())).toBe(totalmem());
   });
 
   test('removes those of supervisors that are gone, and no others', async () => {

@@ -58,7 +58,8 @@ async function hierarchies(proc: string): Promise<Hierarchy[]> {
     (await readFile(join(proc, 'cgroup'), 'utf8')).matchAll(/^\d+:([^:]*):(.*)$/gm),
     ([, controllers = '', path = '']) => [controllers, path] as const,
   );
-  const found: Hierarchy[] = [];
+  // One of each: a hierarchy may be mounted in other places, too, where it stays no longer than its owner wants.
+  const found = new Map<string, Hierarchy>();
   for (const line of (await readFile(join(proc, 'mountinfo'), 'utf8')).split('\n')) {
     const [, root = '', mountPoint = '', type = '', options = ''] =
       /^\d+ \d+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)$/.exec(line) ?? [];
@@ -72,14 +73,15 @@ async function hierarchies(proc: string): Promise<Hierarchy[]> {
           : controllers.length > 0 && controllers.every((name) => options.split(',').includes(name));
       if (!matches || (root !== '/' && !`${path}/`.startsWith(`${root}/`))) continue;
       const own = join(mountPoint, root === '/' ? path : path.slice(root.length));
-      found.push({
+      if (found.has(names) && !own.startsWith('/sys/')) continue;
+      found.set(names, {
         version,
         own,
         controllers: version === 2 ? words(await text(join(own, 'cgroup.controllers'))) : controllers,
       });
     }
   }
-  return found;
+  return [...found.values()];
 }
 
 const words = (line: string): string[] => line.split(/\s+/).filter((word) => word !== '');
