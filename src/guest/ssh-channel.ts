@@ -10,11 +10,8 @@ import { unlessAborted } from '../lib/abortable.js';
 import { systemClock, type CancelTimer, type Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
 
-/**
- * A guest that answers nothing for three of these is hung, in milliseconds. One that is busy with builds, and emulated,
- * needs more than ten seconds now and then.
- */
-const KEEPALIVE_INTERVAL_MS = 10_000;
+/** A guest that answers nothing for three of these is hung: found within 12 s. In milliseconds. */
+const KEEPALIVE_INTERVAL_MS = 4_000;
 const MAX_UNANSWERED_KEEPALIVES = 2;
 /**
  * Time limit for a command, in milliseconds: an emulated guest registers a hundred thousand paths in less.

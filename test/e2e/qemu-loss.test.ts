@@ -10,7 +10,7 @@ import { processesOf, ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../supp
 import { waitUntil } from '../support/wait.js';
 
 /** A guest that hangs is noticed within 15 s of its clock; a busy machine needs longer, in milliseconds. */
-const HANG_DEADLINE_MS = 90_000;
+const HANG_DEADLINE_MS = 60_000;
 
 describeE2e('a VM that is lost in the middle of a build', ['vms'], () => {
   let drover: Drover;
@@ -101,7 +101,7 @@ describeE2e('a VM that is lost in the middle of a build', ['vms'], () => {
       const since = drover.events.position;
       process.kill(pid, 'SIGSTOP');
       await drover.events.waitFor('build-replayed', () => true, { since, deadlineMs: HANG_DEADLINE_MS });
-      await expectReplayed(victim, /was lost: (it|its nix-daemon) has not answered for [23]0 s/);
+      await expectReplayed(victim, /was lost: it has not answered for 12 s/);
     },
     2 * VM_DEADLINE_MS,
   );
