@@ -153,7 +153,7 @@ export class Supervisor {
       host,
       driver: () => this.#driver,
       createDriver: (own) => parts.createMachineDriver(machineConfig(this.#config, this.#driver, own)),
-      start: (machineDriver, options) => this.#pool.startMachine(machineDriver, options),
+      start: (machineDriver, name, options) => this.#pool.startMachine(machineDriver, name, options),
     });
     this.#operator = new Operator({
       ...{ runs, vms },

@@ -94,7 +94,7 @@ export class Runs {
       await this.#requireRunnable(program, storePath, inputs, request.system);
       const guest = await this.#parts.boot({
         own: { binds, hostNetwork: network === 'host' },
-        program: nameOf(program),
+        program: nameOfProgram(program),
         signal: gone,
       });
       held.push(guest);
@@ -137,8 +137,8 @@ export class Runs {
 }
 
 /** For people: without the store and the hash. */
-function nameOf(program: string): string {
-  return program.replace(/^\/nix\/store\/[^/-]*-/, '').slice(0, MAX_NAME_CHARACTERS);
+export function nameOfProgram(path: string): string {
+  return path.replace(/^\/nix\/store\/[^/-]*-/, '').slice(0, MAX_NAME_CHARACTERS);
 }
 
 /** @throws DroverError `RUN_REFUSED` */

@@ -1,6 +1,6 @@
 import { realpath, stat } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
-import { posix } from 'node:path';
+import { dirname, posix } from 'node:path';
 
 import { z } from 'zod';
 
@@ -11,6 +11,7 @@ import { humanBytes } from '../lib/human.js';
 import { parseStorePath } from '../protocol/store-path.js';
 import { machineLost, programOf } from './machine-program.js';
 import type { HeldProgram } from './program-server.js';
+import { nameOfProgram } from './runs.js';
 import { parseRequest, terminalSchema, type TerminalRequest } from './shells.js';
 
 /** Machines of people, beside the guests of the pool. */
@@ -45,7 +46,11 @@ export interface VmsParts {
   readonly driver: () => Pick<GuestDriver, 'name' | 'startMachine'>;
   /** Makes a driver like that one. */
   readonly createDriver: (config: MachineConfig) => Promise<GuestDriver>;
-  readonly start: (driver: GuestDriver, options: Omit<MachineOptions, 'id'>) => Promise<Machine>;
+  readonly start: (
+    driver: GuestDriver,
+    name: string,
+    options: Omit<MachineOptions, 'id'>,
+  ) => Promise<Machine>;
 }
 
 /** Runs NixOS systems of people, each in a virtual machine of its own. */
@@ -84,7 +89,8 @@ export class Vms {
         ...consoleOf(request.terminal),
         ...(share === undefined ? [] : ['drover.share']),
       ];
-      const machine = await this.#parts.start(driver, { slot, kernelParameters, share, signal: gone });
+      const machineOptions = { slot, kernelParameters, share, signal: gone };
+      const machine = await this.#parts.start(driver, nameOfProgram(dirname(image)), machineOptions);
       held.push({ [Symbol.asyncDispose]: () => machine.kill() });
       const lost = new AbortController();
       void machine.ended.then(({ poweredOff, how }) => {

@@ -144,11 +144,22 @@ export class Pool implements Leaser {
     return await this.#private.boot({ id: this.#herd.nextId(), driver, bootTimeoutMs }, request);
   }
 
-  /** Starts a machine for one person, beside the pool's guests. @throws DroverError `SHUTTING_DOWN`, `BOOT_FAILED` */
-  async startMachine(driver: GuestDriver, options: Omit<MachineOptions, 'id'>): Promise<Machine> {
+  /**
+   * Starts a machine for one person, beside the pool's guests.
+   * @param name for people
+   * @throws DroverError `SHUTTING_DOWN`, `BOOT_FAILED`
+   */
+  async startMachine(
+    driver: GuestDriver,
+    name: string,
+    options: Omit<MachineOptions, 'id'>,
+  ): Promise<Machine> {
     if (this.#shuttingDown) throw shuttingDown();
-    if (driver.startMachine === undefined) throw new TypeError(`${driver.name} has no machines`);
-    return await driver.startMachine({ ...options, id: this.#herd.nextId() });
+    const id = this.#herd.nextId();
+    return await this.#private.keepMachine(id, driver, name, async () => {
+      if (driver.startMachine === undefined) throw new TypeError(`${driver.name} has no machines`);
+      return await driver.startMachine({ ...options, id });
+    });
   }
 
   /** Not an `async` function: what one keeps while it waits takes as much memory as the waiter itself. */

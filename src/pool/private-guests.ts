@@ -1,4 +1,4 @@
-import type { GuestDriver, OwnGuestOptions } from '../guest/driver.js';
+import type { GuestDriver, Machine, OwnGuestOptions } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import type { Log } from '../lib/log.js';
 import type { PoolEvent, ProgramGuestSnapshot } from './events.js';
@@ -18,14 +18,17 @@ export interface PrivateGuestParts {
   readonly bootTimeoutMs: number;
 }
 
-interface Entry extends PrivateGuestParts {
+interface Entry {
+  readonly id: string;
+  readonly driver: Pick<GuestDriver, 'name' | 'consoleLog'>;
   readonly program: string;
   readonly startedWall: number;
   bootedWall: number | undefined;
   guest: PrivateGuest | undefined;
+  readonly leave: () => void;
 }
 
-/** The books of guests that programs of people have to themselves. */
+/** The books of guests that programs of people have to themselves, and of people's machines. */
 export class PrivateGuests {
   readonly #clock: Clock;
   readonly #log: Log;
@@ -42,26 +45,51 @@ export class PrivateGuests {
   async boot(parts: PrivateGuestParts, { own, program, signal }: PrivateGuestRequest): Promise<PrivateGuest> {
     const { id, driver, bootTimeoutMs } = parts;
     const clock = this.#clock;
-    const begun = clock.now();
-    const entry: Entry = {
-      ...parts,
-      ...{ program, startedWall: clock.wallNow(), bootedWall: undefined, guest: undefined },
-    };
-    const onEnded = (): void => {
-      this.#entries.delete(id);
-      this.#emit({ type: 'program-ended', guest: id, program, durationMs: clock.now() - begun });
-    };
-    this.#entries.set(id, entry);
-    this.#emit({ type: 'program-started', guest: id, program });
+    const entry = this.#enter(id, driver, program);
     try {
       const log = this.#log.child({ guest: id });
+      const onEnded = entry.leave;
       entry.guest = await PrivateGuest.boot(driver, { id, own, bootTimeoutMs, clock, log, signal, onEnded });
       entry.bootedWall = clock.wallNow();
       return entry.guest;
     } catch (error) {
-      onEnded();
+      entry.leave();
       throw error;
     }
+  }
+
+  /** Keeps a machine in the books until it has ended. @param start rejects if there is none */
+  async keepMachine(
+    id: string,
+    driver: Entry['driver'],
+    program: string,
+    start: () => Promise<Machine>,
+  ): Promise<Machine> {
+    const entry = this.#enter(id, driver, program);
+    try {
+      const machine = await start();
+      entry.bootedWall = this.#clock.wallNow();
+      void machine.ended.then(entry.leave);
+      return machine;
+    } catch (error) {
+      entry.leave();
+      throw error;
+    }
+  }
+
+  #enter(id: string, driver: Entry['driver'], program: string): Entry {
+    const begun = this.#clock.now();
+    const entry: Entry = {
+      ...{ id, driver, program, startedWall: this.#clock.wallNow(), bootedWall: undefined, guest: undefined },
+      leave: () => {
+        this.#entries.delete(id);
+        const durationMs = this.#clock.now() - begun;
+        this.#emit({ type: 'program-ended', guest: id, program, durationMs });
+      },
+    };
+    this.#entries.set(id, entry);
+    this.#emit({ type: 'program-started', guest: id, program });
+    return entry;
   }
 
   get snapshots(): ProgramGuestSnapshot[] {

@@ -148,6 +148,8 @@ export class FakeDriver implements GuestDriver {
     protocol: { major: 1, minor: 33, features: [] },
     systems: ['x86_64-linux'],
   };
+  startMachine: NonNullable<GuestDriver['startMachine']> = () =>
+    Promise.reject(new Error('this test has no machines'));
   /** By guest: boots that have not come to an end. */
   readonly boots = new Map<string, FakeBoot>();
   readonly guests = new Map<string, FakeGuest>();

@@ -22,6 +22,7 @@ export async function startConsoleMachine(
   return new ConsoleMachine({
     process: { name: 'QEMU', exited: qemu.exited },
     endedWell: () => qemu.process.exitCode === 0,
+    restartsAfterPanic: false,
     faults: shared.flatMap(({ child, descriptors }) => [
       child.exited.then((how) => `its virtiofsd: ${how}`),
       descriptors.exhausted.then(() => OUT_OF_DESCRIPTORS),

@@ -7,6 +7,7 @@ import { systemClock, type Clock } from '../../lib/clock.js';
 const PANIC_GRACE_MS = 2_000;
 /** Time by which a machine's process may outlive the first sign of its end, in milliseconds. */
 const PROCESS_END_GRACE_MS = 1_000;
+const PANICKED = 'its kernel panicked';
 /** Lines at the end of a console in which the reason of a machine's end is looked for. */
 const LAST_LINES = 200;
 
@@ -15,6 +16,11 @@ export interface ConsoleMachineSpec {
   readonly process: { readonly name: string; readonly exited: Promise<string> };
   /** Whether that process has ended as it does when a machine is powered off. */
   readonly endedWell: () => boolean;
+  /**
+   * Whether the process starts the machine again after a panic, and does not end. Its console is then believed: a user
+   * who prints a panic there ends their own machine.
+   */
+  readonly restartsAfterPanic: boolean;
   /** When one settles, the machine cannot continue: the reason, for people. */
   readonly faults: readonly Promise<string>[];
   /** The console. */
@@ -40,15 +46,17 @@ export class ConsoleMachine implements Machine {
 
   constructor(spec: ConsoleMachineSpec) {
     this.#spec = spec;
-    const { source, input, process, faults } = spec;
+    const { source, input, process, faults, restartsAfterPanic } = spec;
     this.input = input;
     for (const stream of [source, input]) stream.on('error', () => undefined);
-    const panic = new PanicWatch();
-    source.on('data', (chunk: Buffer) => {
-      if (this.#reason !== undefined || !panic.sees(chunk)) return;
-      this.#reason = 'its kernel panicked';
-      this.#endAfter(PANIC_GRACE_MS, this.#reason);
-    });
+    if (restartsAfterPanic) {
+      const panic = new PanicWatch();
+      source.on('data', (chunk: Buffer) => {
+        if (this.#reason !== undefined || !panic.sees(chunk)) return;
+        this.#reason = PANICKED;
+        this.#endAfter(PANIC_GRACE_MS, PANICKED);
+      });
+    }
     source.pipe(this.output);
     for (const fault of faults)
       void fault.then((why) => {
@@ -64,7 +72,6 @@ export class ConsoleMachine implements Machine {
     await this.ended;
   }
 
-  /** Apple's framework starts a machine again that a panic has reset, and a machine without its store hangs. */
   #endAfter(graceMs: number, why: string): void {
     const { process, clock = systemClock } = this.#spec;
     const cancel = clock.after(graceMs, () => {
@@ -87,11 +94,18 @@ export class ConsoleMachine implements Machine {
     const { process, endedWell, killAll, consoleTail, cleanUp } = this.#spec;
     const endsWell = endedWell();
     await killAll();
-    const failure = this.#reason ?? failedPart(await consoleTail(LAST_LINES));
+    const tail = await consoleTail(LAST_LINES);
+    const failure = this.#reason ?? failedPart(tail) ?? (endsInPanic(tail) ? PANICKED : undefined);
     const poweredOff = endsWell && failure === undefined;
     await cleanUp(!poweredOff && !this.#isKilled);
     return { poweredOff, how: failure ?? `its ${process.name}: ${how}` };
   }
+}
+
+/** Whether a kernel's last message is not followed by that of an orderly end. */
+function endsInPanic(tail: string): boolean {
+  const panic = tail.lastIndexOf('Kernel panic - not syncing');
+  return panic >= 0 && !tail.slice(panic).includes('reboot: Power down');
 }
 
 /** Looks for a kernel's last message at the start of a line. */

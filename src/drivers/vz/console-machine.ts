@@ -33,6 +33,8 @@ export async function startConsoleMachine(
     return new ConsoleMachine({
       process: { name: 'vz-helper', exited: helper.exited },
       endedWell: () => poweredOff,
+      // Apple's framework resets it in place.
+      restartsAfterPanic: true,
       faults: [],
       source: terminal,
       input: terminal,

@@ -17,8 +17,7 @@ describe('a machine with a console', () => {
   let cleanedUp: boolean[];
   let machine: ConsoleMachine;
 
-  beforeEach(() => {
-    clock = new FakeClock();
+  function start(restartsAfterPanic: boolean): void {
     source = new PassThrough();
     exited = deferred();
     fault = deferred();
@@ -28,6 +27,7 @@ describe('a machine with a console', () => {
     machine = new ConsoleMachine({
       process: { name: 'QEMU', exited: exited.promise },
       endedWell: () => true,
+      restartsAfterPanic,
       faults: [fault.promise],
       source,
       input: new PassThrough(),
@@ -43,6 +43,10 @@ describe('a machine with a console', () => {
       },
       clock,
     });
+  }
+  beforeEach(() => {
+    clock = new FakeClock();
+    start(true);
   });
 
   test('that is powered off has ended well, and its console is of no more use', async () => {
@@ -71,6 +75,22 @@ describe('a machine with a console', () => {
     await settled();
     expect(kills).toBe(0);
     await clock.advance(2_000);
+    expect(await machine.ended).toEqual({ poweredOff: false, how: 'its kernel panicked' });
+  });
+
+  test('whose process ends after a panic is not ended for what its console shows', async () => {
+    start(false);
+    const shown = '[   12.345678] Kernel panic - not syncing: of another machine\r\n';
+    source.write(shown);
+    await settled();
+    await clock.advance(10_000);
+    expect(kills).toBe(0);
+    tail = `${shown}[   99.1] reboot: Power down\r\n`;
+    exited.resolve('it ended with exit status 0');
+    expect(await machine.ended).toMatchObject({ poweredOff: true });
+    start(false);
+    tail = shown;
+    exited.resolve('it ended with exit status 0');
     expect(await machine.ended).toEqual({ poweredOff: false, how: 'its kernel panicked' });
   });
 

@@ -1,5 +1,9 @@
+import { PassThrough } from 'node:stream';
+
 import { expect, test } from '@jest/globals';
 
+import type { Machine, MachineEnd } from '../../../src/guest/driver.js';
+import { deferred } from '../../support/deferred.js';
 import { settled } from '../../support/fake-clock.js';
 import { eventText, Harness } from './harness.js';
 
@@ -42,4 +46,32 @@ test('the guest of a program that does not boot leaves the books', async () => {
   await failed;
   await settled();
   expect(harness.pool.snapshot().programs).toEqual([]);
+});
+
+test('a machine is listed until it has ended, and one that does not start is not', async () => {
+  const harness = new Harness();
+  const end = deferred<MachineEnd>();
+  const machine: Machine = {
+    output: new PassThrough(),
+    input: new PassThrough(),
+    ended: end.promise,
+    kill: () => Promise.resolve(),
+  };
+  const options = {
+    slot: 0,
+    kernelParameters: [],
+    share: undefined,
+    signal: new AbortController().signal,
+  };
+  harness.driver.startMachine = () => Promise.resolve(machine);
+  expect(await harness.pool.startMachine(harness.driver, 'box', options)).toBe(machine);
+  expect(harness.pool.snapshot().programs).toMatchObject([{ id: 'g1', program: 'box', memory: null }]);
+  end.resolve({ poweredOff: true, how: 'its QEMU: it ended with exit status 0' });
+  await settled();
+  expect(harness.pool.snapshot().programs).toEqual([]);
+  harness.driver.startMachine = () => Promise.reject(new Error('no memory'));
+  await expect(harness.pool.startMachine(harness.driver, 'box', options)).rejects.toThrow('no memory');
+  expect(harness.pool.snapshot().programs).toEqual([]);
+  const types = harness.events.map(({ type }) => type).filter((type) => type.startsWith('program-'));
+  expect(types).toEqual(['program-started', 'program-ended', 'program-started', 'program-ended']);
 });
