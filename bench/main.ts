@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { bootVerdicts, verdicts } from './bars.js';
+import { runCommand } from './command.js';
 import { measureBoots, type Boots } from './boots.js';
 import { startClassicNamespace } from './contenders/classic-namespace.js';
 import { startClassicVm } from './contenders/classic-vm.js';
@@ -157,18 +158,7 @@ async function report(result: Result): Promise<void> {
   process.stdout.write(`${tables.join('\n\n')}\n`);
 }
 
-async function main(argv: readonly string[]): Promise<number> {
-  if (argv.includes('--help')) {
-    process.stdout.write(USAGE);
-    return 0;
-  }
-  let options;
-  try {
-    options = readOptions(argv, MODERN_NIX);
-  } catch (error) {
-    process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
-    return 2;
-  }
+async function main(argv: readonly string[], options: Options): Promise<number> {
   const dir = process.env['DROVER_BENCH_DIR'];
   if (dir === undefined && options.only.includes('planner')) {
     const samples = measurePlanner(PACKAGE_DIR);
@@ -184,4 +174,13 @@ async function main(argv: readonly string[]): Promise<number> {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   if (process.env['DROVER_BENCH_DIR'] !== undefined) process.on(signal, () => process.exit(130));
 }
-process.exitCode = await main(process.argv.slice(2));
+const argv = process.argv.slice(2);
+process.exitCode = await runCommand(
+  {
+    name: 'bench',
+    usage: USAGE,
+    read: (words) => readOptions(words, MODERN_NIX),
+    run: (options) => main(argv, options),
+  },
+  argv,
+);

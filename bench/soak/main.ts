@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { Drover } from '../contenders/drover.js';
 import { Host } from '../host.js';
 import { runInNamespace } from '../namespace.js';
+import { runCommand } from '../command.js';
 import { hostArchitecture } from '../options.js';
 import { renderTable, renderVerdicts } from '../report.js';
 import { deleteOwnPaths } from '../store.js';
@@ -164,18 +165,7 @@ async function report(
   return bars.every(({ met }) => met);
 }
 
-async function main(argv: readonly string[]): Promise<number> {
-  if (argv.includes('--help')) {
-    process.stdout.write(USAGE);
-    return 0;
-  }
-  let options;
-  try {
-    options = readOptions(argv);
-  } catch (error) {
-    process.stderr.write(`soak: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
-    return 2;
-  }
+async function main(argv: readonly string[], options: Options): Promise<number> {
   const dir = process.env['DROVER_BENCH_DIR'];
   if (dir === undefined) return await runInNamespace(fileURLToPath(import.meta.url), argv, options.nix);
   return (await soak(options, dir)) ? 0 : 1;
@@ -189,4 +179,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     interrupted.abort();
   });
 }
-process.exitCode = await main(process.argv.slice(2));
+const argv = process.argv.slice(2);
+process.exitCode = await runCommand(
+  { name: 'soak', usage: USAGE, read: readOptions, run: (options) => main(argv, options) },
+  argv,
+);

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { connect, createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
@@ -17,8 +17,6 @@ import { Message, sendPacket, sshString, uint32 } from '../support/raw-ssh.js';
 const PACKET_BYTES = 30_000;
 
 test("a guest's sshd that sends more than a reader has asked for is cut off", async () => {
-  const directory = await mkdtemp(join(tmpdir(), 'drover-sshd-'));
-  const [host, client] = [makeSshKeyPair(), makeSshKeyPair()];
   let sentBytes = 0;
   let ended: Promise<unknown> | undefined;
   /** Sends whatever the connection takes, whether or not there is room in the window. */
@@ -38,58 +36,40 @@ test("a guest's sshd that sends more than a reader has asked for is cut off", as
         flood(guest, socket);
       });
   };
-  const server = createServer((socket) => {
-    socket.on('error', () => undefined);
+  const serve = (guest: Connection, socket: Socket): void => {
     ended = new Promise((resolve) => socket.once('close', resolve));
-    sshd.once('connection', (guest) => {
-      guest.on('error', () => undefined);
-      guest.on('authentication', (context) => {
-        context.accept();
-      });
-      guest.on('openssh.streamlocal', (accept) => {
-        accept();
-        flood(guest, socket);
-      });
+    guest.on('openssh.streamlocal', (accept) => {
+      accept();
+      flood(guest, socket);
     });
-    sshd.injectSocket(socket);
-  });
-  const sshd = new ssh2.Server({ hostKeys: [host.privateKey] });
-  const path = join(directory, 's');
-  await once(server.listen(path), 'listening');
-  try {
-    const channel = await SshChannel.connect({
-      stream: connect(path),
-      hostKey: host.publicKey,
-      clientKey: client.privateKey,
-      signal: AbortSignal.timeout(30_000),
-    });
+  };
+  await withGuest(serve, async (channel) => {
     const stream = await channel.openSocket('/daemon');
     stream.on('error', () => undefined);
     expect(await channel.closed).toBe('it sends more than it was asked for');
     await ended;
     expect(sentBytes).toBeLessThan(64 * 1024 ** 2);
     expect(stream.readableLength).toBeLessThan(8 * 1024 ** 2);
-  } finally {
-    server.close();
-    await rm(directory, { recursive: true });
-  }
+  });
 });
 
 /** Connects to a guest's sshd that answers channels so. */
 async function withGuest(
-  serve: (guest: Connection) => void,
+  serve: (guest: Connection, socket: Socket) => void,
   use: (channel: SshChannel) => Promise<void>,
 ): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'drover-sshd-'));
   const [host, client] = [makeSshKeyPair(), makeSshKeyPair()];
-  const sshd = new ssh2.Server({ hostKeys: [host.privateKey] }, (guest) => {
-    guest.on('error', () => undefined);
-    guest.on('authentication', (context) => {
-      context.accept();
-    });
-    serve(guest);
-  });
+  const sshd = new ssh2.Server({ hostKeys: [host.privateKey] });
   const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    sshd.once('connection', (guest) => {
+      guest.on('error', () => undefined);
+      guest.on('authentication', (context) => {
+        context.accept();
+      });
+      serve(guest, socket);
+    });
     sshd.injectSocket(socket);
   });
   const path = join(directory, 's');

@@ -2,6 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 
 import { expect, test } from '@jest/globals';
 
+import type { WorkerClient } from '../../../src/daemon/worker-client.js';
 import type { AuditRecord, AuditTrail } from '../../../src/front/audit.js';
 import type { ClientIdentity } from '../../../src/front/identity.js';
 import { DroverError } from '../../../src/lib/errors.js';
@@ -77,16 +78,21 @@ test('records who built what where, with the hashes of the outputs, and the sess
   ]);
 });
 
-test('records what a build makes in each guest, where it is built again for its client', async () => {
-  const audit = new Trail();
-  const bench = new FrontBench(undefined, undefined, undefined, { audit });
-  const [first, second] = [builder(), builder('g2', { narHash: 'b'.repeat(64) })];
-  const left = [first, second];
-  bench.leaser.next = () => left.shift() ?? builder('spare');
+/** A client that has been told that its build has succeeded, in the first of these guests that can do it. */
+async function clientOfBuild(bench: FrontBench, ...guests: BenchGuest[]): Promise<WorkerClient> {
+  bench.leaser.next = () => guests.shift() ?? builder('spare');
   const { channel, client } = await bench.client();
   await channel.write(buildRequest({ output: OUTPUT }));
   expect(await outcome(channel)).toBeUndefined();
   await channel.run(decodeBuildDerivationResponse(VERSION));
+  return client;
+}
+
+test('records what a build makes in each guest, where it is built again for its client', async () => {
+  const audit = new Trail();
+  const bench = new FrontBench(undefined, undefined, undefined, { audit });
+  const [first, second] = [builder(), builder('g2', { narHash: 'b'.repeat(64) })];
+  const client = await clientOfBuild(bench, first, second);
   first.lose();
   const [told] = await client.queryPathInfos([OUTPUT]);
   expect(told?.narHash).toBe('b'.repeat(64));
@@ -104,12 +110,7 @@ test('answers once, although the guest is lost when it is asked what it has buil
     first.lose();
     return Promise.resolve();
   });
-  const left = [first, second];
-  bench.leaser.next = () => left.shift() ?? builder('spare');
-  const { channel, client } = await bench.client();
-  await channel.write(buildRequest({ output: OUTPUT }));
-  expect(await outcome(channel)).toBeUndefined();
-  await channel.run(decodeBuildDerivationResponse(VERSION));
+  const client = await clientOfBuild(bench, first, second);
   const [told] = await client.queryPathInfos([OUTPUT]);
   expect(told?.narHash).toBe(narFacts(NAR).narHash);
   expect(audit.records).toMatchObject([{ build: 'b1', guest: 'g2' }]);
