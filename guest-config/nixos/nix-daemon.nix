@@ -56,28 +56,16 @@ in
   # for leftovers, and remove one before building it.
   systemd.services.drover-registration = lib.mkMerge [
     (import ./vital.nix { inherit pkgs; } "the registration of its own system")
+    (import ./before-builds.nix)
     {
       description = "Registration of the guest's own system with its Nix";
-      requiredBy = [ "nix-daemon.socket" ];
-      before = [
-        "nix-daemon.socket"
-        "shutdown.target"
-      ];
-      conflicts = [ "shutdown.target" ];
       after = [
         "drover-identity.service"
         # Where users are made at boot, the store's group is one of them.
         "systemd-sysusers.service"
       ];
-      unitConfig = {
-        DefaultDependencies = false;
-        RequiresMountsFor = "/nix/store";
-      };
-      serviceConfig = {
-        Type = "oneshot";
-        RemainAfterExit = true;
-        ExecStart = "${pkgs.runtimeShell} ${../load-registration.sh}";
-      };
+      unitConfig.RequiresMountsFor = "/nix/store";
+      serviceConfig.ExecStart = "${pkgs.runtimeShell} ${../load-registration.sh}";
       path = [ config.nix.package ];
     }
   ];

@@ -15,25 +15,15 @@ lib.mkMerge [
   (lib.mkIf (cfg.rosetta.enable || cfg.qemuUser.enable) {
     systemd.services.drover-canary = lib.mkMerge [
       (import ./vital.nix { inherit pkgs; } "the check of x86_64 programs")
+      (import ./before-builds.nix)
       {
         description = "An x86_64 program that has to run";
-        requiredBy = [ "nix-daemon.socket" ];
-        before = [
-          "nix-daemon.socket"
-          "shutdown.target"
-        ];
-        conflicts = [ "shutdown.target" ];
         requires = [ "drover-identity.service" ];
         after = [
           "drover-identity.service"
           "systemd-binfmt.service"
         ];
-        unitConfig.DefaultDependencies = false;
-        serviceConfig = {
-          Type = "oneshot";
-          RemainAfterExit = true;
-          ExecStart = "${pkgs.runtimeShell} ${../canary.sh} /run/drover";
-        };
+        serviceConfig.ExecStart = "${pkgs.runtimeShell} ${../canary.sh} /run/drover";
         path = [ pkgs.coreutils ];
       }
     ];
