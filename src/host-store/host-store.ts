@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import { systemClock, type Clock } from '../lib/clock.js';
 import { DroverError, errorCode, errorMessage } from '../lib/errors.js';
 import { Mutex } from '../lib/mutex.js';
+import { exhaustion } from '../lib/exhaustion.js';
 import { connectUnixSocket, queueDeadline } from '../lib/unix-socket.js';
 import { LATEST_VERSION } from '../protocol/version.js';
 import type { HostConnection } from './host-connection.js';
@@ -107,6 +108,8 @@ async function connectOwn(own: OwnDaemon, socketPath: string, until: number): Pr
 
 function unavailable(message: string, cause: unknown): DroverError {
   if (cause instanceof DroverError && cause.code === 'HOST_EXHAUSTED') return cause;
+  const lack = exhaustion(cause, message);
+  if (lack !== undefined) return lack;
   return new DroverError(
     'HOST_STORE_UNAVAILABLE',
     cause === undefined ? message : `${message}: ${errorMessage(cause)}`,

@@ -11,6 +11,7 @@ import { hostStore } from '../../src/host-store/host-store.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { FakeClock, settled } from '../support/fake-clock.js';
 import { describeWith } from '../support/requirements.js';
+import { mountedDirectory, unmount } from '../support/small-disk.js';
 import { waitUntil } from '../support/wait.js';
 
 let dir = '';
@@ -149,5 +150,22 @@ describeWith("the host's store", ['nix', 'procps'], () => {
       message: expect.stringContaining('is not a nix-daemon'),
     });
     server.close();
+  });
+});
+
+describeWith("the host's store beside a full disk", ['nix', 'root'], () => {
+  test('has no daemon of its own, and says what the host lacks', async () => {
+    // One inode: that of the directory itself.
+    const full = await mountedDirectory('nr_inodes=1');
+    const store = hostStore(env, join(full, 'own'));
+    try {
+      await expect(store.connect()).rejects.toMatchObject({
+        code: 'HOST_EXHAUSTED',
+        hint: expect.stringContaining('Free some space'),
+      });
+    } finally {
+      await store.close();
+      await unmount(full);
+    }
   });
 });
