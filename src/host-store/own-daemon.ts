@@ -5,6 +5,7 @@ import { join } from 'node:path';
 
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
+import { OOM_SCORE, setOomScore } from '../lib/oom.js';
 import { makePrivateDir } from '../lib/private-dir.js';
 import { startProgram, type StartOptions } from '../lib/process.js';
 import { findProgram } from '../lib/programs.js';
@@ -111,6 +112,7 @@ export class OwnDaemon {
     const child = await (setpriv === undefined
       ? startProgram('nix-daemon', words, options)
       : startProgram(setpriv, ['--pdeathsig', 'KILL', '--', 'nix-daemon', ...words], options));
+    if (child.pid !== undefined) await setOomScore(child.pid, OOM_SCORE.client);
     await untilItListens(child, this.#socket);
     return child;
   }

@@ -35,7 +35,7 @@ export class ConsoleLog {
 
   /** The last lines, for people. */
   tail(lines = 10): string {
-    return this.#tail.toString('utf8').trimEnd().split('\n').slice(-lines).join('\n');
+    return lastLines(this.#tail, lines);
   }
 
   close(): void {
@@ -50,8 +50,13 @@ export async function fileTail(path: string, { lines = 10, maxBytes = 4096 } = {
     const { size } = await file.stat();
     const length = Math.min(size, maxBytes);
     const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length);
-    return buffer.toString('utf8', 0, bytesRead).trimEnd().split('\n').slice(-lines).join('\n');
+    return lastLines(buffer.subarray(0, bytesRead), lines);
   } catch {
     return '';
   }
+}
+
+/** Terminals end lines with a carriage return, too. */
+function lastLines(text: Buffer, lines: number): string {
+  return text.toString('utf8').trimEnd().split(/\r*\n/).slice(-lines).join('\n');
 }

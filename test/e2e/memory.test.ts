@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import { expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
 import { startDrover } from '../support/drover.js';
 import { guestInit, guestProcesses } from '../support/guests.js';
@@ -33,11 +34,14 @@ describeE2e("a guest's memory", ['memory-cgroup'], () => {
   });
 
   test('ends before that of the supervisor, if the whole host runs out', async () => {
-    await using drover = await startDrover();
+    // No nix-daemon listens there: Drover starts its own.
+    await using drover = await startDrover({ env: { NIX_DAEMON_SOCKET_PATH: '/nonexistent' } });
     await using host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('boots-a-guest', 'echo > $out')));
     expect(await scoreOf(drover.pid)).toBe((await mayLowerScores()) ? -900 : 0);
     for (const { pid } of await guestProcesses(await guestInit(drover.stateDir, 'g1')))
       expect(await scoreOf(pid)).toBe(500);
+    const { stdout } = await execa('pgrep', ['--parent', String(drover.pid), 'nix-daemon']);
+    expect(await scoreOf(Number(stdout))).toBe(0);
   });
 });

@@ -35,6 +35,7 @@ describe('the audit log on a full disk', () => {
       expect(await verifyAudit([path])).toMatchObject({ fault: null, records: 100, head: audit.head });
     } finally {
       execFileSync('umount', [dir]);
+      rmSync(dir, { recursive: true });
     }
   });
 });

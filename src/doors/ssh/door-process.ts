@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 
+import { OOM_SCORE } from '../../lib/oom.js';
 import { startChild, type Child } from '../../lib/child.js';
 import { DroverError } from '../../lib/errors.js';
 import type { UserIds } from '../../lib/native.js';
@@ -43,7 +44,7 @@ export class DoorProcess {
     const child = await startChild(undefined, process.execPath, args, [...stdio], {
       cwd: dir,
       env: {},
-      oomScore: 0,
+      oomScore: OOM_SCORE.client,
     });
     return new DoorProcess(child, onMessage);
   }

@@ -5,13 +5,14 @@ import {
   mkdtempSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
-import { beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 
 import { AuditLog } from '../../../src/audit/audit-log.js';
@@ -26,6 +27,9 @@ describe('the audit log', () => {
 
   beforeEach(() => {
     path = join(mkdtempSync(join(tmpdir(), 'drover-audit-')), 'audit.jsonl');
+  });
+  afterEach(() => {
+    rmSync(dirname(path), { recursive: true });
   });
 
   async function write(...types: string[]): Promise<void> {

@@ -18,7 +18,7 @@ test('a console log keeps the first 4 MiB in its file and the last lines in memo
     const source = new PassThrough();
     log.follow(source);
     for (let i = 0; i < 6; i++) if (!source.write(Buffer.alloc(MIB, '.'))) await once(source, 'drain');
-    source.end('\nKernel panic\n');
+    source.end('\r\nsystemd: bye\r\nKernel panic\r\n');
     await once(source, 'end');
     log.close();
     const text = await waitUntil('the end of the file', async () => {
@@ -27,7 +27,7 @@ test('a console log keeps the first 4 MiB in its file and the last lines in memo
     });
     expect(text.length).toBeLessThan(4 * MIB + 200);
     expect(text.slice(-200)).toContain('[truncated after 4194304 bytes]');
-    expect(log.tail()).toMatch(/Kernel panic$/);
+    expect(log.tail()).toMatch(/\.\nsystemd: bye\nKernel panic$/);
     expect((await stat(log.path)).mode & 0o777).toBe(0o600);
   } finally {
     await rm(directory, { recursive: true, force: true });
