@@ -69,9 +69,10 @@ describeE2e(
         expect(mounts).toMatch(/^\/nix\/store overlay overlay$/m);
         expect(mounts).toContain(`/build ext4 ${disk}[/.scratch/build]\n`);
         expect(mounts).toContain(`/tmp ext4 ${disk}[/.scratch/tmp]\n`);
+        const [guest] = (await drover.status()).guests;
         expect(
           await asRoot('name', 'cat /proc/sys/kernel/hostname; stat -c %a /run/drover /run/drover/host_key'),
-        ).toBe('g1\n700\n600\n');
+        ).toBe(`${guest?.id ?? ''}\n700\n600\n`);
       },
       DEADLINE_MS,
     );

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
+import { expect } from '@jest/globals';
 import { execa } from 'execa';
 import { stringify } from 'yaml';
 
@@ -82,7 +83,7 @@ export class Drover implements AsyncDisposable {
     this.identity = join(dir, 'id_ed25519');
     if (child.stderr !== null) {
       createInterface({ input: child.stderr }).on('line', (line) => {
-        if (line.startsWith('{')) this.log.push(JSON.parse(line) as LogLine);
+        if (line.startsWith('{')) this.#note(JSON.parse(line) as LogLine);
         else this.#printed += `${line}\n`;
       });
     }
@@ -96,6 +97,13 @@ export class Drover implements AsyncDisposable {
 
   get pid(): number {
     return this.#child.pid ?? -1;
+  }
+
+  /** A boot that fails is tried again, which can make a test fail later, or hide that it is slow. */
+  #note(line: LogLine): void {
+    this.log.push(line);
+    if (line.msg === 'guest did not boot')
+      process.stderr.write(`${expect.getState().currentTestName ?? ''}: ${JSON.stringify(line)}\n`);
   }
 
   /** Waits until it is ready. @throws when it ends instead, with what it printed */
