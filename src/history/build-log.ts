@@ -26,10 +26,12 @@ function noteOfLoss({ bytes, reason }: { readonly bytes: number; readonly reason
 }
 
 const LEVEL = { level: 1 };
+/** Less memory to prepare takes a quarter of the time, and costs small text nothing. */
+const SMALL = { ...LEVEL, memLevel: 5, windowBits: 12 };
 const compressLarge = promisify<Uint8Array, { level: number }, Buffer>(gzip);
 
 async function compress(text: Uint8Array): Promise<Buffer> {
-  return text.length <= SMALL_BYTES ? gzipSync(text, LEVEL) : await compressLarge(text, LEVEL);
+  return text.length <= SMALL_BYTES ? gzipSync(text, SMALL) : await compressLarge(text, LEVEL);
 }
 
 export interface BuildLogOptions {
