@@ -120,7 +120,8 @@ async function configuration(
   options: DroverOptions & { readonly identity: string; readonly metricsPort: number },
 ): Promise<string> {
   const { idleTimeout, logLevel, vms, history, identity, metricsPort } = options;
-  const pool = { maxGuests: 1, jobsPerGuest: JOBS, idleTimeout, bootTimeout: '100s', ...options.pool };
+  // One for each door: a guest serves one client only, and to end it for the other one takes a boot.
+  const pool = { maxGuests: 2, jobsPerGuest: JOBS, idleTimeout, bootTimeout: '100s', ...options.pool };
   const key = (await readFile(`${identity}.pub`, 'utf8')).trim();
   return [
     `stateDir: ${stateDirOf(dir)}`,
