@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { Duplex } from 'node:stream';
 
 import ssh2 from 'ssh2';
@@ -51,6 +52,8 @@ export class SshChannel {
     this.#client = client;
     this.#stream = stream;
     this.#clock = clock;
+    // One for each command that runs and each channel that is being opened.
+    setMaxListeners(0, this.#gone.signal);
     this.closed = new Promise((resolve) => {
       this.#close = resolve;
       client.on('error', (error) => {
