@@ -106,7 +106,7 @@ class DemoRun {
   tellNext(): void {
     this.#tell.plain();
     this.#tell.plain('To use Drover for your own builds:');
-    this.#tell.plain('  dist/main.js serve      runs it; docs/linux.md and docs/mac.md make it a service');
+    this.#tell.plain('  dist/main.js serve      runs it; as a service: docs/linux.md, docs/mac.md');
     this.#tell.plain('  dist/main.js machines   prints the line for nix.conf that sends builds to it');
     this.#tell.plain('  dist/main.js doctor     checks the host, Nix and a first build');
   }
