@@ -30,6 +30,7 @@ export class OwnDaemon {
   readonly #clock: Clock;
   #running: Promise<ChildProcess> | undefined;
   #connections = 0;
+  #hasDirectory = false;
   #cancelExpiry: CancelTimer = () => undefined;
 
   /** @param directory is made when the daemon starts, and removed when it ends; its parent is this user's alone */
@@ -61,6 +62,8 @@ export class OwnDaemon {
   async close(): Promise<void> {
     this.#cancelExpiry();
     await this.#end();
+    // Until then the directory may be that of another supervisor, for which this one gives way.
+    if (!this.#hasDirectory) return;
     // If it cannot be looked at, the start has failed for that and said so.
     await rm(this.#directory, { recursive: true, force: true }).catch(() => undefined);
   }
@@ -94,6 +97,7 @@ export class OwnDaemon {
   async #spawn(): Promise<ChildProcess> {
     if ((await findProgram(this.#env, 'nix-daemon')) === undefined)
       throw new DroverError('PROGRAM_NOT_FOUND', 'nix-daemon is not on PATH');
+    this.#hasDirectory = true;
     await rm(this.#directory, { recursive: true, force: true });
     await makePrivateDir(this.#directory);
     // With "daemon" it would look for a socket, find its own, and forward to itself for ever.

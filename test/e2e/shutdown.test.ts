@@ -52,6 +52,17 @@ describeE2e('the end of a supervisor', [], () => {
     for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
   });
 
+  test('another one with the same state directory: it is refused, and the first goes on', async () => {
+    // No nix-daemon listens there: Drover starts its own.
+    await using drover = await startDrover({ env: { NIX_DAEMON_SOCKET_PATH: '/nonexistent' } });
+    await using host = await nixHost({ drover });
+    succeeded(await host.build(host.derivation('before', 'echo > $out')));
+    const { exitCode, stderr } = await drover.cli('serve');
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toContain('Another supervisor may be running');
+    for (const name of ['after', 'again']) succeeded(await host.build(host.derivation(name, 'echo > $out')));
+  });
+
   test('signals while it starts: it ends when it has started', async () => {
     const dir = await mkdtemp('/tmp/st-');
     const [stateDir, file, socket] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'daemon')];

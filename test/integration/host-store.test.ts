@@ -98,6 +98,19 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     await broken.close();
   });
 
+  test('leaves a daemon of another supervisor alone when it closes', async () => {
+    const own = join(dir, 'own');
+    const store = hostStore(env, own);
+    await (await store.connect())[Symbol.asyncDispose]();
+    await hostStore(env, own).close();
+    expect(existsSync(join(own, 'socket'))).toBe(true);
+    const client = await store.connect();
+    expect(await client.queryValidPaths([path])).toEqual([path]);
+    await client[Symbol.asyncDispose]();
+    await store.close();
+    expect(existsSync(own)).toBe(false);
+  });
+
   test('is the daemon that listens, over a fresh connection each time', async () => {
     const socket = join(dir, 'socket');
     const daemon = spawn('nix-daemon', [], {
