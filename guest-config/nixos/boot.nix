@@ -38,7 +38,7 @@
       # the rest of that second, which a boot would run into twice.
       "SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST=1000"
       # A device of the contract that is not there is missing; but on a busy host, or emulated, a guest needs over
-      # ten seconds to see those that are. Less than pool.bootTimeout, so that the guest tells what is missing.
+      # ten seconds to see those that are. Less than pool.bootTimeout is by default: the guest can say what is missing.
       "systemd.default_device_timeout_sec=45"
     ];
 

@@ -56,9 +56,10 @@ in
   # for leftovers, and remove one before building it.
   systemd.services.drover-registration = lib.mkMerge [
     (import ./vital.nix { inherit pkgs; } "the registration of its own system")
-    (import ./before-builds.nix)
+    (import ./once-before.nix "nix-daemon.socket")
     {
       description = "Registration of the guest's own system with its Nix";
+      requiredBy = [ "nix-daemon.socket" ];
       after = [
         "drover-identity.service"
         # Where users are made at boot, the store's group is one of them.

@@ -15,9 +15,10 @@ lib.mkMerge [
   (lib.mkIf (cfg.rosetta.enable || cfg.qemuUser.enable) {
     systemd.services.drover-canary = lib.mkMerge [
       (import ./vital.nix { inherit pkgs; } "the check of x86_64 programs")
-      (import ./before-builds.nix)
+      (import ./once-before.nix "nix-daemon.socket")
       {
         description = "An x86_64 program that has to run";
+        requiredBy = [ "nix-daemon.socket" ];
         requires = [ "drover-identity.service" ];
         after = [
           "drover-identity.service"

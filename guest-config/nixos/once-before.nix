@@ -1,8 +1,7 @@
-# For units that do their work once, before the guest's nix-daemon can be reached.
-{
-  requiredBy = [ "nix-daemon.socket" ];
+# For units that do their work once in the life of a guest, before the unit of this name.
+unit: {
   before = [
-    "nix-daemon.socket"
+    unit
     "shutdown.target"
   ];
   conflicts = [ "shutdown.target" ];
