@@ -99,6 +99,9 @@ describeE2e('a shell in a guest', [], () => {
     const guest = await boot();
     const doomed = new Session(process.execPath, words('shell', guest));
     const left = new Session(process.execPath, words('shell', guest));
+    // The guest ends with its last shell: this one must be in it before the other goes.
+    doomed.type('echo here\n');
+    await doomed.waitFor(/here/);
     left.type('sleep 86398\n');
     const asleep = async (): Promise<boolean> =>
       (await execa('pgrep', ['-f', '^sleep 86398'], { reject: false })).exitCode === 0;
