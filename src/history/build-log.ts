@@ -106,6 +106,18 @@ export class BuildLogWriter {
     while (this.#pendingBytes > 0 || this.#writing !== undefined) await this.#startWriting();
   }
 
+  /** Takes the whole log back, if no part of it has been written and it is at most that long, in bytes. */
+  takeBack(maxBytes: number): string | undefined {
+    const isWhole = this.#fileBytes === 0 && this.#writing === undefined && this.#lost === undefined;
+    if (!isWhole || this.#closed || this.#pendingBytes > maxBytes) return undefined;
+    this.#cancelFlush?.();
+    this.#cancelFlush = undefined;
+    const text = Buffer.concat(this.#pending).toString();
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    return text;
+  }
+
   /** Settles when the whole log is in the file, or a note of what is missing at its end. */
   async end(): Promise<void> {
     await this.flush();

@@ -6,6 +6,17 @@ import { Emitter } from '../lib/emitter.js';
 import { formatBuildId, parseBuildId } from '../lib/human.js';
 import { BuildLogWriter, startOfLast, readBuildLog, sizeOf } from './build-log.js';
 
+/** A log that is this short when its build ends gets no file, in bytes: a file takes more of the disk, and most of the time. */
+const SMALL_BYTES = 2 * 1024;
+
+/** Where an ended log is kept; nowhere if it is not wanted. */
+export interface StoredLog {
+  /** Size of its file; 0 if it has none. */
+  readonly storedBytes: number;
+  /** The log itself, if it has no file. */
+  readonly text?: string;
+}
+
 export interface ReadLogOptions {
   /** Wait for what the build goes on to log, until it has ended. */
   readonly follow?: boolean;
@@ -59,17 +70,19 @@ export class BuildLogs {
     return writer.write(text);
   }
 
-  /** @returns the size of the file in bytes; 0 if it is not kept */
-  async end(id: number, keep: boolean): Promise<number> {
+  async end(id: number, keep: boolean): Promise<StoredLog> {
     const writer = this.#open.get(id);
     const written = this.#open.has(id);
-    await writer?.end();
+    // Followers read the file.
+    const text = this.#followers.has(id) ? undefined : writer?.takeBack(SMALL_BYTES);
+    if (text === undefined) await writer?.end();
     this.#open.delete(id);
     this.#changes.emit(id);
+    if (text !== undefined) return { storedBytes: 0, ...(keep && text !== '' ? { text } : {}) };
     // A log of an earlier supervisor is measured.
-    if (keep) return written ? (writer?.fileBytes ?? 0) : await sizeOf(this.#path(id));
+    if (keep) return { storedBytes: written ? (writer?.fileBytes ?? 0) : await sizeOf(this.#path(id)) };
     if (writer !== undefined) await this.remove(id);
-    return 0;
+    return { storedBytes: 0 };
   }
 
   async remove(id: number): Promise<void> {

@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.js';
 import { formatBuildId } from '../lib/human.js';
 import type { Log } from '../lib/log.js';
 import { BuildLogs, type ReadLogOptions } from './build-logs.js';
-import { decodeRecord, type BuildRecord } from './record.js';
+import { decodeRecord, type BuildRecord, type StoredRecord } from './record.js';
 import { RecordWriter } from './record-writer.js';
 import { Segments, type LinePosition } from './segments.js';
 
@@ -84,7 +84,7 @@ export class BuildHistory {
   #logBytes = 0;
   readonly #open = new Map<number, OpenBuild>();
   /** The last that have ended: what is amended is there. */
-  readonly #recent = new Map<number, BuildRecord>();
+  readonly #recent = new Map<number, StoredRecord>();
   readonly #logs: BuildLogs;
   readonly #writer: RecordWriter;
   #nextId = 1;
@@ -238,8 +238,8 @@ export class BuildHistory {
 
   async #finish(id: number, open: OpenBuild): Promise<void> {
     const keep = this.#limits.logs === 'all' || open.record.succeeded !== true;
-    const storedBytes = await this.#logs.end(id, keep);
-    const record = withLog(open, storedBytes);
+    const { storedBytes, text } = await this.#logs.end(id, keep);
+    const record: StoredRecord = { ...withLog(open, storedBytes), text };
     const position = await this.#writer.end(record);
     this.#open.delete(id);
     if (position === undefined) {
@@ -266,9 +266,9 @@ export class BuildHistory {
       return;
     }
     const waiting = this.#writer.waiting.get(id);
-    const record = waiting ?? this.#recent.get(id) ?? (await this.get(id));
+    const record = this.#recent.get(id) ?? (await this.#stored(id));
     if (record === undefined) return;
-    const amended = { ...record, ...change(record) };
+    const amended: StoredRecord = { ...record, ...change(record) };
     const position = await this.#writer.end(amended);
     if (position === undefined || !(this.#entries.has(id) || waiting !== undefined)) return;
     this.#index(amended, position);
@@ -279,6 +279,12 @@ export class BuildHistory {
   async get(id: number): Promise<BuildRecord | undefined> {
     const open = this.#open.get(id);
     if (open !== undefined) return withLog(open, 0);
+    const record = await this.#stored(id);
+    return record === undefined ? undefined : withoutText(record);
+  }
+
+  /** The record of a build that has ended. */
+  async #stored(id: number): Promise<StoredRecord | undefined> {
     const waiting = this.#writer.waiting.get(id);
     if (waiting !== undefined) return waiting;
     const entry = this.#entries.get(id);
@@ -335,8 +341,16 @@ export class BuildHistory {
   }
 
   /** Yields the log of a build, as far as there is one. */
-  readLog(id: number, options?: ReadLogOptions): AsyncGenerator<Buffer, void, undefined> {
-    return this.#logs.read(id, options);
+  async *readLog(id: number, options?: ReadLogOptions): AsyncGenerator<Buffer, void, undefined> {
+    let hasFile = false;
+    for await (const part of this.#logs.read(id, options)) {
+      hasFile = true;
+      yield part;
+    }
+    if (hasFile || options?.signal?.aborted === true) return;
+    await this.#open.get(id)?.finished;
+    const text = (await this.#stored(id))?.text;
+    if (text !== undefined) yield Buffer.from(text);
   }
 
   /** Settles when everything so far is on disk. */
@@ -374,6 +388,12 @@ export class BuildHistory {
       await this.#segments.remove(segment);
     }
   }
+}
+
+function withoutText(stored: StoredRecord): BuildRecord {
+  const record: { -readonly [key in keyof StoredRecord]: StoredRecord[key] } = { ...stored };
+  delete record.text;
+  return record;
 }
 
 /** The record with what is known of the log. */

@@ -1,6 +1,6 @@
 import { errorMessage } from '../lib/errors.js';
 import type { Log } from '../lib/log.js';
-import { encodeRecord, type BuildRecord } from './record.js';
+import { encodeRecord, type StoredRecord } from './record.js';
 import type { LinePosition, Segments } from './segments.js';
 
 /** Records of ended builds that wait for the disk. Beyond that, the oldest are lost. */
@@ -11,7 +11,7 @@ export interface RecordWriterOptions {
   readonly dir: string;
   readonly log: Log;
   /** A record that had to wait is on disk. */
-  readonly onLate: (record: BuildRecord, position: LinePosition) => void;
+  readonly onLate: (record: StoredRecord, position: LinePosition) => void;
 }
 
 /**
@@ -20,7 +20,7 @@ export interface RecordWriterOptions {
  */
 export class RecordWriter {
   readonly #options: RecordWriterOptions;
-  readonly #waiting = new Map<number, BuildRecord>();
+  readonly #waiting = new Map<number, StoredRecord>();
   #catchingUp: Promise<void> = Promise.resolve();
   #writable = true;
   #lost = 0;
@@ -30,18 +30,18 @@ export class RecordWriter {
   }
 
   /** Ended builds whose records wait. */
-  get waiting(): ReadonlyMap<number, BuildRecord> {
+  get waiting(): ReadonlyMap<number, StoredRecord> {
     return this.#waiting;
   }
 
   /** Writes the record of a build that begins. One that cannot be written is not kept: that of its end will be. */
-  async begin(record: BuildRecord): Promise<void> {
+  async begin(record: StoredRecord): Promise<void> {
     await this.#write(record);
     void this.#catchUp();
   }
 
   /** Writes the record of a build that has ended. @returns undefined if it waits */
-  async end(record: BuildRecord): Promise<LinePosition | undefined> {
+  async end(record: StoredRecord): Promise<LinePosition | undefined> {
     const position = await this.#write(record);
     if (position === undefined) this.#keep(record);
     else this.#waiting.delete(record.id);
@@ -58,7 +58,7 @@ export class RecordWriter {
     if (lost > 0) log.error({ dir, builds: lost }, 'records of builds are lost: the disk did not take them');
   }
 
-  #keep(record: BuildRecord): void {
+  #keep(record: StoredRecord): void {
     this.#waiting.delete(record.id);
     this.#waiting.set(record.id, record);
     const [oldest] = this.#waiting.keys();
@@ -81,7 +81,7 @@ export class RecordWriter {
     await this.#catchingUp;
   }
 
-  async #write(record: BuildRecord): Promise<LinePosition | undefined> {
+  async #write(record: StoredRecord): Promise<LinePosition | undefined> {
     const { dir, log, segments } = this.#options;
     try {
       const position = await segments.append(encodeRecord(record));

@@ -50,17 +50,23 @@ export interface BuildRecord {
   /** Bytes that were sent to the client after the result: mostly outputs. */
   readonly relayedBytes: number;
   readonly usage: BuildUsage | null;
-  /** Lines and bytes of the build's log, and the bytes that it takes on disk; `bytes` counts what was not kept, too. */
+  /** Lines and bytes of the build's log, and the bytes of its file, if it has one; `bytes` counts what was not kept, too. */
   readonly log: { readonly lines: number; readonly bytes: number; readonly storedBytes: number };
 }
 
+/** A record on disk. */
+export interface StoredRecord extends BuildRecord {
+  /** The whole log, if it is so short that it has no file. */
+  readonly text?: string | undefined;
+}
+
 /** A line of a history file. */
-export function encodeRecord(record: BuildRecord): string {
+export function encodeRecord(record: StoredRecord): string {
   return `${JSON.stringify(record)}\n`;
 }
 
 /** @returns undefined for anything that `encodeRecord` does not write, such as a line that was cut off */
-export function decodeRecord(line: string): BuildRecord | undefined {
+export function decodeRecord(line: string): StoredRecord | undefined {
   let value: unknown;
   try {
     value = JSON.parse(line);
@@ -70,9 +76,9 @@ export function decodeRecord(line: string): BuildRecord | undefined {
   return isRecord(value) ? value : undefined;
 }
 
-function isRecord(value: unknown): value is BuildRecord {
+function isRecord(value: unknown): value is StoredRecord {
   if (!isObject(value)) return false;
-  const { id, derivation, name, system, client, times, replays, inputs, log } = value;
+  const { id, derivation, name, system, client, times, replays, inputs, log, text } = value;
   return (
     Number.isSafeInteger(id) &&
     [derivation, name, system].every((text) => typeof text === 'string') &&
@@ -83,7 +89,8 @@ function isRecord(value: unknown): value is BuildRecord {
     Array.isArray(replays) &&
     isObject(inputs) &&
     isObject(log) &&
-    typeof log['storedBytes'] === 'number'
+    typeof log['storedBytes'] === 'number' &&
+    (text === undefined || typeof text === 'string')
   );
 }
 

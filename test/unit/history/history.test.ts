@@ -121,7 +121,7 @@ describe('BuildHistory', () => {
     const history = await open({ maxBuilds: 3 });
     for (const name of ['a', 'b', 'c', 'd', 'e']) {
       const id = begin(history, name);
-      await history.addLine(id, `log of ${name}`);
+      await history.addLine(id, `log of ${name}`.repeat(300));
       await history.finish(id, { result: 'Built', succeeded: true, error: null });
     }
     expect((await history.list()).map(({ name }) => name)).toEqual(['e', 'd', 'c']);
@@ -203,11 +203,12 @@ describe('BuildHistory', () => {
     const history = await open({ logs: 'failed' });
     for (const succeeded of [true, false]) {
       const id = begin(history);
-      await history.addLine(id, 'text');
+      await history.addLine(id, 'text'.repeat(1_000));
       await history.finish(id, { result: succeeded ? 'Built' : 'PermanentFailure', succeeded, error: null });
     }
     expect(await readdir(join(dir, 'logs'))).toEqual(['b2.gz']);
-    expect((await history.get(1))?.log).toMatchObject({ lines: 1, bytes: 5, storedBytes: 0 });
+    expect((await history.get(1))?.log).toMatchObject({ lines: 1, bytes: 4_001, storedBytes: 0 });
+    expect(await textOf(history, 1)).toBe('');
     await history.close();
   });
 
@@ -316,6 +317,56 @@ describe('BuildHistory', () => {
 });
 
 describe('the log of a build', () => {
+  /** A build that logs `text` and ends. */
+  async function logged(history: BuildHistory, text: string): Promise<number> {
+    const id = begin(history);
+    await history.addLine(id, text);
+    await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    return id;
+  }
+  const LINE = 'x'.repeat(2048);
+
+  test('lies in the record if it is short, and in a file of its own if not', async () => {
+    const history = await open();
+    const hostile = `\u001b]0;${'\u0001'.repeat(2_000)}\u2028"`;
+    const short = await logged(history, hostile);
+    const long = await logged(history, LINE);
+    await history.amend(short, () => ({ relayedBytes: 7 }));
+    expect(await readdir(join(dir, 'logs'))).toEqual([`b${long}.gz`]);
+    expect((await history.get(short))?.log.storedBytes).toBe(0);
+    expect(JSON.stringify(await history.list())).not.toContain('2028');
+    await history.close();
+    const again = await open();
+    expect(await textOf(again, short)).toBe(`${hostile}\n`);
+    expect(await textOf(again, long)).toBe(`${LINE}\n`);
+    expect(await again.get(short)).toMatchObject({ relayedBytes: 7 });
+    await again.amend(short, () => ({ relayedBytes: 8 }));
+    expect(await textOf(again, short)).toBe(`${hostile}\n`);
+    await again.close();
+  });
+
+  test('is whole for one who asks while its end is being written', async () => {
+    const history = await open();
+    const id = begin(history);
+    await history.addLine(id, 'short');
+    const finished = history.finish(id, { result: 'Built', succeeded: true, error: null });
+    expect(await textOf(history, id)).toBe('short\n');
+    await finished;
+    await history.close();
+  });
+
+  test('goes on in its file if a part of it is there', async () => {
+    const history = await open();
+    const id = begin(history);
+    await history.addLine(id, 'first');
+    await clock.advance(1_000);
+    await waitUntil('the file', async () => (await readdir(join(dir, 'logs'))).length > 0);
+    await history.addLine(id, 'second');
+    await history.finish(id, { result: 'Built', succeeded: true, error: null });
+    expect(await textOf(history, id)).toBe('first\nsecond\n');
+    await history.close();
+  });
+
   test('is followed from its beginning to the end of the build', async () => {
     const history = await open();
     const id = begin(history);
