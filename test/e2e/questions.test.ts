@@ -171,14 +171,16 @@ describeE2e('the socket door answers as a plain nix-daemon on the same store', [
           expect([question.name, found]).toEqual([question.name, expected]);
         }
       };
-      const since = drover.events.position;
+      const since = await drover.caughtUp();
       await compare(asked);
+      await drover.caughtUp();
       expect(drover.events.of('lease-granted', since)).toEqual([]);
 
       // From now on the session has a guest, with a path of its own that refers to one of the host's.
       const add = new WireWriter().u64(Op.AddToStore).string(`e2e-${host.id}-own`).string('fixed:r:sha256');
       const upload = [add.strings([path]).bool(false).finish(), encodeFrame(NAR), encodeFrameEnd()];
       const { value } = await door.ask(upload, (agreed) => responses.decodeAddToStoreResponse(agreed));
+      await drover.caughtUp();
       expect(drover.events.of('lease-granted', since)).toHaveLength(1);
       const referrers = new WireWriter().u64(Op.QueryReferrers).string(path).finish();
       await compare(asked.filter(({ request }) => !referrers.equals(request)));

@@ -54,8 +54,9 @@ describeE2e('the doors as a store', ['modern-nix'], () => {
       const drover = droverOf(version);
       await using host = await nixHost({ version, door, drover });
       const store = await storeOf(host, drover, door);
-      const since = drover.events.position;
+      const since = await drover.caughtUp();
       succeeded(await host.run('nix', ['store', 'ping', '--store', store]));
+      await drover.caughtUp();
       expect(drover.events.of('lease-granted', since)).toEqual([]);
       const path = await add(host, 'valid', 'valid');
       expect(succeeded(await host.run('nix', ['path-info', '--store', store, path])).stdout.trim()).toBe(
@@ -64,6 +65,7 @@ describeE2e('the doors as a store', ['modern-nix'], () => {
       expect(succeeded(await host.run('nix-store', ['--store', store, '--dump', path])).stdout).toContain(
         'nix-archive-1',
       );
+      await drover.caughtUp();
       expect(drover.events.of('lease-granted', since)).toEqual([]);
       const unknown = path.replace(/store\/.{8}/, 'store/00000000');
       const refused = await host.run('nix', ['path-info', '--store', store, unknown]);

@@ -9,7 +9,7 @@ import { execa } from 'execa';
 import { stringify } from 'yaml';
 
 import type { Status } from '../../src/control/api.js';
-import { fetchStatus, followEvents } from '../../src/control/client.js';
+import { ControlClient } from '../../src/control/client.js';
 import { EventLog } from './event-log.js';
 import { DEADLINE_MS, waitUntil, within } from './wait.js';
 
@@ -71,6 +71,7 @@ export class Drover implements AsyncDisposable {
   readonly exited: Promise<Ended>;
   readonly #dir: string;
   readonly #child: ChildProcess;
+  readonly #control: ControlClient;
   /** Its output, apart from log lines. */
   #printed = '';
   #ended = false;
@@ -79,6 +80,7 @@ export class Drover implements AsyncDisposable {
     this.#child = child;
     this.#dir = dir;
     this.stateDir = stateDir;
+    this.#control = new ControlClient({ stateDir });
     this.configFile = join(dir, 'drover.yaml');
     this.identity = join(dir, 'id_ed25519');
     if (child.stderr !== null) {
@@ -110,7 +112,8 @@ export class Drover implements AsyncDisposable {
   async ready(): Promise<void> {
     await waitUntil('drover to be ready', () => this.#ended || this.hasLogged('drover is ready'));
     if (this.#ended) throw new Error(`drover serve ended: ${this.#printed}${JSON.stringify(this.log)}`);
-    const events = await followEvents(this.stateDir);
+    const events = await this.#control.followEvents();
+    this.events.begin(await this.#control.recentEvents());
     void (async () => {
       for await (const event of events) this.events.add(event);
     })().catch(() => undefined);
@@ -124,8 +127,17 @@ export class Drover implements AsyncDisposable {
     return await waitUntil(`the log line "${message}"`, () => this.log.find(({ msg }) => msg === message));
   }
 
+  /**
+   * Waits until `events` has all that has happened so far.
+   * @returns its position: give it as `since` to wait for what happens from now on
+   */
+  async caughtUp(): Promise<number> {
+    await this.events.has(await this.#control.recentEvents());
+    return this.events.position;
+  }
+
   async status(): Promise<Status> {
-    return await fetchStatus(this.stateDir);
+    return await this.#control.status(DEADLINE_MS);
   }
 
   /** Runs another verb of drover with the same configuration. */

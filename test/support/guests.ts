@@ -51,6 +51,23 @@ export async function guestProcesses(init: number): Promise<Process[]> {
   return all.filter(({ pid }) => inside.has(pid));
 }
 
+/** A process in a guest with exactly these words; waits for it. By its number on the host it can be signalled. */
+export async function guestProcess(stateDir: string, guest: string, command: string): Promise<Process> {
+  const init = await guestInit(stateDir, guest);
+  return await waitUntil(`${command} in ${guest}`, async () =>
+    (await guestProcesses(init)).find((process) => process.command === command),
+  );
+}
+
+/** What a build does until `release`. */
+export const HELD = 'sleep 86397 || :';
+
+/** Lets a build go on that waits by `HELD`. It must be the only one in the guest. */
+export async function release(stateDir: string, guest: string): Promise<void> {
+  const { pid } = await guestProcess(stateDir, guest, 'sleep 86397');
+  process.kill(pid);
+}
+
 /** Runs a script in a guest, as its root, by the guest's own shell. */
 export async function inGuest(init: number, script: string): Promise<{ exitCode: number; output: string }> {
   const namespaces = ['--user', '--mount', '--pid', '--ipc', '--uts', '--net'];
