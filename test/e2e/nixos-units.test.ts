@@ -28,7 +28,7 @@ describeE2e(
         guest: { ...ROOT_BUILDS, image: image.manifest, store: 'raw' },
         pool: { bootTimeout: '200s', maxGuests: 1 },
       });
-      host = await nixHost({ drover });
+      host = await nixHost({ drover, deadlineMs: DEADLINE_MS });
     }, DEADLINE_MS);
     afterAll(async () => {
       await host[Symbol.asyncDispose]();

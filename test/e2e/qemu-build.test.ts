@@ -5,7 +5,7 @@ import { expect, test } from '@jest/globals';
 import { expectNoRemains } from '../support/guests.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
-import { startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
+import { endByIdleness, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
 
 describeE2e('a build in a VM', ['vms', 'modern-nix'], () => {
   test.each([
@@ -15,8 +15,8 @@ describeE2e('a build in a VM', ['vms', 'modern-nix'], () => {
   ] as const)(
     'of $architecture that did not run, through the $door door ($version Nix), and back to none',
     async ({ architecture, door, version }) => {
-      await using drover = await startVmDrover({ image: architecture, pool: { idleTimeout: '1s' } });
-      await using host = await nixHost({ version, door, drover });
+      await using drover = await startVmDrover({ image: architecture });
+      await using host = await nixHost({ version, door, drover, deadlineMs: VM_DEADLINE_MS });
       expect((await drover.status()).guests).toEqual([]);
 
       const input = host.derivation('input', 'echo "building the input"; uname -m > $out');
@@ -36,10 +36,7 @@ describeE2e('a build in a VM', ['vms', 'modern-nix'], () => {
         inputPath,
       );
       expect((await drover.status()).totals).toMatchObject({ failedBuilds: 0, copiedPaths: 0 });
-      await drover.events.waitFor('guest-state', ({ to }) => to === 'stopped', {
-        deadlineMs: VM_DEADLINE_MS,
-      });
-      expect((await drover.status()).guests).toEqual([]);
+      await endByIdleness(drover);
       await expectNoRemains(drover.stateDir);
     },
     2 * VM_DEADLINE_MS,

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import type { Drover } from '../support/drover.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e, QEMU_DIR } from '../support/requirements.js';
-import { openDescriptors, processesOf, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
+import { onlyGuest, openDescriptors, processesOf, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
 
 /** Some 600 of them virtiofsd keeps for itself. */
 const MAX_OPEN_FILES = 2_000;
@@ -41,7 +41,7 @@ describeE2e("a host's store on a file system without file handles", ['vms'], () 
       guest: { store: 'raw' },
       pool: { maxGuests: 1, jobsPerGuest: 1 },
     });
-    host = await nixHost({ drover });
+    host = await nixHost({ drover, deadlineMs: VM_DEADLINE_MS });
   });
   afterAll(async () => {
     await host[Symbol.asyncDispose]();
@@ -70,7 +70,7 @@ describeE2e("a host's store on a file system without file handles", ['vms'], () 
       const { totals, warnings } = await drover.status();
       expect(totals).toMatchObject({ guestsBooted: 1, failedBuilds: 0, replayedBuilds: 0, copiedPaths: 0 });
       expect(warnings).toContainEqual(expect.stringContaining(`can have only ${MAX_OPEN_FILES} files open`));
-      for (const pid of await processesOf(drover.stateDir, 'g1', 'virtiofsd')) {
+      for (const pid of await processesOf(drover.stateDir, await onlyGuest(drover), 'virtiofsd')) {
         expect(await openDescriptors(pid)).toBeLessThan(MAX_OPEN_FILES);
       }
     },

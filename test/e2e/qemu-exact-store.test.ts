@@ -4,10 +4,11 @@ import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
-import { REPOSITORY, type Drover } from '../support/drover.js';
+import { REPOSITORY, type Drover, type LogLine } from '../support/drover.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e, QEMU_DIR } from '../support/requirements.js';
-import { ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
+import { onlyGuest, ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
+import { waitUntil } from '../support/wait.js';
 
 /** As on a Mac: files whose names differ in case only get a suffix on disk. */
 const CASE_HACK = { NIX_CONFIG: 'use-case-hack = true' };
@@ -58,7 +59,7 @@ describeE2e('the exact store in a VM whose host ignores case', ['vms'], () => {
       pool: { maxGuests: 1 },
       env: { ...CASE_HACK, PATH: `${dir}:${QEMU_DIR}:${process.env['PATH'] ?? ''}` },
     });
-    host = await nixHost({ drover });
+    host = await nixHost({ drover, deadlineMs: VM_DEADLINE_MS });
   });
   afterAll(async () => {
     await host[Symbol.asyncDispose]();
@@ -160,47 +161,55 @@ describeE2e('the exact store in a VM whose host ignores case', ['vms'], () => {
     VM_DEADLINE_MS,
   );
 
-  test('a path with names of the case hack is shown without a remount of the store', async () => {
-    // A remount would clear the flag.
-    const first = await add(await host.writeFile(`${host.id}-first`, 'first'));
-    const mark = `/bin/mount -o remount,nosuid /nix/store && echo marked > $out`;
-    expect(await buildWith(first, 'mark', mark, '__noChroot = true;')).toBe('marked\n');
-    const directory = join(host.dir, `${host.id}-late`);
-    await mkdir(directory);
-    for (const name of ['A', 'a']) await writeFile(join(directory, name), `${name}\n`);
-    const script = `read -r line < $input/a; echo "$line" > $out; /bin/grep ' /nix/store ' /proc/mounts >> $out`;
-    const [line, mounts] = (
-      await buildWith(await add(directory), 'late', script, '__noChroot = true;')
-    ).split('\n');
-    expect(line).toBe('a');
-    expect(mounts).toContain('nosuid');
-    expect((await drover.status()).totals).toMatchObject({ copiedPaths: 0, guestsBooted: 1 });
-  });
+  test(
+    'a path with names of the case hack is shown without a remount of the store',
+    async () => {
+      // A remount would clear the flag.
+      const first = await add(await host.writeFile(`${host.id}-first`, 'first'));
+      const mark = `/bin/mount -o remount,nosuid /nix/store && echo marked > $out`;
+      expect(await buildWith(first, 'mark', mark, '__noChroot = true;')).toBe('marked\n');
+      const directory = join(host.dir, `${host.id}-late`);
+      await mkdir(directory);
+      for (const name of ['A', 'a']) await writeFile(join(directory, name), `${name}\n`);
+      const script = `read -r line < $input/a; echo "$line" > $out; /bin/grep ' /nix/store ' /proc/mounts >> $out`;
+      const [line, mounts] = (
+        await buildWith(await add(directory), 'late', script, '__noChroot = true;')
+      ).split('\n');
+      expect(line).toBe('a');
+      expect(mounts).toContain('nosuid');
+      expect((await drover.status()).totals).toMatchObject({ copiedPaths: 0 });
+    },
+    VM_DEADLINE_MS,
+  );
 
-  test("the host's locks and paths that no build asked for are not there", async () => {
-    const other = await add(await host.writeFile(`${host.id}-other`, 'other'));
-    const lock = `/nix/store/yzzz0123456789abcdfghijklmnpqrsv-${host.id}.lock`;
-    await writeFile(lock, '', { mode: 0o600 });
-    const seen = await buildWith(
-      await casey(),
-      'look',
-      `for f in ${lock} ${other}; do
+  test(
+    "the host's locks and paths that no build asked for are not there",
+    async () => {
+      const other = await add(await host.writeFile(`${host.id}-other`, 'other'));
+      const lock = `/nix/store/yzzz0123456789abcdfghijklmnpqrsv-${host.id}.lock`;
+      await writeFile(lock, '', { mode: 0o600 });
+      const seen = await buildWith(
+        await casey(),
+        'look',
+        `for f in ${lock} ${other}; do
         [ -e $f ] && echo "there: $f"; [ -e /run/host/\${f##*/} ] && echo "in the share: \${f##*/}"
       done > $out`,
-      '__noChroot = true;',
-    );
-    expect(seen.split('\n').slice(0, -1)).toEqual(
-      [lock, other].map((path) => `in the share: ${basename(path)}`),
-    );
-    await host.deletePaths(lock, other);
-  });
+        '__noChroot = true;',
+      );
+      expect(seen.split('\n').slice(0, -1)).toEqual(
+        [lock, other].map((path) => `in the share: ${basename(path)}`),
+      );
+      await host.deletePaths(lock, other);
+    },
+    VM_DEADLINE_MS,
+  );
 
   test(
     'a guest whose exact store is killed ends at once, and its build is repeated in another one',
     async () => {
       const path = await casey();
       const before = await drover.status();
-      const victim = before.guests[0]?.id ?? '';
+      const victim = await onlyGuest(drover);
       const result = await host.build(
         host.derivation(
           'killed',
@@ -211,9 +220,11 @@ describeE2e('the exact store in a VM whose host ignores case', ['vms'], () => {
       const { outputs } = succeeded(result);
       expect(await readFile(outputs[0] ?? '', 'utf8')).toBe('built by another\n');
       expect((await drover.status()).totals.guestsBooted).toBe(before.totals.guestsBooted + 1);
-      expect(await drover.waitForLog('guest lost')).toMatchObject({
-        how: expect.stringContaining('exact-store') as unknown,
-      });
+      const lost = (line: LogLine): boolean => line.msg === 'guest lost' && line['guest'] === victim;
+      const { how } = await waitUntil('the loss', () =>
+        drover.log.find((line) => lost(line) && 'how' in line),
+      );
+      expect(how).toContain('exact-store');
     },
     2 * VM_DEADLINE_MS,
   );

@@ -16,7 +16,7 @@ const BUILD = join(REPOSITORY, 'guest-config/debian/build.sh');
 const ADD_EMULATOR = join(REPOSITORY, 'guest-config/debian/add-emulator.sh');
 const NOBODY = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
 /** Two images at once, downloads included, in milliseconds. */
-const IMAGES_DEADLINE_MS = 180_000;
+const IMAGES_DEADLINE_MS = 600_000;
 
 describeE2e('the image of Debian packages', ['vms'], () => {
   let dir: string;
@@ -76,7 +76,7 @@ describeE2e('the image of Debian packages', ['vms'], () => {
     'guests build for what the image can run, and nothing else is offered',
     async () => {
       await using drover = await startVmDrover({ image: 'x86_64-emulating' });
-      await using host = await nixHost({ drover });
+      await using host = await nixHost({ drover, deadlineMs: VM_DEADLINE_MS });
       expect((await drover.status()).systems).toEqual(['x86_64-linux', 'i686-linux', 'aarch64-linux']);
       expect(await drover.machines('socket')).toContain(' x86_64-linux,i686-linux,aarch64-linux ');
 

@@ -9,7 +9,14 @@ import { MAIN, type Drover } from '../support/drover.js';
 import { outerAddress, serveText } from '../support/http.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
-import { openDescriptors, processesOf, ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
+import {
+  onlyGuest,
+  openDescriptors,
+  processesOf,
+  ROOT_BUILDS,
+  startVmDrover,
+  VM_DEADLINE_MS,
+} from '../support/vms.js';
 import { waitUntil, within } from '../support/wait.js';
 
 const PARALLEL_BUILDS = 64;
@@ -33,7 +40,7 @@ describeE2e("the host's store in a VM", ['vms'], () => {
       guest: ROOT_BUILDS,
       pool: { maxGuests: 1, jobsPerGuest: PARALLEL_BUILDS },
     });
-    host = await nixHost({ drover });
+    host = await nixHost({ drover, deadlineMs: VM_DEADLINE_MS });
   });
   afterAll(async () => {
     await host[Symbol.asyncDispose]();
@@ -70,7 +77,9 @@ describeE2e("the host's store in a VM", ['vms'], () => {
       const port = new URL(loopback.url).port;
       const addresses = ['10.0.2.2', '10.0.2.3', '[fec0::2]', '[::ffff:127.0.0.1]'];
       const urls = [...addresses.map((address) => `http://${address}:${port}/`), 'http://169.254.169.254/'];
-      const tries = [outer.url, ...urls].map((url) => `wget -q -T 3 -O - ${url} && echo "reached ${url}"`);
+      const tryOf = (url: string, seconds: number): string =>
+        `wget -q -T ${seconds} -O - ${url} && echo "reached ${url}"`;
+      const tries = [tryOf(outer.url, 60), ...urls.map((url) => tryOf(url, 3))];
       // With routes of its own, and outside of the sandbox.
       const script = `until ip route | grep -q default; do sleep 1; done
         ip route add 169.254.0.0/16 via 10.0.2.2; { ${tries.join('; ')}; } > $out; [ -s $out ]`;
@@ -102,43 +111,59 @@ describeE2e("the host's store in a VM", ['vms'], () => {
     VM_DEADLINE_MS,
   );
 
-  test('a path that the host collected and has again', async () => {
-    const path = await addText('again', 'again');
-    const registered = Math.floor(Date.now() / 1000);
-    const expression = host.derivation('again-1', 'cat $input > $out', `input = builtins.storePath ${path};`);
-    const { outputs } = succeeded(await host.build(expression));
-    const { stdout } = succeeded(await host.run('nix-store', ['-q', '--deriver', outputs[0] ?? '']));
-    await host.deletePaths(...outputs, stdout.trim(), path);
-    expect(existsSync(path)).toBe(false);
-    // Nix tells the second from the first by the time of its registration, which is in whole seconds.
-    await waitUntil('the next second', () => Math.floor(Date.now() / 1000) > registered);
-    expect(await addText('again', 'again')).toBe(path);
-    expect(await buildWith(path, 'again-2', 'cat $input > $out')).toBe('again');
-  });
+  test(
+    'a path that the host collected and has again',
+    async () => {
+      const path = await addText('again', 'again');
+      const registered = Math.floor(Date.now() / 1000);
+      const expression = host.derivation(
+        'again-1',
+        'cat $input > $out',
+        `input = builtins.storePath ${path};`,
+      );
+      const { outputs } = succeeded(await host.build(expression));
+      const { stdout } = succeeded(await host.run('nix-store', ['-q', '--deriver', outputs[0] ?? '']));
+      await host.deletePaths(...outputs, stdout.trim(), path);
+      expect(existsSync(path)).toBe(false);
+      // Nix tells the second from the first by the time of its registration, which is in whole seconds.
+      await waitUntil('the next second', () => Math.floor(Date.now() / 1000) > registered);
+      expect(await addText('again', 'again')).toBe(path);
+      expect(await buildWith(path, 'again-2', 'cat $input > $out')).toBe('again');
+    },
+    VM_DEADLINE_MS,
+  );
 
-  test('a path with names of the case hack is shared as it is, on a host that does not use it', async () => {
-    const directory = join(await host.writeFile('x', ''), `../${host.id}-case`);
-    await mkdir(directory);
-    await writeFile(join(directory, 'File'), 'upper');
-    await writeFile(join(directory, 'file~nix~case~hack~1'), 'lower');
-    const before = (await drover.status()).totals.copiedPaths;
-    const script = 'cat $input/File $input/file~nix~case~hack~1 > $out';
-    expect(await buildWith(await add(directory), 'case', script)).toBe('upperlower');
-    expect((await drover.status()).totals.copiedPaths).toBe(before);
-  });
+  test(
+    'a path with names of the case hack is shared as it is, on a host that does not use it',
+    async () => {
+      const directory = join(await host.writeFile('x', ''), `../${host.id}-case`);
+      await mkdir(directory);
+      await writeFile(join(directory, 'File'), 'upper');
+      await writeFile(join(directory, 'file~nix~case~hack~1'), 'lower');
+      const before = (await drover.status()).totals.copiedPaths;
+      const script = 'cat $input/File $input/file~nix~case~hack~1 > $out';
+      expect(await buildWith(await add(directory), 'case', script)).toBe('upperlower');
+      expect((await drover.status()).totals.copiedPaths).toBe(before);
+    },
+    VM_DEADLINE_MS,
+  );
 
-  test("the host's lock of the output stays what it is", async () => {
-    const client = host.startBuild(
-      host.derivation(
-        'locked',
-        'echo "out: $out"; echo "it has begun"; read -r x < /dev/zero & sleep 1; echo > $out',
-      ),
-    );
-    await client.waitForOutput('it has begun');
-    const output = /^out: (.*)$/m.exec(client.stderr)?.[1] ?? '';
-    expect(existsSync(`${output}.lock`)).toBe(true);
-    succeeded(await client.ended);
-  });
+  test(
+    "the host's lock of the output stays what it is",
+    async () => {
+      // The build goes on once it sees this in the host's store.
+      const go = `${host.id}-go`;
+      const script = `echo "out: $out"; echo "it has begun"; read -r x < /dev/zero &
+      until /bin/ls /run/host | /bin/grep -q -- '-${go}$'; do /bin/sleep 0.05; done; echo > $out`;
+      const client = host.startBuild(host.derivation('locked', script, '__noChroot = true;'));
+      await client.waitForOutput('it has begun', VM_DEADLINE_MS);
+      const output = /^out: (.*)$/m.exec(client.stderr)?.[1] ?? '';
+      expect(existsSync(`${output}.lock`)).toBe(true);
+      await addText('go', '');
+      succeeded(await client.ended);
+    },
+    VM_DEADLINE_MS,
+  );
 
   test(
     `${PARALLEL_BUILDS} builds at the same time that read the same paths`,
@@ -187,7 +212,7 @@ describeE2e("the host's store in a VM", ['vms'], () => {
       const { stdout } = succeeded(result);
       expect(await readFile(stdout.trim(), 'utf8')).toBe(`${DIRECTORIES * FILES_PER_DIRECTORY}\n`);
       if (openFiles !== Infinity) return;
-      for (const pid of await processesOf(drover.stateDir, 'g1', 'virtiofsd')) {
+      for (const pid of await processesOf(drover.stateDir, await onlyGuest(drover), 'virtiofsd')) {
         expect(await openDescriptors(pid)).toBeLessThan(MAX_DESCRIPTORS);
       }
     },

@@ -29,7 +29,7 @@ describeE2e('builds on a Mac that is doubled', ['modern-nix', 'demo-packages', '
   let mac: DoubledMac;
   beforeAll(async () => {
     mac = await DoubledMac.create();
-  }, 180_000);
+  }, 600_000);
   afterAll(async () => {
     await mac[Symbol.asyncDispose]();
   });

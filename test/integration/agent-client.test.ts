@@ -44,10 +44,10 @@ test('a command that never stops printing takes no memory beyond what is kept of
       });
   };
   using guest = await agent(flood);
-  const { stdout } = await runInGuest(guest.path, ['stats'], '', AbortSignal.timeout(60_000));
+  const { stdout } = await runInGuest(guest.path, ['stats'], '', AbortSignal.timeout(200_000));
   expect(stdout.length).toBe(MIB);
   expect(process.memoryUsage().arrayBuffers).toBeLessThan(256 * MIB);
-}, 60_000);
+});
 
 test.each([
   ['a frame that is cut off', Buffer.from('1\u0010\u0000\u0000\u0000half')],

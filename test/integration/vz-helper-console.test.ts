@@ -51,9 +51,8 @@ describeWith("a guest's console", ['vz-helper'], () => {
       expect(await printing).toBe('done\n');
       const last = 16 * 16 * 1024 - 1;
       await helper.printed(line(last));
-      expect(largest).toBeGreaterThan(maxBytes / 2);
-      expect(largest).toBeLessThanOrEqual(maxBytes);
       const log = await helper.console();
+      expect(Math.max(largest, log.length)).toBeLessThanOrEqual(maxBytes);
       expect(log.startsWith(MARKER)).toBe(true);
       // Whole and in order, from where it begins.
       const kept = log.slice(MARKER.length);

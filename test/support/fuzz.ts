@@ -1,7 +1,10 @@
 /** Cases of each fuzzed peer: few in CI; `npm run attack` sets the number. */
 export const FUZZ_CASES = Number(process.env['DROVER_FUZZ_CASES'] ?? 100);
-/** Chosen at random; a run that fails prints it, and it can be set to repeat that run. */
-export const FUZZ_SEED = Number(process.env['DROVER_FUZZ_SEED'] ?? Date.now() % 2 ** 31);
+/** Chosen at random by `npm run attack`. A run that fails prints it, and it can be set to repeat that run. */
+export const FUZZ_SEED = Number(
+  process.env['DROVER_FUZZ_SEED'] ??
+    (process.env['DROVER_FUZZ_CASES'] === undefined ? 1 : Date.now() % 2 ** 31),
+);
 
 /** A source of numbers from 0 to `below` - 1: mulberry32. */
 export type Random = (below: number) => number;

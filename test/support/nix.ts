@@ -34,6 +34,8 @@ export interface NixHostOptions {
   readonly drover?: Drover;
   /** More lines of nix.conf. */
   readonly nixConf?: Readonly<Record<string, string>>;
+  /** Time limit of its programs, in milliseconds. */
+  readonly deadlineMs?: number;
 }
 
 /** A Nix program that runs. */
@@ -81,11 +83,13 @@ export class NixHost implements AsyncDisposable {
   readonly dir: string;
   readonly #env: NodeJS.ProcessEnv;
   readonly #programs: string;
+  readonly #deadlineMs: number;
 
-  constructor(dir: string, programs: string, env: NodeJS.ProcessEnv) {
+  constructor(dir: string, programs: string, env: NodeJS.ProcessEnv, deadlineMs = BUILD_DEADLINE_MS) {
     this.dir = dir;
     this.#programs = programs;
     this.#env = env;
+    this.#deadlineMs = deadlineMs;
   }
 
   /** Starts a program of this Nix. */
@@ -100,7 +104,7 @@ export class NixHost implements AsyncDisposable {
     options: { input?: string; deadlineMs?: number } = {},
   ): Promise<NixResult> {
     const running = this.start(program, args, options);
-    const { deadlineMs = BUILD_DEADLINE_MS } = options;
+    const { deadlineMs = this.#deadlineMs } = options;
     return await within(`the end of ${program}`, running.ended, deadlineMs).catch((error: unknown) => {
       running.signalGroup('SIGKILL');
       throw new Error(`${String(error)}; there was: ${running.stderr}`);
@@ -198,10 +202,11 @@ export async function nixHost(options: NixHostOptions = {}): Promise<NixHost> {
   );
   // Nothing in the home directory of the user who runs this.
   await writeFile(join(dir, 'ssh_config'), sshConfig.replaceAll('~/', `${dir}/`));
-  return new NixHost(dir, NIX_DIRS[version], {
+  const env = {
     PATH: `${NIX_DIRS[version]}:${process.env['PATH'] ?? ''}`,
     HOME: dir,
     NIX_CONF_DIR: dir,
     NIX_USER_CONF_FILES: '',
-  });
+  };
+  return new NixHost(dir, NIX_DIRS[version], env, options.deadlineMs);
 }

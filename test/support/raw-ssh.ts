@@ -32,7 +32,8 @@ export async function sshClient(port: number, keyFile: string): Promise<Client> 
   const client = new ssh2.Client();
   const ready = once(client, 'ready');
   client.on('error', () => undefined);
-  client.connect({ host: '127.0.0.1', port, username: 'x', privateKey: await readFile(keyFile) });
+  const privateKey = await readFile(keyFile);
+  client.connect({ host: '127.0.0.1', port, username: 'x', privateKey, readyTimeout: 0 });
   await ready;
   return client;
 }
