@@ -15,7 +15,7 @@ export interface ServeOptions {
   readonly config: Config;
   /** File that the configuration was read from, if any. */
   readonly file: string | undefined;
-  /** Reads the configuration again. */
+  /** Reads the configuration again: see loadConfig. */
   readonly load: () => Promise<Config>;
   readonly log: ServiceLog;
 }
@@ -39,13 +39,15 @@ export async function serveUntilSignal(
     hangups.emit(undefined);
   };
   process.on('SIGHUP', onHangup);
+  // Before it is ready: what becomes of the file from then on is a change.
+  const isToldOnce = options.file !== undefined && !(await canBeReadAgain(options.file));
   const supervisor = await start();
   hangups.on(() => {
     supervisor.reopenFiles();
   });
-  const stopReloading = await reloadOnChange(supervisor, hangups, options);
+  const stopReloading = isToldOnce ? undefined : await reloadOnChange(supervisor, hangups, options);
   await signalled;
-  await stopReloading();
+  await stopReloading?.();
   const { drainTimeoutMs } = supervisor.config.pool;
   log.info({ drainTimeoutMs }, 'draining: running builds may end; signal again to end them now');
   let cutOff = 0;
@@ -83,8 +85,6 @@ async function reloadOnChange(
   const reload = (): void => {
     void mutex.run(async () => {
       try {
-        if (file !== undefined && !(await canBeReadAgain(file)))
-          throw new DroverError('CONFIG_UNREADABLE', `The configuration ${file} is no longer a file`);
         const changes = await supervisor.reload(await load());
         if (changes.length === 0) {
           if (supervisor.status().reloadError !== null) supervisor.noteReload();
@@ -105,7 +105,6 @@ async function reloadOnChange(
       }
     });
   };
-  if (file !== undefined && !(await canBeReadAgain(file))) return () => Promise.resolve();
   const stopListening = hangups.on(reload);
   const stopWatching = file === undefined ? undefined : await watchConfig(file, reload);
   // The file may have changed between the first read and the start of the watcher.

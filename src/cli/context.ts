@@ -61,11 +61,15 @@ export function configFile(command: Command, { defaultConfigFile }: CliContext):
   return config ?? (existsSync(defaultConfigFile) ? defaultConfigFile : undefined);
 }
 
-/** @throws ConfigError */
-export async function readConfig(command: Command, context: CliContext): Promise<Config> {
+/** @param again see loadConfig @throws ConfigError */
+export async function readConfig(
+  command: Command,
+  context: CliContext,
+  { again = false }: { readonly again?: boolean } = {},
+): Promise<Config> {
   const file = configFile(command, context);
   const { env, uid, home } = context;
-  return await loadConfig({ ...(file === undefined ? {} : { file }), env, uid, home });
+  return await loadConfig({ ...(file === undefined ? {} : { file }), env, uid, home, again });
 }
 
 /** The supervisor that the configuration belongs to. @throws ConfigError */

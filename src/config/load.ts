@@ -1,4 +1,5 @@
-import { createReadStream } from 'node:fs';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { z } from 'zod';
@@ -29,17 +30,18 @@ export interface ConfigHost {
  * Reads and checks a configuration file of at most 256 KiB; without `file`, the defaults. Throws `ConfigError`:
  * `CONFIG_UNREADABLE`, also for a file that other users could change, or `CONFIG_INVALID` with everything that is wrong
  * with it.
+ * @param options.again it has been read before; a pipe, which would tell it only once, is refused and not waited for
  */
 export async function loadConfig(
-  options: ConfigHost & { readonly file?: string | undefined },
+  options: ConfigHost & { readonly file?: string | undefined; readonly again?: boolean },
 ): Promise<Config> {
-  const { file } = options;
+  const { file, again = false } = options;
   if (file === undefined) return defaultConfig(options);
   const fault = await strictModesFault(resolve(file)).catch((error: unknown) => {
     throw unreadable(file, error);
   });
   if (fault !== undefined) throw untrusted(file, fault);
-  return parseConfig(await readText(file), file, options);
+  return parseConfig(await readText(file, again), file, options);
 }
 
 /** The configuration of an empty file. Throws `ConfigError` where `host` gives no usable state directory. */
@@ -128,12 +130,14 @@ function inFileOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
   return distinct.sort((a, b) => line(a) - line(b) || column(a) - column(b));
 }
 
-async function readText(file: string): Promise<string> {
+async function readText(file: string, again: boolean): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {
+    await using opened = await open(file, constants.O_RDONLY | (again ? constants.O_NONBLOCK : 0));
+    if (again && !(await opened.stat()).isFile()) throw new Error('it is no longer a file');
     // One byte more than the limit shows that a file, or an endless device, exceeds it.
-    for await (const chunk of createReadStream(file, { end: MAX_FILE_BYTES })) {
+    for await (const chunk of opened.createReadStream({ end: MAX_FILE_BYTES, autoClose: false })) {
       chunks.push(chunk as Buffer);
       bytes += (chunk as Buffer).length;
     }

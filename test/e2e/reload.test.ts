@@ -11,13 +11,22 @@ import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
 
+/** On a busy machine its end takes longer than execa waits before it kills. */
+const EXECA = { reject: false, forceKillAfterDelay: false } as const;
+
 type Sections = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 
 /** Rewrites the configuration that a supervisor was started with. */
 async function change(drover: Drover, sections: Sections): Promise<void> {
   const config = parse(await readFile(drover.configFile, 'utf8')) as Sections;
   const merged = Object.entries(sections).map(([name, keys]) => [name, { ...config[name], ...keys }]);
-  await writeFile(drover.configFile, stringify({ ...config, ...Object.fromEntries(merged) }));
+  await replace(drover.configFile, stringify({ ...config, ...Object.fromEntries(merged) }));
+}
+
+/** At once: a file that is being written is a configuration, too. */
+async function replace(file: string, text: string): Promise<void> {
+  await writeFile(`${file}.new`, text);
+  await rename(`${file}.new`, file);
 }
 
 describeE2e('a configuration that changes', [], () => {
@@ -25,7 +34,7 @@ describeE2e('a configuration that changes', [], () => {
     await using drover = await startDrover();
     await using host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('before', 'echo $NIX_BUILD_CORES; echo done > $out')));
-    const { position } = drover.events;
+    const position = await drover.caughtUp();
 
     await change(drover, { pool: { maxGuests: 3 }, guest: { cores: 1 } });
     await drover.waitForLog('configuration reloaded');
@@ -42,15 +51,16 @@ describeE2e('a configuration that changes', [], () => {
     await using drover = await startDrover({ config: { pool: { maxGuests: 1 } } });
     await using host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('before', 'echo > $out')));
+    const ids = (await drover.status()).guests.map(({ id }) => id);
 
     await change(drover, { guest: { nixConf: { 'build-users-group': 'absent' } } });
     const { err } = await drover.waitForLog('new guests failed their trial; the old ones continue');
     expect(err).toMatchObject({ code: 'TRIAL_FAILED', message: expect.stringContaining('absent') });
     expect((await drover.status()).rollout).toMatchObject({ state: 'failed' });
     succeeded(await host.build(host.derivation('meanwhile', 'echo > $out')));
-    expect((await drover.status()).guests.map(({ id }) => id)).toEqual(['g1']);
+    expect((await drover.status()).guests.map(({ id }) => id)).toEqual(ids);
 
-    const { position } = drover.events;
+    const position = await drover.caughtUp();
     drover.signal('SIGHUP');
     await drover.events.waitFor('rollout-finished', ({ result }) => result === 'failed', { since: position });
 
@@ -65,7 +75,7 @@ describeE2e('a configuration that changes', [], () => {
 
   test('but is not usable leaves the old one in force, and says why', async () => {
     await using drover = await startDrover();
-    await writeFile(drover.configFile, 'pool: { maxGusts: 3 }\n');
+    await replace(drover.configFile, 'pool: { maxGusts: 3 }\n');
     const line = await drover.waitForLog('the new configuration is not usable; the old one stays');
     expect(line['reason']).toContain('drover.yaml:1:9: pool.maxGusts: unknown key; did you mean maxGuests?');
     expect((await drover.status()).maxGuests).toBe(2);
@@ -84,7 +94,7 @@ describeE2e('a configuration that changes', [], () => {
     const dir = await mkdtemp('/tmp/rl-');
     const [stateDir, file, log] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'drover.log')];
     await writeFile(file, stringify({ stateDir, metrics: null, log: { file: log } }));
-    const drover = execa(process.execPath, [MAIN, 'serve', '--config', file], { reject: false });
+    const drover = execa(process.execPath, [MAIN, 'serve', '--config', file], EXECA);
     try {
       const logged = async (text: string): Promise<boolean> =>
         (await readFile(log, 'utf8').catch(() => '')).includes(text);
@@ -95,7 +105,7 @@ describeE2e('a configuration that changes', [], () => {
       await rename(log, `${log}.0`);
       process.kill(Number(pid), 'SIGHUP');
       await waitUntil('the new log', () => existsSync(log));
-      await writeFile(file, stringify({ stateDir, metrics: null, log: { file: log, level: 'debug' } }));
+      await replace(file, stringify({ stateDir, metrics: null, log: { file: log, level: 'debug' } }));
       await waitUntil('a line in it', () => logged('configuration reloaded'));
       drover.kill('SIGTERM');
       expect(await drover).toMatchObject({ exitCode: 0, stderr: '' });
@@ -121,7 +131,7 @@ describeE2e('a configuration that changes', [], () => {
     await rm(drover.configFile);
     await execa('mkfifo', [drover.configFile]);
     drover.signal('SIGHUP');
-    const reason = `The configuration ${drover.configFile} is no longer a file`;
+    const reason = `${drover.configFile}: cannot read the configuration: it is no longer a file`;
     await waitUntil('the pipe to be refused', () => drover.log.some((line) => line['reason'] === reason));
     expect(await drover.stop()).toEqual({ exitCode: 0, signal: null });
   });
@@ -131,7 +141,7 @@ describeE2e('a configuration that changes', [], () => {
     const [stateDir, file, log] = [join(dir, 's'), join(dir, 'drover.yaml'), join(dir, 'drover.log')];
     await writeFile(file, stringify({ stateDir, metrics: null, log: { file: log }, pool: { maxGuests: 7 } }));
     const script = 'exec "$0" "$1" serve --config <(cat "$2")';
-    const drover = execa('bash', ['-c', script, process.execPath, MAIN, file], { reject: false });
+    const drover = execa('bash', ['-c', script, process.execPath, MAIN, file], EXECA);
     try {
       const logged = async (text: string): Promise<boolean> =>
         (await readFile(log, 'utf8').catch(() => '')).includes(text);

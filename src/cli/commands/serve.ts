@@ -8,7 +8,7 @@ export const addServe: AddCommand = (program, context, setExitCode) => {
     .description('run the supervisor until it is told to stop: SIGTERM drains, a second one kills')
     .action(async (_options: object, command: Command) => {
       const file = configFile(command, context);
-      const load = () => readConfig(command, context);
-      setExitCode(await context.serve(await load(), file, load));
+      const config = await readConfig(command, context);
+      setExitCode(await context.serve(config, file, () => readConfig(command, context, { again: true })));
     });
 };

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -280,6 +281,18 @@ describe('loadConfig', () => {
       code: 'CONFIG_UNREADABLE',
       message: `${folder}: cannot read the configuration: this is a directory`,
     });
+  });
+
+  it('does not wait for a pipe where a file was read before', async () => {
+    const pipe = join(folder, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    await expect(loadConfig({ ...root, file: pipe, again: true })).rejects.toMatchObject({
+      code: 'CONFIG_UNREADABLE',
+      message: `${pipe}: cannot read the configuration: it is no longer a file`,
+    });
+    const writer = writeFile(pipe, 'pool: { maxGuests: 7 }');
+    expect(await load(pipe)).toMatchObject({ pool: { maxGuests: 7 } });
+    await writer;
   });
 
   it('rejects a file that is binary or too large', async () => {
