@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { MAIN, startDrover, type Drover } from '../support/drover.js';
-import { guestInit } from '../support/guests.js';
+import { guestInit, guestProcess, guestProcesses } from '../support/guests.js';
 import { describeE2e } from '../support/requirements.js';
 import { Session } from '../support/session.js';
 import { waitUntil } from '../support/wait.js';
@@ -22,8 +22,14 @@ describeE2e('a shell in a guest', [], () => {
 
   /** Boots a guest. @returns its id */
   async function boot(): Promise<string> {
+    await room();
     const { stdout } = await drover.cli('boot', '--json');
     return (JSON.parse(stdout) as { guest: string }).guest;
+  }
+
+  /** Guests of earlier tests may still be ending. */
+  async function room(): Promise<void> {
+    await waitUntil('room for a guest', async () => (await drover.status()).guests.length < 3);
   }
 
   async function sh(script: string, ...args: string[]) {
@@ -47,6 +53,7 @@ describeE2e('a shell in a guest', [], () => {
 
   test('has the rights of a guest and no more', async () => {
     // Without a guest's name: a new one is booted.
+    await room();
     const script = 'cat /proc/self/uid_map; grep Seccomp: /proc/self/status; ls -d /home /var 2>&1; exit 0';
     const { stdout } = await sh(script);
     const [map = '', seccomp] = stdout.split('\n');
@@ -67,10 +74,7 @@ describeE2e('a shell in a guest', [], () => {
     session.type('until stty size | grep "20 50"; do :; done\r');
     await session.waitFor(/\n20 50\r/);
     session.type('sleep 86399 || echo "sleep ended: $?"\r');
-    await waitUntil(
-      'the sleep',
-      async () => (await execa('pgrep', ['-f', '^sleep 86399'], { reject: false })).exitCode === 0,
-    );
+    await guestProcess(drover.stateDir, guest, 'sleep 86399');
     session.type('\u0003');
     session.type('echo "still $((40 + 2))"; exit 9\r');
     await session.waitFor(/still 42/);
@@ -103,12 +107,13 @@ describeE2e('a shell in a guest', [], () => {
     doomed.type('echo here\n');
     await doomed.waitFor(/here/);
     left.type('sleep 86398\n');
-    const asleep = async (): Promise<boolean> =>
-      (await execa('pgrep', ['-f', '^sleep 86398'], { reject: false })).exitCode === 0;
-    await waitUntil('the sleep', asleep);
+    const { pid } = await guestProcess(drover.stateDir, guest, 'sleep 86398');
     left.child.kill('SIGKILL');
-    await waitUntil('the end of the sleep', async () => !(await asleep()));
-    process.kill(await guestInit(drover.stateDir, guest), 'SIGKILL');
+    const init = await guestInit(drover.stateDir, guest);
+    await waitUntil('the end of the sleep', async () =>
+      (await guestProcesses(init)).every((process) => process.pid !== pid),
+    );
+    process.kill(init, 'SIGKILL');
     expect(await doomed.exitCode()).toBe(69);
     expect(doomed.output).toContain(`drover: The guest ${guest} was lost: it was killed by SIGKILL`);
   });
@@ -122,6 +127,7 @@ describeE2e('a shell in a guest', [], () => {
   });
 
   test('ends when the supervisor is told to end', async () => {
+    await room();
     const session = new Session(process.execPath, words('shell'));
     session.type('echo ready\n');
     await session.waitFor(/ready/);

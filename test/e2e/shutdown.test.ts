@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { pipeline } from 'node:stream';
 
 import { expect, test } from '@jest/globals';
 import { execa } from 'execa';
 import { stringify } from 'yaml';
 
 import { MAIN, startDrover } from '../support/drover.js';
-import { expectNoRemains, remainsOfGuests } from '../support/guests.js';
+import { expectNoRemains, HELD, release, remainsOfGuests } from '../support/guests.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { waitUntil } from '../support/wait.js';
@@ -19,12 +20,14 @@ const ENDLESS = 'echo "it has begun"; sleep 86399';
 describeE2e('the end of a supervisor', [], () => {
   test('SIGKILL in the middle of a build: its guests die with it, and the next start cleans up', async () => {
     const stateDir = await mkdtemp('/tmp/st-');
+    let guest = '';
     try {
       {
         await using drover = await startDrover({ stateDir });
         await using host = await nixHost({ drover });
         const client = host.startBuild(host.derivation('endless', ENDLESS));
         await client.waitForOutput('it has begun');
+        ({ guest } = await drover.events.waitFor('build-started'));
         drover.signal('SIGKILL');
         await drover.exited;
         expect((await client.ended).exitCode).not.toBe(0);
@@ -34,7 +37,7 @@ describeE2e('the end of a supervisor', [], () => {
       }
       await using drover = await startDrover({ stateDir });
       expect(await drover.waitForLog('cleaned up after an earlier run')).toMatchObject({
-        found: 'removed the directory of guest g1',
+        found: `removed the directory of guest ${guest}`,
       });
       expect(await remainsOfGuests(stateDir)).toEqual([]);
       await using host = await nixHost({ drover });
@@ -46,7 +49,9 @@ describeE2e('the end of a supervisor', [], () => {
 
   test('SIGTERM while nothing is built: it ends at once, without a trace', async () => {
     await using drover = await startDrover({ config: { pool: { warmGuests: 1 } } });
-    await waitUntil('a warm guest', async () => (await drover.status()).guests[0]?.state === 'ready');
+    await waitUntil('a warm guest', async () =>
+      (await drover.status()).guests.some(({ state }) => state === 'ready'),
+    );
     expect(await drover.stop()).toEqual({ exitCode: 0, signal: null });
     expect(await remainsOfGuests(drover.stateDir)).toEqual([]);
     for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
@@ -80,8 +85,9 @@ describeE2e('the end of a supervisor', [], () => {
       drover.kill('SIGHUP');
       if (connections <= 2) drover.kill('SIGTERM');
       const child = execa('nix-daemon', ['--stdio'], { buffer: false, reject: false });
-      connection.pipe(child.stdin);
-      child.stdout.pipe(connection);
+      // Either end may go first.
+      pipeline(connection, child.stdin, () => undefined);
+      pipeline(child.stdout, connection, () => undefined);
     });
     try {
       const { exitCode, signal, stderr } = await drover;
@@ -101,13 +107,15 @@ describeE2e('the end of a supervisor', [], () => {
   });
 
   test('SIGTERM in the middle of a build: it is finished, and so is one that waits; new ones wait for another supervisor', async () => {
-    const doors = { socket: { restartGrace: '1s' } };
-    await using drover = await startDrover({ config: { doors, pool: { maxGuests: 1, jobsPerGuest: 1 } } });
+    const doors = { socket: { restartGrace: '1h' } };
+    const pool = { maxGuests: 1, jobsPerGuest: 1, drainTimeout: '1h' };
+    await using drover = await startDrover({ config: { doors, pool } });
     await using host = await nixHost({ drover });
     const client = host.startBuild(
-      host.derivation('finishes', 'echo "it has begun"; sleep 3; echo done > $out'),
+      host.derivation('finishes', `echo "it has begun"; ${HELD}; echo done > $out`),
     );
     await client.waitForOutput('it has begun');
+    const { guest } = await drover.events.waitFor('build-started');
     const queued = host.startBuild(host.derivation('queued', 'echo > $out'));
     await queued.waitForOutput('waiting for room');
     drover.signal('SIGTERM');
@@ -116,6 +124,7 @@ describeE2e('the end of a supervisor', [], () => {
     const waiting = host.startBuild(host.derivation('waits', 'echo > $out'));
     await waiting.waitForOutput('Drover is restarting; waiting for it');
     expect(client.stderr).not.toContain('error');
+    await release(drover.stateDir, guest);
 
     const { stdout } = succeeded(await client.ended);
     expect(await readFile(stdout.trim(), 'utf8')).toBe('done\n');
@@ -123,6 +132,8 @@ describeE2e('the end of a supervisor', [], () => {
     expect(await drover.exited).toEqual({ exitCode: 0, signal: null });
     await expectNoRemains(drover.stateDir);
     for (const socket of SOCKETS) expect(existsSync(join(drover.stateDir, socket))).toBe(false);
+    // It looks again and again how long it may wait.
+    await writeFile(join(drover.stateDir, 'doors/connect.grace'), '0\n');
     expect((await waiting.ended).exitCode).not.toBe(0);
     expect(waiting.stderr).toContain('Drover is not running: start its service');
   });
@@ -136,7 +147,7 @@ describeE2e('the end of a supervisor', [], () => {
     const client = host.startBuild(host.derivation('endless', ENDLESS));
     await client.waitForOutput('it has begun');
     drover.signal('SIGTERM');
-    await waitUntil('draining', async () => (await drover.status()).state === 'draining');
+    await drover.waitForLog('draining: running builds may end; signal again to end them now');
     if (again) drover.signal('SIGTERM');
 
     const { exitCode, stderr } = await client.ended;

@@ -59,13 +59,17 @@ export async function guestProcess(stateDir: string, guest: string, command: str
   );
 }
 
-/** What a build does until `release`. */
+/** Part of a build's script: there it waits for `release`. */
 export const HELD = 'sleep 86397 || :';
 
-/** Lets a build go on that waits by `HELD`. It must be the only one in the guest. */
+/** The process by which the only build in a guest waits. */
+export async function heldProcess(stateDir: string, guest: string): Promise<Process> {
+  return await guestProcess(stateDir, guest, 'sleep 86397');
+}
+
+/** Lets the only build in a guest go on. */
 export async function release(stateDir: string, guest: string): Promise<void> {
-  const { pid } = await guestProcess(stateDir, guest, 'sleep 86397');
-  process.kill(pid);
+  process.kill((await heldProcess(stateDir, guest)).pid);
 }
 
 /** Runs a script in a guest, as its root, by the guest's own shell. */

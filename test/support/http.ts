@@ -20,15 +20,18 @@ export async function serveText(
     url: `http://${address}:${port}/`,
     requests: () => requests,
     [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
+      const closed = once(server, 'close');
       server.close();
-      await once(server, 'close');
+      server.closeAllConnections();
+      await closed;
     },
   };
 }
 
 /** An address of this host that other machines reach it by. */
 export function outerAddress(): string | undefined {
-  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  // Those of a Machine go with it.
+  const devices = Object.entries(networkInterfaces()).filter(([name]) => !/^dr\d+-/.test(name));
+  const all = devices.flatMap(([, addresses]) => addresses ?? []);
   return all.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
 }
