@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import {
   HELPER_ERROR_DOMAIN,
@@ -9,6 +8,7 @@ import {
 } from '../../src/drivers/vz/helper-protocol.js';
 import { describeWith } from '../support/requirements.js';
 import { buildVzHelper, RawHelper, type Message } from '../support/vz-helper.js';
+import fc from '../support/property.js';
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 

@@ -5,6 +5,7 @@ import { execa } from 'execa';
 
 import { REPOSITORY } from './drover.js';
 import { evaluate } from './nix-eval.js';
+import { waitUntil } from './wait.js';
 
 /** Output of test/support/get-systemd.sh. */
 export const SYSTEMD_DIR = join(REPOSITORY, '.cache/systemd');
@@ -100,13 +101,22 @@ export async function makeSystemdImage(directory: string): Promise<SystemdImage>
     architecture: 'x86_64',
     kernel: { path: 'kernel' },
     initrd: { path: 'initrd' },
-    commandLine: `root=fstab ${units.kernelParams} init=/usr/lib/systemd/systemd test.system=${system} drover.registration=${registration}`,
+    commandLine: [
+      ...['root=fstab', units.kernelParams, 'init=/usr/lib/systemd/systemd'],
+      ...[`test.system=${system}`, `drover.registration=${registration}`],
+      // An emulated guest of a slow machine may need longer than real ones.
+      'systemd.default_device_timeout_sec=500',
+    ].join(' '),
     shell: '/usr/bin/busybox',
     system,
   };
   await writeFile(join(directory, 'manifest.json'), JSON.stringify(manifest));
+  // Pins of a supervisor end a moment after it.
   const remove = async (): Promise<void> => {
-    await store('--delete', registration, system);
+    await waitUntil('the end of the image', async () => {
+      const args = ['--delete', registration, system];
+      return (await execa('nix-store', args, { reject: false })).exitCode === 0;
+    });
   };
   return { manifest: join(directory, 'manifest.json'), system, remove };
 }

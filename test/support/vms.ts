@@ -18,7 +18,7 @@ export const VM_DEADLINE_MS = 600_000;
 export const VM_CONFIG = {
   driver: 'qemu',
   guest: { accelerator: 'tcg', memory: '1GiB', scratchSize: '4GiB' },
-  pool: { bootTimeout: '300s', idleTimeout: '30m' },
+  pool: { bootTimeout: '200s', idleTimeout: '30m' },
 } as const;
 
 /** The images of scripts/test-inputs.sh. */

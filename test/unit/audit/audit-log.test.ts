@@ -13,12 +13,12 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { AuditLog } from '../../../src/audit/audit-log.js';
 import { NO_RECORD } from '../../../src/audit/chain.js';
 import { verifyAudit } from '../../../src/audit/verify.js';
 import { createLog } from '../../../src/lib/log.js';
+import fc from '../../support/property.js';
 
 const log = createLog('silent');
 

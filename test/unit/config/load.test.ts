@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, describe, expect, it, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { defaultConfig, loadConfig, parseConfig } from '../../../src/config/load.js';
+import fc from '../../support/property.js';
 
 const root = { env: {}, uid: 0, home: '/root' };
 const keys = [

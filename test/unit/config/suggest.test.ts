@@ -1,7 +1,7 @@
 import { describe, expect, it, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { editDistance, nearest } from '../../../src/config/suggest.js';
+import fc from '../../support/property.js';
 
 describe('editDistance', () => {
   test.each([

@@ -1,7 +1,7 @@
 import { describe, expect, it, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { formatDuration, formatSize, parseDuration, parseSize } from '../../../src/config/units.js';
+import fc from '../../support/property.js';
 
 describe('parseDuration', () => {
   test.each([

@@ -1,5 +1,4 @@
 import { expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { IdleConnections } from '../../../src/daemon/idle-connections.js';
 import { WorkerClient } from '../../../src/daemon/worker-client.js';
@@ -9,6 +8,7 @@ import { encodeErrorFrame } from '../../../src/protocol/stderr.js';
 import { decodeNarFromPath, decodeQueryPathInfo } from '../../../src/protocol/operations.js';
 import { NAR, narFacts } from '../../support/nar.js';
 import { LAST, pathInfo, ScriptedDaemon, storePath, VERSION } from '../../support/scripted-daemon.js';
+import fc from '../../support/property.js';
 
 const PATH = storePath('p');
 const INFO = Buffer.concat([LAST, encodePathInfoResponse(pathInfo(PATH), VERSION)]);

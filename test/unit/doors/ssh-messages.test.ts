@@ -1,12 +1,12 @@
 import { Readable } from 'node:stream';
 
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { parseFromDoor } from '../../../src/doors/ssh/from-door.js';
 import { readLines } from '../../../src/doors/ssh/lines.js';
 import { RateLimit } from '../../../src/lib/rate-limit.js';
 import { FakeClock } from '../../support/fake-clock.js';
+import fc from '../../support/property.js';
 
 describe("messages of the ssh door's process", () => {
   test('are rejected unless they are exactly what is expected', () => {

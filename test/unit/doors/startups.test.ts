@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { sourceOf, Startups } from '../../../src/doors/ssh/startups.js';
+import fc from '../../support/property.js';
 
 describe('unauthenticated connections', () => {
   test('drop none while there is room', () => {

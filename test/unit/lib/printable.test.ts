@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { printable, printableColours, printableLines } from '../../../src/lib/printable.js';
+import fc from '../../support/property.js';
 
 const ESC = '\u001b';
 

@@ -1,9 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { AnsiRenderer } from '../../../src/page/ansi.js';
 import { html } from '../../../src/page/html.js';
 import { HOSTILE } from '../../support/page.js';
+import fc from '../../support/property.js';
 
 function rendered(...pieces: string[]): string {
   const ansi = new AnsiRenderer();

@@ -1,5 +1,3 @@
-import fc from 'fast-check';
-
 import type { GuestState } from '../../../src/pool/state.js';
 import { isStep, type StepOrTime } from '../../../src/pool/demand.js';
 import { nextStep } from '../../../src/pool/plan.js';
@@ -13,6 +11,7 @@ import type {
   Step,
   WaiterView,
 } from '../../../src/pool/view.js';
+import fc from '../../support/property.js';
 
 /** Everything that decides what a pool does next, as plain data. */
 export interface Snapshot extends Conditions {

@@ -1,5 +1,4 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { isStep } from '../../../src/pool/demand.js';
 import { nextStep } from '../../../src/pool/plan.js';
@@ -8,6 +7,7 @@ import type { GuestView, PoolPolicy, Step } from '../../../src/pool/view.js';
 import { guest, indexOf, settle, settleWith, situation, snapshot, waiter, type Snapshot } from './model.js';
 import { oracleStep } from './oracle.js';
 import { planOfToday } from './today.js';
+import fc from '../../support/property.js';
 
 const isUp = ({ state }: GuestView): boolean => state === 'ready' || state === 'leased';
 const ofType = <T extends Step['type']>(steps: readonly Step[], type: T) =>

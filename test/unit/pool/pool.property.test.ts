@@ -1,11 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import type { PoolEvent } from '../../../src/pool/events.js';
 import type { PoolOptions } from '../../../src/pool/pool.js';
 import type { Isolation } from '../../../src/pool/view.js';
 import { settled } from '../../support/fake-clock.js';
 import { Harness, type Session } from './harness.js';
+import fc from '../../support/property.js';
 
 /** As in src/pool/guest-entry.ts. */
 const SILENCE_MS = 10_000;

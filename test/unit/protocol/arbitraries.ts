@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import type { BasicDerivation, DerivationOutput } from '../../../src/protocol/basic-derivation.js';
 import type { BuildMode } from '../../../src/protocol/build-mode.js';
 import type { BuildResult, BuildStatus, KeyedBuildResult } from '../../../src/protocol/build-result.js';
@@ -13,6 +12,7 @@ import {
   protocolVersion,
   type ProtocolVersion,
 } from '../../../src/protocol/version.js';
+import fc from '../../support/property.js';
 
 const from = (alphabet: string, minLength: number, maxLength: number): fc.Arbitrary<string> =>
   fc.string({ unit: fc.constantFrom(...Array.from(alphabet)), minLength, maxLength });

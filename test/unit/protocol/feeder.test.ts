@@ -1,10 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 import { ByteQueue } from '../../../src/protocol/byte-queue.js';
 import { Feeder } from '../../../src/protocol/feeder.js';
 import { bytes, num, string, strings, type Conversation } from '../../../src/protocol/wire.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { chunked, failureOf } from './support.js';
+import fc from '../../support/property.js';
 
 const MIB = 1024 * 1024;
 

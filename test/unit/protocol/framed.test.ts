@@ -1,8 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 import { encodeFrame, encodeFrameEnd, encodeFrameHeader, FrameParser } from '../../../src/protocol/framed.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { chunked, failureOf } from './support.js';
+import fc from '../../support/property.js';
 
 function unframe(chunks: readonly Uint8Array[]): { payload: Buffer; rest: Buffer; ended: boolean } {
   const parser = new FrameParser();

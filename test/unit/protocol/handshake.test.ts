@@ -1,5 +1,4 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 import { Feeder, type Progress } from '../../../src/protocol/feeder.js';
 import {
   clientHandshake,
@@ -26,6 +25,7 @@ import { decodeAll, num, string, type Conversation, type Decoder } from '../../.
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { version } from './arbitraries.js';
 import { chunked, converse } from './support.js';
+import fc from '../../support/property.js';
 
 interface Meeting {
   readonly client: ClientHandshake;

@@ -1,5 +1,4 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { LogScanner, type LogFrame } from '../../../src/protocol/log-scanner.js';
 import { Feeder } from '../../../src/protocol/feeder.js';
@@ -13,6 +12,7 @@ import {
 } from '../../../src/protocol/stderr.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { chunked, failureOf } from './support.js';
+import fc from '../../support/property.js';
 
 const number = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
 const small = fc.nat({ max: 300 });

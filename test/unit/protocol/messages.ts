@@ -1,10 +1,10 @@
-import fc from 'fast-check';
 import * as operations from '../../../src/protocol/operations.js';
 import * as responses from '../../../src/protocol/responses.js';
 import * as uploads from '../../../src/protocol/data-requests.js';
 import type { ProtocolVersion } from '../../../src/protocol/version.js';
 import type { Decoder } from '../../../src/protocol/wire.js';
 import * as made from './arbitraries.js';
+import fc from '../../support/property.js';
 
 const { Op } = operations;
 

@@ -1,11 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 
 import { MAX_NAR_DEPTH, NarParser } from '../../../src/protocol/nar.js';
 import { NarCheck } from '../../../src/protocol/nar-check.js';
 import { narFacts, narOf, type Tree } from '../../support/nar.js';
 import { storePath } from '../../support/scripted-daemon.js';
 import { chunked, failureOf } from './support.js';
+import fc from '../../support/property.js';
 
 const { tree } = fc.letrec<{ tree: Tree }>((tie) => ({
   tree: fc.oneof(

@@ -1,5 +1,4 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 import * as operations from '../../../src/protocol/operations.js';
 import * as responses from '../../../src/protocol/responses.js';
 import { LATEST_VERSION, protocolVersion, type ProtocolVersion } from '../../../src/protocol/version.js';
@@ -8,6 +7,7 @@ import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import * as made from './arbitraries.js';
 import { MESSAGES, type Message } from './messages.js';
 import { converse, faultsAtEveryByte, refusal } from './support.js';
+import fc from '../../support/property.js';
 
 function payloadOf<T>(one: Message<T>, value: T, version: ProtocolVersion): Buffer {
   const encoded = one.encode(value, version);

@@ -1,5 +1,4 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 import { MAX_LOG_FIELDS } from '../../../src/protocol/limits.js';
 import {
   ACTIVITY_BUILD,
@@ -17,6 +16,7 @@ import { decodeAll } from '../../../src/protocol/wire.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { int32, natural, nixString } from './arbitraries.js';
 import { converse, refusal } from './support.js';
+import fc from '../../support/property.js';
 
 const id = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
 const fields: fc.Arbitrary<LogField[]> = fc.array(fc.oneof(id, nixString), { maxLength: 4 });

@@ -1,5 +1,4 @@
 import { describe, expect, test } from '@jest/globals';
-import fc from 'fast-check';
 import { MAX_ITEMS, MAX_STRING_BYTES } from '../../../src/protocol/limits.js';
 import { decodeNixString, encodeNixString } from '../../../src/protocol/nix-string.js';
 import {
@@ -17,6 +16,7 @@ import {
 } from '../../../src/protocol/wire.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { converse, failureOf, refusal } from './support.js';
+import fc from '../../support/property.js';
 
 const written = (write: (writer: WireWriter) => WireWriter): Buffer => write(new WireWriter()).finish();
 
