@@ -27,11 +27,13 @@ async function modeOf(path: string): Promise<string> {
 describeE2e('another user of the host', [], () => {
   let drover: Drover;
   let host: NixHost;
+  let guest: string;
 
   beforeAll(async () => {
     drover = await startDrover();
     host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('boots-a-guest', 'echo > $out')));
+    guest = await drover.onlyGuest();
   });
 
   afterAll(async () => {
@@ -58,7 +60,7 @@ describeE2e('another user of the host', [], () => {
 
   test("cannot connect to a guest's nix-daemon, or to its agent", async () => {
     for (const name of ['nix', 'run']) {
-      const socket = join(drover.stateDir, 'guests/g1', name);
+      const socket = join(drover.stateDir, 'guests', guest, name);
       expect(await connectAsNobody(socket)).toBe('EACCES');
       expect((await stat(socket)).isSocket()).toBe(true);
       expect(await modeOf(socket)).toBe('600');
@@ -98,7 +100,7 @@ describeE2e('another user of the host', [], () => {
   });
 
   test('finds every directory closed, and every socket and key', async () => {
-    for (const directory of ['', 'doors', 'guests', 'guests/g1', 'logs', 'images', 'ssh']) {
+    for (const directory of ['', 'doors', 'guests', `guests/${guest}`, 'logs', 'images', 'ssh']) {
       expect([directory, await modeOf(join(drover.stateDir, directory))]).toEqual([directory, '700']);
     }
     for (const file of ['control.sock', 'doors/nix.sock', 'ssh/host_ed25519_key']) {

@@ -70,22 +70,25 @@ describeE2e('alerts on the series of a run of chaos', ['prometheus'], () => {
       const calm = series.minutes - 1;
 
       for (let round = 0; round < 2; round++) {
-        const since = a.events.position;
+        const since = await a.caughtUp();
         const builds = [0, 1, 2, 3].map((index) =>
-          host.startBuild(host.derivation(`long-${round}-${index}`, 'sleep 4; echo > $out')),
+          host.startBuild(host.derivation(`long-${round}-${index}`, 'sleep 86399')),
         );
+        const seen = (type: 'build-started' | 'build-replayed' | 'build-finished', times: number) =>
+          waitUntil(`${type} of all builds`, () => a.events.of(type, since).length >= times * builds.length);
         for (const kill of [1, 2]) {
-          const seen = (type: 'build-started' | 'build-replayed') => () =>
-            a.events.of(type, since).length >= kill * builds.length;
-          await waitUntil('all builds to run', seen('build-started'));
+          await seen('build-started', kill);
           const guest = a.events.of('build-started').at(-1)?.guest ?? '';
           process.kill(await guestInit(a.stateDir, guest), 'SIGKILL');
-          await waitUntil('all builds to be started again', seen('build-replayed'));
+          await seen('build-replayed', kill);
           await series.scrape(supervisors);
         }
-        for (const build of builds) succeeded(await build.ended);
+        await seen('build-started', 3);
+        for (const build of builds) build.signalGroup('SIGINT');
+        await seen('build-finished', 1);
+        for (const build of builds) await build.ended;
       }
-      await writeFile(a.configFile, 'pool: { maxGusts: 3 }\n');
+      await a.replaceConfig('pool: { maxGusts: 3 }\n');
       await a.waitForLog('the new configuration is not usable; the old one stays');
       await fill('mkdir $0/filler; for i in $(seq 600); do : > $0/filler/$i || break; done', full);
       for (let attempt = 0; attempt < 2; attempt++) {

@@ -38,7 +38,7 @@ describeE2e('a Drover that keeps an audit log and signs', [], () => {
     const result = await host.build(host.derivation('audited', 'echo audited > $out'));
     succeeded(result);
     const [output = ''] = result.outputs;
-    await drover.events.waitFor('session-closed');
+    await drover.events.waitFor('build-finished');
     const { stdout } = await run('nix-store', ['-q', '--hash', output]);
     const records = (await readFile(join(dir, 'audit.jsonl'), 'utf8'))
       .trimEnd()
@@ -48,7 +48,7 @@ describeE2e('a Drover that keeps an audit log and signs', [], () => {
     expect(build).toMatchObject({
       domain: 'uid:0',
       result: 'Built',
-      guest: 'g1',
+      guest: await drover.onlyGuest(),
       outputs: [{ path: output }],
     });
     const { stdout: hex } = await run('nix-hash', [

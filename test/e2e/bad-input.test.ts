@@ -10,6 +10,7 @@ import { EXIT } from '../../src/lib/error-codes.js';
 import { REPOSITORY, runDrover, startDrover, type CliResult } from '../support/drover.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
+import { waitUntil } from '../support/wait.js';
 
 describeE2e('what is wrong is said once, with a hint', [], () => {
   let dir = '';
@@ -228,6 +229,6 @@ describeE2e('what is wrong is said once, with a hint', [], () => {
     expect(damaged.exitCode).not.toBe(0);
 
     succeeded(await host.build(host.derivation('fine', 'echo fine > $out')));
-    expect((await drover.status()).leases).toBe(0);
+    await waitUntil('the return of all leases', async () => (await drover.status()).leases === 0);
   });
 });

@@ -6,14 +6,11 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { REPOSITORY } from '../support/drover.js';
-import { processes } from '../support/guests.js';
+import { processes, signalIfThere } from '../support/guests.js';
 import { DEMO_CACHE, describeE2e } from '../support/requirements.js';
-import { waitUntil, within } from '../support/wait.js';
+import { DEADLINE_MS, waitUntil, within } from '../support/wait.js';
 
 const DEMO = join(REPOSITORY, 'dist/demo/demo/main.js');
-
-/** Fetching nothing, and building until something is seen of it. */
-const DEADLINE_MS = 60_000;
 
 /** Runs the demo to its end. */
 async function runDemo(args: readonly string[], env: Readonly<Record<string, string>>) {
@@ -45,11 +42,9 @@ class Demo {
   }
 
   async waitFor(text: string): Promise<void> {
-    await waitUntil(`the words "${text}"`, () => this.said.includes(text), DEADLINE_MS).catch(
-      (error: unknown) => {
-        throw new Error(`${String(error)}; there was: ${this.said}`);
-      },
-    );
+    await waitUntil(`the words "${text}"`, () => this.said.includes(text)).catch((error: unknown) => {
+      throw new Error(`${String(error)}; there was: ${this.said}`);
+    });
   }
 
   signalGroup(signal: NodeJS.Signals): void {
@@ -68,7 +63,7 @@ describeE2e('the demo', ['demo-packages'], () => {
   afterEach(async () => {
     demo?.child.kill('SIGKILL');
     demo = undefined;
-    for (const { pid } of await ofDemo()) process.kill(pid, 'SIGKILL');
+    for (const { pid } of await ofDemo()) signalIfThere(pid, 'SIGKILL');
     await rm(temporary, { recursive: true, force: true, maxRetries: 5 });
   });
 
@@ -91,9 +86,14 @@ describeE2e('the demo', ['demo-packages'], () => {
     const { ended } = await start();
     await demo?.waitFor(': building ');
 
+    // Its cleaning up takes until this one ends.
+    const supervisors = (await ofDemo()).filter(({ command }) => command.includes(' serve --config '));
+    expect(supervisors).toHaveLength(1);
+    for (const { pid } of supervisors) process.kill(pid, 'SIGSTOP');
     demo?.signalGroup('SIGINT');
     await demo?.waitFor('interrupted; cleaning up');
     demo?.signalGroup('SIGINT');
+    for (const { pid } of supervisors) process.kill(pid, 'SIGCONT');
 
     expect(await within('its end', ended)).toBe(130);
     await expectNothingLeft();

@@ -19,7 +19,7 @@ describeE2e('a derivation for another machine', ['modern-nix', 'emulation'], () 
   beforeAll(async () => {
     if (!existsSync(`${BINFMT}/register`)) {
       await execa('mount', ['-t', 'binfmt_misc', 'binfmt_misc', BINFMT]);
-      undo.push(() => execa('umount', [BINFMT]));
+      undo.push(() => execa('umount', ['--lazy', BINFMT])); // another supervisor may be looking
     }
     if (!existsSync(HANDLER)) {
       await writeFile(`${BINFMT}/register`, await readFile('/usr/lib/binfmt.d/qemu-aarch64.conf'));

@@ -49,6 +49,7 @@ describeE2e('a graph of real packages', ['demo-packages'], () => {
       expect(totals).toMatchObject({ failedBuilds: 0, replayedBuilds: 0, copiedPaths: 0, copiedBytes: 0 });
       expect(totals.builds).toBeGreaterThan(builds);
       expect(await runChecks(stdout.trim())).toBeGreaterThanOrEqual(checks);
+      await drover.caughtUp();
       expect(mostGuests(drover.events)).toBe(2);
 
       await waitUntil('the last guest to go', () => guestsAfter(drover.events.of('guest-state')) === 0);

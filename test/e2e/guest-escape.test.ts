@@ -15,10 +15,11 @@ describeE2e('root in a namespace guest', [], () => {
   let dir: string;
   let drover: Drover;
   let host: NixHost;
+  let guest: string;
 
   /** As the supervisor runs its own commands there: as root, outside of Nix's sandbox. */
   const inGuest = async (script: string, stdin = ''): Promise<string> => {
-    const socket = join(drover.stateDir, 'guests/g1/run');
+    const socket = join(drover.stateDir, 'guests', guest, 'run');
     const { stdout, stderr } = await runInGuest(
       socket,
       ['sh', '-c', script],
@@ -33,6 +34,7 @@ describeE2e('root in a namespace guest', [], () => {
     drover = await startDrover({ config: { pool: { maxGuests: 1 }, guest: { userNamespace: 'required' } } });
     host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('boots-a-guest', 'echo > $out')));
+    guest = await drover.onlyGuest();
   });
 
   afterAll(async () => {
@@ -56,7 +58,7 @@ describeE2e('root in a namespace guest', [], () => {
   });
 
   test('is a user of its own, and so are its build users', async () => {
-    const init = await guestInit(drover.stateDir, 'g1');
+    const init = await guestInit(drover.stateDir, guest);
     const [, first = '', count = ''] =
       /^\s*0\s+(\d+)\s+(\d+)$/.exec(await inGuest('cat /proc/self/uid_map')) ?? [];
     expect(Number(first)).toBeGreaterThanOrEqual(0x70000000);
@@ -74,8 +76,10 @@ describeE2e('root in a namespace guest', [], () => {
     await using other = await startDrover();
     await using there = await nixHost({ drover: other });
     succeeded(await there.build(there.derivation('other', 'echo > $out')));
-    const uid = async (of: Drover): Promise<string | undefined> =>
-      /^Uid:\t(\d+)/m.exec(await readFile(`/proc/${await guestInit(of.stateDir, 'g1')}/status`, 'utf8'))?.[1];
+    const uid = async (of: Drover): Promise<string | undefined> => {
+      const init = await guestInit(of.stateDir, await of.onlyGuest());
+      return /^Uid:\t(\d+)/m.exec(await readFile(`/proc/${init}/status`, 'utf8'))?.[1];
+    };
     expect(await uid(other)).not.toBe(await uid(drover));
   });
 
@@ -107,7 +111,7 @@ describeE2e('guest.userNamespace', [], () => {
     await using drover = await startDrover({ config: { guest: { userNamespace: 'off' } } });
     await using host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('as-root', 'echo > $out')));
-    const init = await guestInit(drover.stateDir, 'g1');
+    const init = await guestInit(drover.stateDir, await drover.onlyGuest());
     expect(await readFile(`/proc/${init}/status`, 'utf8')).toMatch(/^Uid:\t0\t/m);
   });
 });

@@ -24,10 +24,12 @@ describeE2e('a failed build that is kept', [], () => {
   /** Has a build fail. @returns its id */
   async function fail(name: string): Promise<string> {
     const script = 'echo half > made; echo "$word"; exit 3';
+    const since = await drover.caughtUp();
     const { exitCode, stderr } = await host.build(host.derivation(name, script, `word = "it's";`));
     expect(exitCode).not.toBe(0);
     const [, id = ''] = /^drover: kept for 30m: drover shell (b\d+)$/m.exec(stderr) ?? [];
     expect({ id, stderr }).toEqual({ id: expect.stringMatching(/^b/) as unknown, stderr });
+    await drover.events.waitFor('lease-returned', () => true, { since });
     return id;
   }
 

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +11,7 @@ import { stringify } from 'yaml';
 import type { Status } from '../../src/control/api.js';
 import { ControlClient } from '../../src/control/client.js';
 import { EventLog } from './event-log.js';
+import { processes } from './guests.js';
 import { DEADLINE_MS, waitUntil, within } from './wait.js';
 
 export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url));
@@ -140,6 +141,28 @@ export class Drover implements AsyncDisposable {
     return await this.#control.status(DEADLINE_MS);
   }
 
+  /** The guest that there is: not always g1, since a boot that fails is repeated with another guest. */
+  async onlyGuest(): Promise<string> {
+    const { guests } = await this.status();
+    const [guest] = guests;
+    if (guest !== undefined && guests.length === 1) return guest.id;
+    throw new Error(`expected one guest, got ${JSON.stringify(guests)}`);
+  }
+
+  /** The guest of a build that has been given one. @param name end of its derivation's name, without `.drv` */
+  async guestOf(name: string): Promise<string> {
+    const ending = `-${name}.drv`;
+    return (await this.events.waitFor('build-started', ({ derivation }) => derivation.endsWith(ending)))
+      .guest;
+  }
+
+  /** Replaces the configuration file at once: the supervisor would read half of one that is being written. */
+  async replaceConfig(text: string): Promise<void> {
+    const file = `${this.configFile}.new`;
+    await writeFile(file, text);
+    await rename(file, this.configFile);
+  }
+
   /** Runs another verb of drover with the same configuration. */
   async cli(...args: string[]): Promise<CliResult> {
     return await runDrover([...args, '--config', this.configFile]);
@@ -174,6 +197,11 @@ export class Drover implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (!this.#ended) this.signal('SIGKILL');
     await this.exited;
+    // The kernel kills its guests then, which takes a moment.
+    const guests = ` dir=${this.stateDir}/guests/`;
+    await waitUntil('the end of its guests', async () =>
+      (await processes()).every(({ command }) => !command.includes(guests)),
+    );
     await rm(this.#dir, { recursive: true, force: true });
   }
 }

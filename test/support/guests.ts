@@ -31,12 +31,13 @@ export async function guestInit(stateDir: string, guest: string): Promise<number
   return await waitUntil(`process 1 of ${guest}`, async () => {
     const all = await processes();
     // The arguments of drover-namespace contain the guest's directory. Its child, process 1 of the guest, has
-    // the same ones.
-    const both = all.filter(
+    // the same ones, and so have the children of that which serve the supervisor's commands.
+    const same = all.filter(
       ({ command }) =>
         command.includes('/drover-namespace ') && command.includes(` dir=${stateDir}/guests/${guest} `),
     );
-    return both.find(({ parent }) => both.some(({ pid }) => pid === parent))?.pid;
+    const outer = same.find(({ parent }) => same.every(({ pid }) => pid !== parent));
+    return same.find(({ parent }) => parent === outer?.pid)?.pid;
   });
 }
 
@@ -70,6 +71,28 @@ export async function heldProcess(stateDir: string, guest: string): Promise<Proc
 /** Lets the only build in a guest go on. */
 export async function release(stateDir: string, guest: string): Promise<void> {
   process.kill((await heldProcess(stateDir, guest)).pid);
+}
+
+/** Stops all processes of a guest, and those that they start before they are stopped themselves. */
+export async function freezeGuest(init: number): Promise<void> {
+  const stopped = new Set<number>();
+  for (let before = -1; before < stopped.size;) {
+    before = stopped.size;
+    for (const { pid } of await guestProcesses(init)) {
+      if (stopped.has(pid)) continue;
+      stopped.add(pid);
+      signalIfThere(pid, 'SIGSTOP');
+    }
+  }
+}
+
+/** Signals a process that may have ended meanwhile. @param pid of a process; negative: a process group */
+export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
 }
 
 /** Runs a script in a guest, as its root, by the guest's own shell. */

@@ -41,6 +41,14 @@ exec ${NIX_DIRS[version]}/nix-daemon --stdio
   };
 }
 
+/** Lines that only one of two builders causes, or that another user of the store does. */
+const INCIDENTAL = [
+  /^copying /,
+  /^drover: build b\d+ in guest g\d+$/,
+  /^drover: waiting for room: /,
+  /SQLite database '.*' is busy/,
+];
+
 /**
  * A client's output without the differences between builders: their names, uploads, and places of their
  * sandboxes.
@@ -50,5 +58,5 @@ export function comparableOutput({ stderr }: NixResult): string[] {
     .replaceAll(/ssh-ng:\/\/[^' ]+/g, 'BUILDER')
     .replaceAll(/["'][^"' ]*\/nix\/store\/[^/"']*\.drv\.chroot(\/root)?\//g, 'CHROOT/')
     .split('\n')
-    .filter((line) => !line.startsWith('copying ') && !/^drover: build b\d+ in guest g\d+$/.test(line));
+    .filter((line) => !INCIDENTAL.some((pattern) => pattern.test(line)));
 }

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 
 import { stringify } from 'yaml';
 
@@ -24,16 +24,21 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
     scrape_configs: [{ job_name: 'drover', static_configs: [{ targets: [target] }] }],
   };
   await writeFile(join(dir, 'prometheus.yml'), stringify(config));
-  const port = await freePort();
   const args = [
     `--config.file=${join(dir, 'prometheus.yml')}`,
     `--storage.tsdb.path=${join(dir, 'data')}`,
-    `--web.listen-address=127.0.0.1:${port}`,
+    '--web.listen-address=127.0.0.1:0',
   ];
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'prometheus', ...args], { stdio: 'ignore' });
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'prometheus', ...args], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   const exited = once(child, 'exit');
+  let address: string | undefined;
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    address ??= /msg="Listening on" address=(\S+)/.exec(line)?.[1];
+  });
   const query = async (expression: string): Promise<number[]> => {
-    const url = `http://127.0.0.1:${port}/api/v1/query?query=${encodeURIComponent(expression)}`;
+    const url = `http://${address ?? ''}/api/v1/query?query=${encodeURIComponent(expression)}`;
     const { status, error, data } = (await (await fetch(url)).json()) as {
       readonly status: string;
       readonly error?: string;
@@ -43,10 +48,12 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
     return (data?.result ?? []).map(({ value: [, value] }) => Number(value));
   };
   const scrapes = async (): Promise<number> => {
-    const [number = 0] = await query('count_over_time(up{job="drover"}[1h])').catch(() => []);
+    const [number = 0] = await query('count_over_time(up{job="drover"}[1h])');
     return number;
   };
-  await waitUntil('the first scrape', async () => (await scrapes()) > 0);
+  await waitUntil('its address', () => address);
+  // It does not answer at once.
+  await waitUntil('the first scrape', async () => (await scrapes().catch(() => 0)) > 0);
   return {
     query,
     nextScrape: async () => {
@@ -59,14 +66,4 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
       await rm(dir, { recursive: true });
     },
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (typeof address !== 'object' || address === null) throw new Error('no free port');
-  return address.port;
 }

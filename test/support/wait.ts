@@ -4,9 +4,9 @@ const POLL_INTERVAL_MS = 20;
 
 /**
  * Time limit for events that should be immediate, in milliseconds: generous, since builds compete for two
- * cores.
+ * cores, and a machine may be ten times slower than another.
  */
-export const DEADLINE_MS = 60_000;
+export const DEADLINE_MS = 120_000;
 
 /**
  * For conditions without an event to wait for: polls until the answer is neither undefined nor false, and
