@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readlink, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rename, rm, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { constants } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { REPOSITORY, startDrover, type Drover } from '../support/drover.js';
-import { guestInit, processes } from '../support/guests.js';
+import { guestInit, HELD, release } from '../support/guests.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
 import { fill, mountedDirectory, unmount } from '../support/small-disk.js';
@@ -33,13 +33,19 @@ async function openSockets({ pid }: Drover): Promise<Set<string>> {
   return new Set(links.filter((link) => link.startsWith('socket:')));
 }
 
+function connectTo({ stateDir }: Drover): Socket {
+  return connect(join(stateDir, 'doors/nix.sock'))
+    .on('error', () => undefined)
+    .resume();
+}
+
 /** Opens connections to the socket door, which say nothing, until the supervisor has so many descriptors. */
 async function occupy(drover: Drover, upTo: number): Promise<Socket[]> {
   const sockets: Socket[] = [];
   while ((await descriptors(drover)) < upTo) {
     // Their number alone would not do: another one may be closed meanwhile.
     const before = await openSockets(drover);
-    const socket = connect(join(drover.stateDir, 'doors/nix.sock')).resume();
+    const socket = connectTo(drover);
     sockets.push(socket);
     const accepted = async (): Promise<boolean> =>
       [...(await openSockets(drover))].some((link) => !before.has(link));
@@ -50,36 +56,36 @@ async function occupy(drover: Drover, upTo: number): Promise<Socket[]> {
   return sockets;
 }
 
-/** A shell runs this script; its child has the same arguments. */
-async function childOf(script: string): Promise<number> {
-  const both = (await processes()).filter(({ command }) => command.includes(script));
-  return both.find(({ parent }) => both.some(({ pid }) => pid === parent))?.pid ?? -1;
-}
-
 describeE2e('where the host runs out', [], () => {
   test('of descriptors little by little, sessions are refused, builds go on, and it recovers', async () => {
-    await using drover = await startDrover({ through: ['prlimit', `--nofile=${LIMIT}:${LIMIT}`] });
+    await using drover = await startDrover({
+      through: ['prlimit', `--nofile=${LIMIT}:${LIMIT}`],
+      config: { pool: { maxGuests: 1 } },
+    });
     await using host = await nixHost({ drover });
-    const running = host.startBuild(host.derivation('running', 'echo "it has begun"; sleep 3; echo > $out'));
+    const running = host.startBuild(host.derivation('running', `echo "it has begun"; ${HELD}; echo > $out`));
     await running.waitForOutput('it has begun');
+    const guest = await drover.onlyGuest();
     const sockets = await occupy(drover, LIMIT - LIMIT / 8);
 
     const { exitCode, stderr } = await host.build(host.derivation('refused', 'echo > $out'));
     expect(exitCode).not.toBe(0);
     expect(stderr).toMatch(/drover: Drover cannot take another session: no file descriptor is free/);
+    await release(drover.stateDir, guest);
     succeeded(await running.ended);
 
     for (const socket of sockets) socket.destroy();
     await waitUntil('the connections to be closed', async () => (await descriptors(drover)) < LIMIT / 2);
     succeeded(await host.build(host.derivation('after', 'echo > $out')));
-    expect((await drover.status()).guests.map(({ id }) => id)).toEqual(['g1']);
+    expect(await drover.onlyGuest()).toBe(guest);
   });
 
   test('of descriptors all at once, nothing ends, not even when a guest is lost meanwhile', async () => {
     await using drover = await startDrover({ config: { pool: { maxGuests: 1 } } });
     await using host = await nixHost({ drover });
     succeeded(await host.build(host.derivation('before', 'echo > $out')));
-    const client = connect(join(drover.stateDir, 'doors/nix.sock'));
+    const guest = await drover.onlyGuest();
+    const client = connectTo(drover);
     const setLimit = (limit: number) => execa('prlimit', ['--pid', String(drover.pid), `--nofile=${limit}:`]);
     // Descriptors of the sessions before may be closed only now.
     let attempts = 0;
@@ -88,7 +94,7 @@ describeE2e('where the host runs out', [], () => {
       attempts += 1;
       return (await host.build(host.derivation(`refused-${attempts}`, 'echo > $out'))).exitCode !== 0;
     });
-    process.kill(await guestInit(drover.stateDir, 'g1'), 'SIGKILL');
+    process.kill(await guestInit(drover.stateDir, guest), 'SIGKILL');
     await drover.waitForLog('guest lost');
     await setLimit(1024);
     client.destroy();
@@ -110,10 +116,13 @@ describeE2e('where the host runs out', [], () => {
         ['EAGAIN', 'no further process can be started'],
         ['ENOMEM', 'the host is out of memory'],
       ] as const) {
-        const script = 'echo "it has begun"; (sleep 3607; true); echo > $out';
-        const running = host.startBuild(host.derivation(`running-${code}`, script));
+        const running = host.startBuild(
+          host.derivation(`running-${code}`, `echo "it has begun"; ${HELD}; echo > $out`),
+        );
         await running.waitForOutput('it has begun');
-        await writeFile(refusal, String(constants.errno[code]));
+        const guest = await drover.guestOf(`${host.id}-running-${code}`);
+        await writeFile(`${refusal}.new`, String(constants.errno[code]));
+        await rename(`${refusal}.new`, refusal);
         const waiting = host.startBuild(host.derivation(`waiting-${code}`, 'echo > $out'));
         const failed = await waitUntil(
           'a boot to fail',
@@ -123,7 +132,7 @@ describeE2e('where the host runs out', [], () => {
         await rm(refusal);
         succeeded(await waiting.ended);
         expect((await drover.status()).failedBoots).toBeNull();
-        process.kill(await childOf('sleep 3607'), 'SIGKILL');
+        await release(drover.stateDir, guest);
         succeeded(await running.ended);
       }
     } finally {
@@ -149,7 +158,9 @@ describeE2e('where the host runs out', [], () => {
       await using drover = await startDrover({ stateDir, config: { pool: { idleTimeout: '0s' } } });
       await using host = await nixHost({ drover });
       succeeded(await host.build(host.derivation('before', 'echo > $out')));
-      await drover.events.waitFor('guest-state', ({ guest, to }) => guest === 'g1' && to === 'stopped');
+      const before = await drover.guestOf(`${host.id}-before`);
+      await drover.events.waitFor('guest-state', ({ guest, to }) => guest === before && to === 'stopped');
+      expect(await readdir(join(stateDir, 'guests'))).toEqual([]);
       // Not among the console logs, of which old ones are removed at each boot.
       await fill('mkdir $0/filler; for i in $(seq 600); do : > $0/filler/$i || break; done', stateDir);
 

@@ -245,8 +245,8 @@ export class NamespaceDriver implements GuestDriver {
   async boot({ id, signal, own, onPhase }: BootOptions): Promise<RunningGuest> {
     const dir = this.#stateDir.guest(id);
     let consoleLog: ConsoleLog | undefined;
-    await this.#etc.addGuest();
     try {
+      await this.#etc.addGuest();
       await makePrivateDir(dir.path);
       await mkdir(dir.root);
       const disk = await this.#makeDisk(dir);
@@ -266,21 +266,24 @@ export class NamespaceDriver implements GuestDriver {
           helper: this.#options.helper,
           env: daemonEnv(this.#options.env),
           consoleLog: log,
+          cleanUp: async (stopped) => {
+            await removeGuestDir(dir);
+            if (stopped) await rm(log.path, { force: true });
+          },
           onStarted: () => {
             onPhase?.('start');
           },
         },
         signal,
       );
-      void guest.exited.then(async () => {
-        this.#etc.removeGuest();
-        await removeGuestDir(dir);
-        if (guest.stopped) await rm(log.path, { force: true });
-      });
       onPhase?.('greet');
       await greetGuest(guest, this, signal);
+      void guest.exited.then(() => {
+        this.#etc.removeGuest();
+      });
       return guest;
     } catch (cause) {
+      this.#etc.removeGuest();
       await removeGuestDir(dir);
       throw bootFailed(id, cause, this.consoleLog(id), consoleLog?.tail() ?? '');
     }

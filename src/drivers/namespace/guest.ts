@@ -30,6 +30,11 @@ export interface NamespaceGuestSpec {
   readonly env: NodeJS.ProcessEnv;
   readonly cgroup?: GuestCgroup | undefined;
   readonly consoleLog: Pick<ConsoleLog, 'follow' | 'close' | 'tail'>;
+  /**
+   * Removes its files from the host. If that fails, the next supervisor does it.
+   * @param stopped it was told to end, so its console is of no interest
+   */
+  readonly cleanUp: (stopped: boolean) => Promise<void>;
   /** Its first process runs. */
   readonly onStarted: () => void;
 }
@@ -45,8 +50,7 @@ export class NamespaceGuest implements RunningGuest {
   readonly #child: ChildProcess;
   readonly exited: Promise<string>;
   #gone = false;
-  /** Set once the guest was told to end: its console is then of no interest. */
-  stopped = false;
+  #stopped = false;
 
   private constructor(spec: NamespaceGuestSpec, child: ChildProcess) {
     this.#spec = spec;
@@ -57,16 +61,19 @@ export class NamespaceGuest implements RunningGuest {
       child.once('close', (code, signal) => {
         this.#gone = true;
         spec.consoleLog.close();
-        void this.memory()
-          .then(async (memory) => {
-            await spec.cgroup?.remove();
-            return memory;
-          })
-          .then((memory) => {
-            resolve(howEnded(code, signal) + outOfMemory(memory));
-          });
+        void this.#cleanUp().then((memory) => {
+          resolve(howEnded(code, signal) + outOfMemory(memory));
+        });
       });
     });
+  }
+
+  /** Never rejects. @returns its memory at the end */
+  async #cleanUp(): Promise<GuestMemory | undefined> {
+    const memory = await this.memory();
+    await this.#spec.cgroup?.remove();
+    await this.#spec.cleanUp(this.#stopped).catch(() => undefined);
+    return memory;
   }
 
   /** Starts a guest and waits for its daemon. @throws DroverError `BOOT_FAILED`; nothing of it runs then */
@@ -126,7 +133,7 @@ export class NamespaceGuest implements RunningGuest {
   }
 
   async stop(): Promise<void> {
-    this.stopped = true;
+    this.#stopped = true;
     this.#child.stdin?.end();
     const timer = setTimeout(() => void this.kill(), STOP_TIMEOUT_MS);
     await this.exited;
