@@ -1,5 +1,4 @@
 import { mkdir, mkdtemp, readlink, rm, stat } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
@@ -8,6 +7,7 @@ import { execa } from 'execa';
 import { makeKey, startDrover } from '../support/drover.js';
 import { darwin } from '../support/host-modules.js';
 import { nixHost, succeeded } from '../support/nix.js';
+import { ownAddress } from '../support/own-address.js';
 import { describeE2e } from '../support/requirements.js';
 
 let dir: string;
@@ -19,27 +19,18 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 describeE2e('what the module for nix-darwin writes', [], () => {
   test('is a configuration to run with, and a build machine that Nix builds on, through both doors', async () => {
     const stateDir = join(dir, 's');
     const identity = join(dir, 'id');
     const { publicKey } = await makeKey(identity);
-    const configuration = (door: string, port: number): string => `{ services.drover = {
+    const configuration = (door: string): string => `{ services.drover = {
       door = "${door}"; systems = [ "x86_64-linux" ]; workingDirectory = "${stateDir}";
       scratchSize = "2GiB"; metrics.listen = null;
-      ssh = { enable = true; listen = "127.0.0.1:${port}"; authorizedKeys = [ "${publicKey}" ]; identityFile = "${identity}"; };
+      ssh = { enable = true; listen = "${ownAddress()}:31122"; authorizedKeys = [ "${publicKey}" ]; identityFile = "${identity}"; };
     }; }`;
-    const port = await freePort();
-    const bySocket = await darwin(configuration('socket', port));
-    const bySsh = await darwin(configuration('ssh', port));
+    const bySocket = await darwin(configuration('socket'));
+    const bySsh = await darwin(configuration('ssh'));
     expect([bySocket.failed, bySsh.failed]).toEqual([[], []]);
 
     // Here guests are namespaces.

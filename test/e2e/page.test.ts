@@ -6,9 +6,11 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/
 import puppeteer, { type Browser, type Page } from 'puppeteer-core';
 
 import { REPOSITORY, startDrover, type Drover } from '../support/drover.js';
+import { HELD, release } from '../support/guests.js';
 import { startPrometheus, type Prometheus } from '../support/prometheus.js';
 import { nixHost, succeeded, type NixHost, type NixProcess } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
+import { DEADLINE_MS } from '../support/wait.js';
 
 /** The part of a browser that functions below use there. */
 declare const document: {
@@ -35,6 +37,7 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
   let url: string;
   let talks: NixProcess;
   let id: string;
+  let guest: string;
   /** Errors of scripts, and violations of the policy. */
   let complaints: string[];
 
@@ -48,6 +51,7 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
     browser = await puppeteer.launch({
       executablePath: '/usr/bin/chromium',
       args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage'],
+      timeout: DEADLINE_MS,
     });
     // With an input to provide.
     const input = `input = builtins.toFile "e2e-${host.id}-input" "";`;
@@ -55,7 +59,7 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
     expect((await host.build(host.derivation('bad', 'echo two; exit 3'))).exitCode).not.toBe(0);
     talks = host.startBuild(host.derivation('talks', TALKS));
     await talks.waitForOutput('tick 1');
-    id = /drover: build (b\d+) /.exec(talks.stderr)?.[1] ?? '';
+    [, id = '', guest = ''] = /drover: build (b\d+) in guest (g\d+)/.exec(talks.stderr) ?? [];
   });
   afterAll(async () => {
     await browser.close();
@@ -68,6 +72,7 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
 
   beforeEach(async () => {
     page = await browser.newPage();
+    page.setDefaultTimeout(DEADLINE_MS);
     complaints = [];
     page.on('console', (message) => {
       if (message.type() === 'error' || message.type() === 'warn') complaints.push(message.text());
@@ -88,7 +93,7 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
   async function waitForText(selector: string, text: string): Promise<void> {
     await page.waitForFunction(
       (where: string, what: string) => document.querySelector(where)?.textContent.includes(what) === true,
-      { polling: 'mutation', timeout: 60_000 },
+      { polling: 'mutation' },
       selector,
       text,
     );
@@ -96,7 +101,7 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
 
   test('fits a phone and a desk under both colour schemes, without a complaint of the browser', async () => {
     const grounds = new Set<string>();
-    for (const path of ['/', '/history', `/builds/${id}`, '/guests/g1']) {
+    for (const path of ['/', '/history', `/builds/${id}`, `/guests/${guest}`]) {
       await open(path);
       for (const [viewport, scheme] of [
         [WIDE, 'light'],
@@ -121,28 +126,34 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
     await open('/');
     await waitForText('.liveness', 'live');
     await waitForText('#running', 'talks');
-    const next = host.startBuild(host.derivation('comes-later', 'echo > $out; sleep 2'));
+    const next = host.startBuild(host.derivation('comes-later', `echo > $out; ${HELD}`));
     await waitForText('#running', 'comes-later');
+    await release(drover.stateDir, guest);
     expect((await next.ended).exitCode).toBe(0);
     await waitForText('#recent', 'comes-later');
-    expect(await page.title()).toBe('1 building – Drover');
+    await waitForText('title', '1 building – Drover');
     expect(complaints).toEqual([]);
   });
 
   test('follows the log of a build, and shows its bytes as text with colours', async () => {
     await open(`/builds/${id}`);
     await waitForText('.liveness', 'live');
-    await waitForText('#log', 'tick');
-    const last = await page.evaluate(() => {
-      const log = document.querySelector('#log')?.textContent ?? '';
-      return Number(/.*tick (\d+)/s.exec(log)?.[1]);
-    });
-    await waitForText('#log', `tick ${last + 2}`);
-    const { text, red, title } = await page.evaluate(() => ({
-      text: document.querySelector('#log')?.textContent ?? '',
-      red: document.querySelector('#log .fg1')?.textContent,
-      title: document.title,
-    }));
+    // The stream begins with an empty log, and the whole of it.
+    const lastOf = async (least: number) => {
+      const found = await page.waitForFunction(
+        (from: number) => {
+          const text = document.querySelector('#log')?.textContent ?? '';
+          const last = Number(/.*tick (\d+)\n/s.exec(text)?.[1]);
+          const red = document.querySelector('#log .fg1')?.textContent;
+          return last >= from && { text, last, red, title: document.title };
+        },
+        { polling: 'mutation' },
+        least,
+      );
+      return (await found.jsonValue()) as Exclude<Awaited<ReturnType<typeof found.jsonValue>>, false>;
+    };
+    const { last } = await lastOf(1);
+    const { text, red, title } = await lastOf(last + 2);
     expect(text).toMatch(/^<script>document\.title=1<\/script>red\ntick 1\n/);
     expect(text).not.toContain('evil');
     expect(red).toBe('red');
@@ -155,7 +166,7 @@ describeE2e('the page in a browser, and a Prometheus beside it', ['chromium', 'p
     await open('/');
     expect(await page.content()).toMatch(/talks[^]*good/);
     await open('/history');
-    await page.type('input[name=name]', 'bad');
+    await page.type('input[name=name]', `${host.id}-bad`);
     await Promise.all([page.waitForNavigation(), page.click('form button')]);
     expect(await page.$$eval('tbody tr', (rows) => rows.length)).toBe(1);
     expect(await page.content()).toMatch(/-bad<\/td>/);

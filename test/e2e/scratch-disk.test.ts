@@ -6,6 +6,7 @@ import { expect, test } from '@jest/globals';
 import { startDrover } from '../support/drover.js';
 import { nixHost, succeeded } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
+import { waitUntil } from '../support/wait.js';
 
 /** Loop devices that are backed by files in a directory. */
 async function loopsIn(directory: string): Promise<string[]> {
@@ -36,6 +37,9 @@ describeE2e('a scratch on disk', ['loop', 'e2fsprogs'], () => {
     expect(tooLarge.stderr).toContain('raise guest.scratchSize');
     await drover.stop();
     expect(await readdir(join(drover.stateDir, 'guests'))).toEqual([]);
-    expect(await loopsIn(join(drover.stateDir, 'guests'))).toEqual([]);
+    // The kernel detaches them in its own time.
+    await waitUntil('the end of its loop devices', async () => {
+      return (await loopsIn(join(drover.stateDir, 'guests'))).length === 0;
+    });
   });
 });

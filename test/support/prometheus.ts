@@ -8,9 +8,12 @@ import { stringify } from 'yaml';
 
 import { waitUntil } from './wait.js';
 
+/** Time in seconds, and value. */
+type Sample = readonly [number, string];
+
 /** A Prometheus that scrapes a supervisor every second. */
 export interface Prometheus extends AsyncDisposable {
-  /** Values of all series of an expression at this moment. */
+  /** Values of all series of an expression when the supervisor was last seen to be scraped. */
   query(expression: string): Promise<readonly number[]>;
   /** Settles when the supervisor has been scraped once more. */
   nextScrape(): Promise<void>;
@@ -37,28 +40,37 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
   createInterface({ input: child.stderr }).on('line', (line) => {
     address ??= /msg="Listening on" address=(\S+)/.exec(line)?.[1];
   });
-  const query = async (expression: string): Promise<number[]> => {
-    const url = `http://${address ?? ''}/api/v1/query?query=${encodeURIComponent(expression)}`;
+  const ask = async <Series>(expression: string, time?: number): Promise<readonly Series[]> => {
+    const parameters = new URLSearchParams({ query: expression });
+    if (time !== undefined) parameters.set('time', String(time));
+    const url = `http://${address ?? ''}/api/v1/query?${parameters.toString()}`;
     const { status, error, data } = (await (await fetch(url)).json()) as {
       readonly status: string;
       readonly error?: string;
-      readonly data?: { readonly result: readonly { readonly value: readonly [number, string] }[] };
+      readonly data?: { readonly result: readonly Series[] };
     };
     if (status !== 'success') throw new Error(`${expression}: ${error ?? status}`);
-    return (data?.result ?? []).map(({ value: [, value] }) => Number(value));
+    return data?.result ?? [];
   };
-  const scrapes = async (): Promise<number> => {
-    const [number = 0] = await query('count_over_time(up{job="drover"}[1h])');
-    return number;
+  /** Times of scrapes: one that fails, as on a busy machine, is none, and nothing is known at its time. */
+  const scrapes = async (): Promise<readonly number[]> => {
+    const [up] = await ask<{ readonly values: readonly Sample[] }>('up{job="drover"}[1h]');
+    return (up?.values ?? []).filter(([, value]) => value === '1').map(([time]) => time);
   };
   await waitUntil('its address', () => address);
   // It does not answer at once.
-  await waitUntil('the first scrape', async () => (await scrapes().catch(() => 0)) > 0);
+  let last = await waitUntil('the first scrape', async () => (await scrapes().catch(() => [])).at(-1));
   return {
-    query,
+    query: async (expression) => {
+      const series = await ask<{ readonly value: Sample }>(expression, last);
+      return series.map(({ value: [, value] }) => Number(value));
+    },
     nextScrape: async () => {
       const before = await scrapes();
-      await waitUntil('another scrape', async () => (await scrapes()) > before + 1);
+      last = await waitUntil('another scrape', async () => {
+        const times = await scrapes();
+        return times.length > before.length + 1 ? times.at(-1) : undefined;
+      });
     },
     [Symbol.asyncDispose]: async () => {
       child.kill('SIGKILL');
