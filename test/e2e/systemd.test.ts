@@ -5,6 +5,7 @@ import { expect, test } from '@jest/globals';
 
 import { REPOSITORY } from '../support/drover.js';
 import type { Status } from '../../src/control/api.js';
+import { HELD } from '../support/guests.js';
 import { nixos } from '../support/host-modules.js';
 import { nixString } from '../support/nix.js';
 import { describeE2e } from '../support/requirements.js';
@@ -102,7 +103,8 @@ describeE2e('under systemd, with all that its unit forbids', ['systemd'], () => 
     expect(boundingSet(limits)).toBe(boundingSet(await readFile('/proc/self/status', 'utf8')) & LISTED);
 
     const pid = await systemd.run('cat', PID_FILE);
-    await systemd.writeFile('/etc/drover/drover.yaml', `${CONFIG}pool: { maxGuests: 5 }\n`);
+    const pool = 'pool: { maxGuests: 5, drainTimeout: 1h }\n';
+    await systemd.writeFile('/etc/drover/drover.yaml', `${CONFIG}${pool}`);
     await waitUntil('the change to be noticed', async () => (await status())?.maxGuests === 5);
     expect((await systemd.run('systemctl', 'reload', 'drover')).exitCode).toBe(0);
     expect(await systemd.run('cat', PID_FILE)).toEqual(pid);
@@ -112,10 +114,14 @@ describeE2e('under systemd, with all that its unit forbids', ['systemd'], () => 
       '-c',
       CLIENT,
       'sh',
-      derivation('slow', 'x86_64-linux', 'sleep 3; echo > $out'),
+      derivation('slow', 'x86_64-linux', `${HELD}; echo > $out`),
     );
-    await waitUntil('the build to begin', async () => (await status())?.leases === 1);
-    expect(await systemd.run('systemctl', 'stop', 'drover')).toMatchObject({ exitCode: 0 });
+    const sleep = ['-x', '-f', 'sleep 86397'];
+    await waitUntil('it to begin', async () => (await systemd.run('pgrep', ...sleep)).exitCode === 0);
+    const stopped = systemd.run('systemctl', 'stop', 'drover');
+    await waitUntil('the end of Drover to begin', async () => (await status())?.state === 'draining');
+    expect(await systemd.run('pkill', ...sleep)).toMatchObject({ exitCode: 0 });
+    expect(await stopped).toMatchObject({ exitCode: 0 });
     expect(await building).toMatchObject({ exitCode: 0 });
     const { stdout: ended } = await systemd.run(
       'systemctl',

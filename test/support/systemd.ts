@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { cp, mkdir, mkdtemp, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 
 import { execa } from 'execa';
 
@@ -21,14 +22,14 @@ interface Ran {
  */
 export class Systemd implements AsyncDisposable {
   readonly #dir: string;
-  readonly #cgroups: string;
+  readonly #cgroup: string;
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
   #pid = '';
 
-  private constructor(dir: string, cgroups: string) {
+  private constructor(dir: string, cgroup: string) {
     this.#dir = dir;
-    this.#cgroups = cgroups;
+    this.#cgroup = cgroup;
     this.#child = spawn(
       'sh',
       // Namespaces of cgroups begin at the cgroup that they are made in.
@@ -36,7 +37,7 @@ export class Systemd implements AsyncDisposable {
         '-c',
         'echo $$ > "$1/cgroup.procs"; shift; exec "$@"',
         'sh',
-        join(cgroups, 'drover-test'),
+        cgroup,
         ...[
           'setpriv',
           '--pdeathsig',
@@ -71,16 +72,18 @@ export class Systemd implements AsyncDisposable {
       await mkdir(join(dir, 'etc', path, '..'), { recursive: true });
       await writeFile(join(dir, 'etc', path), text);
     }
-    const cgroups = join(dir, 'cgroups');
-    await execa('mount', ['-t', 'cgroup2', 'cgroup2', cgroups]);
-    await mkdir(join(cgroups, 'drover-test'), { recursive: true });
-    const systemd = new Systemd(dir, cgroups);
+    const mounted = join(dir, 'cgroups');
+    await execa('mount', ['-t', 'cgroup2', 'cgroup2', mounted]);
+    const cgroup = join(mounted, basename(dir));
+    await mkdir(cgroup);
+    const systemd = new Systemd(dir, cgroup);
     try {
       await waitUntil('systemd to answer', async () => {
         systemd.#pid ||= await systemd.#findPid();
-        return (
-          systemd.#pid !== '' && (await systemd.run('systemctl', 'show', '-p', 'Version')).exitCode === 0
-        );
+        if (systemd.#pid === '') return false;
+        // The host's own systemd, which answers until there is another root, has no such unit.
+        const { stdout } = await systemd.run('systemctl', 'show', '-p', 'LoadState', 'test.target');
+        return stdout === 'LoadState=loaded';
       });
       return systemd;
     } catch (error) {
@@ -121,13 +124,11 @@ export class Systemd implements AsyncDisposable {
     await within('the end of systemd', this.#exited);
     // The kernel empties it as the processes end.
     await waitUntil('the end of its cgroup', async () => {
-      const { stdout } = await execa('find', [join(this.#cgroups, 'drover-test'), '-depth', '-type', 'd']);
+      const { stdout } = await execa('find', [this.#cgroup, '-depth', '-type', 'd'], { reject: false });
       for (const cgroup of stdout.split('\n')) await rmdir(cgroup).catch(() => undefined);
-      return (
-        (await execa('test', ['-e', join(this.#cgroups, 'drover-test')], { reject: false })).exitCode !== 0
-      );
+      return !existsSync(this.#cgroup);
     });
-    await execa('umount', [this.#cgroups]);
+    await execa('umount', [dirname(this.#cgroup)]);
     await rm(this.#dir, { recursive: true, force: true });
   }
 }
