@@ -4,11 +4,10 @@ import { basename, dirname, join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
-import { REPOSITORY, type Drover, type LogLine } from '../support/drover.js';
+import { REPOSITORY, type Drover } from '../support/drover.js';
 import { nixHost, succeeded, type NixHost } from '../support/nix.js';
 import { describeE2e, QEMU_DIR } from '../support/requirements.js';
-import { onlyGuest, ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
-import { waitUntil } from '../support/wait.js';
+import { lossOf, onlyGuest, ROOT_BUILDS, startVmDrover, VM_DEADLINE_MS } from '../support/vms.js';
 
 /** As on a Mac: files whose names differ in case only get a suffix on disk. */
 const CASE_HACK = { NIX_CONFIG: 'use-case-hack = true' };
@@ -220,11 +219,7 @@ describeE2e('the exact store in a VM whose host ignores case', ['vms'], () => {
       const { outputs } = succeeded(result);
       expect(await readFile(outputs[0] ?? '', 'utf8')).toBe('built by another\n');
       expect((await drover.status()).totals.guestsBooted).toBe(before.totals.guestsBooted + 1);
-      const lost = (line: LogLine): boolean => line.msg === 'guest lost' && line['guest'] === victim;
-      const { how } = await waitUntil('the loss', () =>
-        drover.log.find((line) => lost(line) && 'how' in line),
-      );
-      expect(how).toContain('exact-store');
+      expect(await lossOf(drover, victim)).toContain('exact-store');
     },
     2 * VM_DEADLINE_MS,
   );

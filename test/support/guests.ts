@@ -60,12 +60,13 @@ export async function guestProcess(stateDir: string, guest: string, command: str
   );
 }
 
+export const HELD_COMMAND = 'sleep 86397';
 /** Part of a build's script: there it waits for `release`. */
-export const HELD = 'sleep 86397 || :';
+export const HELD = `${HELD_COMMAND} || :`;
 
 /** The process by which the only build in a guest waits. */
 export async function heldProcess(stateDir: string, guest: string): Promise<Process> {
-  return await guestProcess(stateDir, guest, 'sleep 86397');
+  return await guestProcess(stateDir, guest, HELD_COMMAND);
 }
 
 /** Lets the only build in a guest go on. */

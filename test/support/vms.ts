@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { parse, stringify } from 'yaml';
 
-import { startDrover, type Drover, type StartOptions } from './drover.js';
+import { startDrover, type Drover, type LogLine, type StartOptions } from './drover.js';
 import { processes } from './guests.js';
 import { IMAGES, QEMU_DIR } from './requirements.js';
 import { waitUntil } from './wait.js';
@@ -73,6 +73,16 @@ export async function onlyGuest(drover: Drover): Promise<string> {
   if (guest === undefined || guests.length > 1)
     throw new Error(`there is not one guest: ${JSON.stringify(guests)}`);
   return guest.id;
+}
+
+/**
+ * How a guest was lost, as the supervisor logs it. Its client may be told no more than that its nix-daemon ended, where
+ * that is seen much earlier.
+ */
+export async function lossOf(drover: Drover, guest: string): Promise<unknown> {
+  const isLoss = (line: LogLine): boolean =>
+    line.msg === 'guest lost' && line['guest'] === guest && 'how' in line;
+  return (await waitUntil(`the loss of ${guest}`, () => drover.log.find(isLoss)))['how'];
 }
 
 /**

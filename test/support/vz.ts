@@ -20,7 +20,7 @@ import { makeImage } from '../../src/drivers/namespace/image.js';
 import { probeNix } from '../../src/drivers/namespace/nix-probe.js';
 import { findPrograms } from '../../src/drivers/namespace/programs.js';
 import { REPOSITORY, startDrover, type Drover, type StartOptions } from './drover.js';
-import { guestProcesses, processes } from './guests.js';
+import { guestProcesses, HELD_COMMAND, processes } from './guests.js';
 import { NIX_DIRS, type NixVersion } from './nix.js';
 import { waitUntil } from './wait.js';
 import { buildVzHelper } from './vz-helper.js';
@@ -169,6 +169,15 @@ export class DoubledMac implements AsyncDisposable {
   /** Stops everything in a virtual machine, so that it answers nothing any more. */
   async freeze(guest: string): Promise<void> {
     for (const { pid } of await guestProcesses(await this.machine(guest))) process.kill(pid, 'SIGSTOP');
+  }
+
+  /** Lets the only build in a virtual machine go on, which waits by `HELD`. */
+  async release(guest: string): Promise<void> {
+    const machine = await this.machine(guest);
+    const held = await waitUntil('a build that waits', async () =>
+      (await guestProcesses(machine)).find(({ command }) => command === HELD_COMMAND),
+    );
+    process.kill(held.pid);
   }
 
   /** All processes of virtual machines, and their helpers: what must end with a supervisor. */
