@@ -153,7 +153,7 @@ describeE2e("the host's store in a VM", ['vms'], () => {
     async () => {
       // The build goes on once it sees this in the host's store.
       const go = `${host.id}-go`;
-      const script = `echo "out: $out"; echo "it has begun"; read -r x < /dev/zero &
+      const script = `echo "out: $out"; echo "it has begun"
       until /bin/ls /run/host | /bin/grep -q -- '-${go}$'; do /bin/sleep 0.05; done; echo > $out`;
       const client = host.startBuild(host.derivation('locked', script, '__noChroot = true;'));
       await client.waitForOutput('it has begun', VM_DEADLINE_MS);
