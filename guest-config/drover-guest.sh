@@ -6,13 +6,14 @@
 #                       something runs those of another one (/run/drover-translator has its name). In a guest
 #                       that still boots it waits: /run/drover/booting is a FIFO then, which the guest holds open, and
 #                       removes before it closes it
-#   register [--again]  make store paths of the lower layer valid here. Standard input: with an exact store, the paths'
-#                       listings and a line `registration` (exact-store/control.h); then the text form of
-#                       `nix-store --dump-db`, references before referrers; then, after an empty line, SQL
-#                       that completes what Nix's database has of them. Standard output: the paths
-#                       that are not in the store, one a line; if there are any, nothing was registered
-#                       and the exit status is 3. With --again, some of them were here before, and the host
-#                       has removed and recreated them since.
+#   register [--again]  make store paths of the lower layer valid here. Standard input: with an exact store, their
+#                       listings and a line `registration` (exact-store/control.h); then SQL for Nix's database that
+#                       selects 'registered' at its end, and has comments in front: `--p PATH` for each path;
+#                       if some are derivations, `--derivations` in the first line, and `--d LINE` for each
+#                       line of what `nix-store --load-db` is to read before.
+#                       Standard output: the paths that are not in the store, one a line; if there are any, nothing was
+#                       registered and the exit status is 3. With --again, some of them were here before, and the
+#                       host has removed and recreated them since.
 #   stats [SECONDS]     scratch use and uptime, as JSON (bytes, seconds), whether there is a route out, and
 #                       how often exact-store had to ask again for a listed file; sets the clock first, as set-clock
 #                       does
@@ -71,44 +72,40 @@ hello() {
 register() {
   work=$(mktemp -d) || fail "no room for the registration"
   trap 'rm -rf "$work"' EXIT
-  mkfifo "$work/registration" "$work/sql" || fail "no room for the registration"
-  # Both start now and wait for their input, because starting takes longer than all the rest.
-  nix-store --load-db < "$work/registration" &
-  loads=$!
-  sqlite3 -batch -bail "file:$database?mode=rw" < "$work/sql" > /dev/null &
-  completes=$!
-  exec 3> "$work/registration" 4> "$work/sql"
+  mkfifo "$work/commands" || fail "no room for the registration"
+  # It starts now and waits for its input, because starting takes longer than all the rest.
+  sqlite3 -batch -bail "file:$database?mode=rw" < "$work/commands" > "$work/said" &
+  registers=$!
+  exec 3> "$work/commands"
   if [ -S "$exact_store" ]; then tell_exact_store "$@"; else look_for_paths "$@"; fi
-  passed=yes
-  lines=$(($(cat "$work/lines")))
-  head -n "$lines" "$work/dump" >&3 || passed=no
+  read -r first < "$work/registration" || fail "the registration is empty"
+  if [ "$first" = --derivations ]; then
+    sed -n 's/^--d //p' "$work/registration" | nix-store --load-db || exit 1
+  fi
+  echo ".read $work/registration" >&3
   exec 3>&-
-  wait $loads || exit 1
-  tail -n "+$((lines + 2))" "$work/dump" >&4 || passed=no
-  exec 4>&-
-  rm -rf "$work" # while sqlite3 works
-  trap - EXIT
-  wait $completes || fail "cannot complete the registration"
-  [ $passed = yes ] || fail "cannot pass the registration on"
+  wait $registers || fail "cannot register the paths"
+  said=
+  read -r said < "$work/said" || :
+  [ "$said" = registered ] || fail "the registration was cut off"
 }
 
 # Where the store shows what it is told of, nothing has to be looked for.
 tell_exact_store() {
   status=0
-  exact-store register "$exact_store" "$store" 5 5> "$work/dump" || status=$?
+  exact-store register "$exact_store" "$store" 5 3>&- 5> "$work/registration" || status=$?
   [ $status = 0 ] || exit $status
-  (paths < "$work/dump" > /dev/null)
   [ $# = 0 ] || forget
 }
 
-# Leaves the registration in $work/dump, if the store has all of its paths; otherwise prints those that it lacks.
+# Leaves the registration in $work, if the store has all of its paths; otherwise prints those that it lacks.
 look_for_paths() {
-  { tee "$work/dump" && : > "$work/kept"; } | paths | missing || fail "cannot look for the paths"
+  { tee "$work/registration" && : > "$work/kept"; } | paths | missing || fail "cannot look for the paths"
   [ -e "$work/kept" ] || fail "no room for the registration"
   # overlayfs keeps saying ENOENT for a path that was looked up before the lower layer had it; a remount forgets that.
   if [ $# -gt 0 ] || [ -s "$work/missing" ]; then
     forget "$@"
-    paths < "$work/dump" | missing || fail "cannot look for the paths"
+    paths < "$work/registration" | missing || fail "cannot look for the paths"
   fi
   if [ -s "$work/missing" ]; then
     # The others may disappear and come back before they are requested again.
@@ -118,18 +115,9 @@ look_for_paths() {
   fi
 }
 
-# The paths of a registration. A record is: path, NAR hash, NAR size, deriver, number of references,
-# references. The number of lines of all records goes to $work/lines.
+# Prints the paths of a registration.
 paths() {
-  exec awk -v lines="$work/lines" '
-    ended { next }
-    skip > 0 { skip--; next }
-    field == 0 && $0 == "" { ended = NR; next }
-    field == 0 { print }
-    field == 4 { skip = $0 + 0; field = 0; next }
-    { field++ }
-    END { print (ended ? ended - 1 : NR) > lines }
-  '
+  exec sed -n 's/^--p //p'
 }
 
 # Writes those paths on standard input that do not exist to $work/missing. (As `paths`, it ends its shell,

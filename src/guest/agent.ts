@@ -89,7 +89,7 @@ export class GuestAgent {
 
   /**
    * Makes paths of the lower layer valid in the guest.
-   * @param registration as `formatRegistration` has it, an empty line, and what `formatAnnotations` has
+   * @param registration see `formatRegistration`; where the store is exact, the paths' listings before it
    * @param again the guest has seen some of the paths before, and the host has recreated them since
    * @returns the paths that the guest does not see. If there are any, nothing was registered.
    */

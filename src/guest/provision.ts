@@ -13,7 +13,7 @@ import type { RunningGuest } from './driver.js';
 import type { Listings } from './listings.js';
 import { HINT_DAMAGED, type NameInspector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
-import { formatAnnotations, formatRegistration } from './registration.js';
+import { formatRegistration } from './registration.js';
 
 /** Paths whose files are looked at together. */
 const PATHS_INSPECTED = 128;
@@ -172,7 +172,7 @@ export class GuestStore {
     const more = new Map([...infos.keys()].map((path) => [path, files.get(path) ?? 1]));
     const both = new Map([...this.#lookedAt, ...more]);
     if (this.#lookedAt.size > 0 && total(both.values()) > this.#rememberedFiles) {
-      await this.#agent.register('', true);
+      await this.#agent.register(await this.#registration([]), true);
       this.#lookedAt.clear();
     }
     for (const [path, count] of more) this.#lookedAt.set(path, count);
@@ -242,7 +242,7 @@ export class GuestStore {
   }
 
   async #registration(batch: readonly ValidPathInfo[]): Promise<string> {
-    const registration = `${formatRegistration(batch)}\n${formatAnnotations(batch)}`;
+    const registration = formatRegistration(batch);
     if (this.#listings === undefined) return registration;
     return `${await this.#listings.of(batch)}registration\n${registration}`;
   }

@@ -6,7 +6,7 @@ import { Emitter } from '../lib/emitter.js';
 import { formatBuildId, parseBuildId } from '../lib/human.js';
 import { BuildLogWriter, startOfLast, readBuildLog, sizeOf } from './build-log.js';
 
-/** A log that is this short when its build ends gets no file, in bytes: a file takes more of the disk, and most of the time. */
+/** Size of a log, in bytes, that gets no file: a file would take a block of the disk, and most of the time. */
 const SMALL_BYTES = 2 * 1024;
 
 /** Where an ended log is kept; nowhere if it is not wanted. */

@@ -50,7 +50,7 @@ export interface BuildRecord {
   /** Bytes that were sent to the client after the result: mostly outputs. */
   readonly relayedBytes: number;
   readonly usage: BuildUsage | null;
-  /** Lines and bytes of the build's log, and the bytes of its file, if it has one; `bytes` counts what was not kept, too. */
+  /** Lines and bytes of the build's log, and the bytes of its file, if any; `bytes` counts what was not kept, too. */
   readonly log: { readonly lines: number; readonly bytes: number; readonly storedBytes: number };
 }
 

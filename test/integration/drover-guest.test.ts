@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
-import { formatAnnotations, formatRegistration } from '../../src/guest/registration.js';
+import { formatRegistration } from '../../src/guest/registration.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { REPOSITORY } from '../support/drover.js';
+import { describeWith } from '../support/requirements.js';
 import { pathInfo } from '../support/scripted-daemon.js';
 import { waitUntil } from '../support/wait.js';
 
@@ -47,6 +48,11 @@ function options() {
     env: {
       PATH: `${dir}/bin:${process.env['PATH'] ?? ''}`,
       NIX_STORE_DIR: join(dir, 'store'),
+      NIX_STATE_DIR: join(dir, 'var'),
+      NIX_CONF_DIR: dir,
+      NIX_LOG_DIR: join(dir, 'log'),
+      NIX_REMOTE: 'local',
+      NIX_CONFIG: 'build-users-group =',
       DROVER_MANIFEST: join(dir, 'manifest.json'),
       DROVER_BROKEN_SYSTEMS: join(dir, 'broken-systems'),
       DROVER_TRANSLATOR: join(dir, 'translator'),
@@ -122,129 +128,6 @@ describe('drover-guest', () => {
     const { exitCode, stdout, stderr } = await guest(['hello']);
     expect([exitCode, stdout]).toEqual([1, '']);
     expect(stderr).toContain('manifest.json');
-  });
-
-  test('register loads what it was given as it is', async () => {
-    await double('mount');
-    await double('nix-store', `cat > ${dir}/loaded`);
-    const [a, b] = [path('a'), path('b')];
-    await writeFile(a, '');
-    await mkdir(b);
-    const registration = formatRegistration([
-      pathInfo(a),
-      pathInfo(b, { references: [a, b], deriver: path('d.drv') }),
-    ]);
-    const { exitCode, stdout } = await guest(['register'], registration);
-    expect([exitCode, stdout]).toEqual([0, '']);
-    expect(await calls()).toBe(`${dir}/bin/nix-store --load-db\n`);
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
-  });
-
-  test('register completes what nix-store does not read, once that has ended, whatever is in it', async () => {
-    await double('mount');
-    await double('nix-store', `cat > ${dir}/loaded`);
-    await double('sqlite3', `cat > ${dir}/sql; [ -s ${dir}/loaded ]`);
-    const [a, b] = [path('a'), path('b')];
-    for (const file of [a, b]) await writeFile(file, '');
-    const infos = [
-      pathInfo(a, { ultimate: true, deriver: path('d.drv') }),
-      pathInfo(b, {
-        references: [a],
-        signatures: ["key:it's", 'two:lines\n.shell id', 'other:AA=='],
-        contentAddress: { method: 'nar', algorithm: 'sha256', hash: '0'.repeat(52) },
-      }),
-    ];
-    const registration = `${formatRegistration(infos)}\n${formatAnnotations(infos)}`;
-    const { exitCode, stderr } = await guest(['register'], registration);
-    expect([exitCode, stderr]).toEqual([0, '']);
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(formatRegistration(infos));
-    expect((await readFile(join(dir, 'sql'), 'utf8')).split('\n')).toEqual([
-      'PRAGMA busy_timeout = 60000; PRAGMA synchronous = OFF; BEGIN IMMEDIATE;',
-      `UPDATE ValidPaths SET registrationTime = 1, ultimate = 1, ca = NULL, sigs = NULL WHERE path = '${a}';`,
-      `UPDATE ValidPaths SET registrationTime = 1, ultimate = NULL, ca = 'fixed:r:sha256:${'0'.repeat(52)}', sigs = 'key:it''s other:AA==' WHERE path = '${b}';`,
-      'COMMIT;',
-      '',
-    ]);
-  });
-
-  test('register looks again at what it does not see, after a remount', async () => {
-    await double('mount', `: > ${path('a')}`);
-    await double('nix-store', `cat > ${dir}/loaded`);
-    const registration = formatRegistration([pathInfo(path('a'))]);
-    const { exitCode, stdout } = await guest(['register'], registration);
-    expect([exitCode, stdout]).toEqual([0, '']);
-    expect(await calls()).toContain(`${dir}/bin/mount -o remount overlay ${dir}/store\n`);
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
-  });
-
-  test('register --again believes nothing that it has seen before', async () => {
-    await double('mount', `rm -f ${path('a')}`);
-    await double('nix-store', `cat > ${dir}/loaded`);
-    await writeFile(path('a'), '');
-    const { exitCode, stdout } = await guest(
-      ['register', '--again'],
-      formatRegistration([pathInfo(path('a'))]),
-    );
-    expect([exitCode, stdout]).toEqual([3, path('a')]);
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe('');
-  });
-
-  test('register names what is missing, references that are elsewhere not among it, and registers nothing', async () => {
-    await double('mount');
-    await double('nix-store', `cat > ${dir}/loaded`);
-    const [there, gone, lost, elsewhere] = [path('there'), path('gone'), path('lost'), path('elsewhere')];
-    await writeFile(there, '');
-    const infos = [pathInfo(gone), pathInfo(there, { references: [elsewhere, gone] }), pathInfo(lost)];
-    const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
-    expect([exitCode, stdout.split('\n')]).toEqual([3, [gone, lost]]);
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe('');
-  });
-
-  test('register copes with ten thousand paths', async () => {
-    await double('mount');
-    await double('nix-store', 'cat');
-    const infos = Array.from({ length: 10_000 }, (_, i) => pathInfo(path(`p${i}`)));
-    const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
-    expect(exitCode).toBe(3);
-    expect(stdout.split('\n')).toHaveLength(10_000);
-  });
-
-  test('register that fails says why', async () => {
-    await double('mount', 'exit 32');
-    await double('nix-store', `cat > ${dir}/loaded`);
-    const registration = formatRegistration([pathInfo(path('a'))]);
-    const { exitCode, stderr } = await guest(['register'], registration);
-    expect([exitCode, stderr]).toEqual([1, `drover-guest: cannot remount ${dir}/store`]);
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe('');
-    await writeFile(path('a'), '');
-    await double('nix-store', 'echo "error: disk full" >&2; exit 1');
-    const failed = await guest(['register'], registration);
-    expect([failed.exitCode, failed.stderr]).toEqual([1, 'error: disk full']);
-    await double('nix-store', `cat > ${dir}/loaded`);
-    const full = await execa('sh', ['-c', 'ulimit -f 0; exec sh "$0" register', SCRIPT], {
-      ...options(),
-      input: registration,
-    });
-    expect([full.exitCode, full.stderr]).toEqual([
-      1,
-      expect.stringContaining('no room for the registration'),
-    ]);
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe('');
-  });
-
-  test('register has started nix-store before its input is known', async () => {
-    await double('mount');
-    await double('nix-store', `cat > ${dir}/loaded`);
-    const running = execa('sh', [SCRIPT, 'register'], {
-      stdin: 'pipe',
-      env: { PATH: `${dir}/bin:${process.env['PATH'] ?? ''}`, NIX_STORE_DIR: join(dir, 'store') },
-    });
-    await waitUntil('nix-store', async () => (await calls()).includes('nix-store --load-db'));
-    await writeFile(path('a'), '');
-    const registration = formatRegistration([pathInfo(path('a'))]);
-    running.stdin.end(registration);
-    await running;
-    expect(await readFile(join(dir, 'loaded'), 'utf8')).toBe(registration);
   });
 
   describe('build-usage', () => {
@@ -349,5 +232,185 @@ describe('drover-guest', () => {
 
   test('the scripts of guests pass shellcheck', async () => {
     await execa('shellcheck', [join(REPOSITORY, 'guest-config/drover-guest.sh')]);
+  });
+});
+
+describeWith('drover-guest register', ['nix'], () => {
+  beforeEach(async () => {
+    await double('mount');
+    await nixStore('--load-db');
+  });
+
+  /** Nix' own program, on the guest's store. */
+  async function nixStore(...args: string[]): Promise<string> {
+    const { stdout } = await execa('nix-store', args, { ...options(), input: '', reject: true });
+    return stdout;
+  }
+
+  /** The rows of Nix' database, a line each. */
+  async function rows(): Promise<string[]> {
+    const fields = 'path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca';
+    const sql = `SELECT ${fields} FROM ValidPaths ORDER BY path;`;
+    const { stdout } = await execa('sqlite3', [join(dir, 'var/db/db.sqlite'), sql]);
+    return stdout === '' ? [] : stdout.split('\n');
+  }
+
+  async function isThere(...names: string[]): Promise<void> {
+    for (const name of names) await writeFile(path(name), '');
+  }
+
+  const HASH = pathInfo(path('x')).narHash;
+
+  test('makes paths valid with all that the host knows of them, whatever is in it', async () => {
+    await isThere('a', 'b');
+    const [a, b] = [path('a'), path('b')];
+    const infos = [
+      pathInfo(a, { ultimate: true, deriver: path('d.drv'), narSize: 120 }),
+      pathInfo(b, {
+        references: [a, b],
+        signatures: ["key:it's", 'two:lines\n.shell id', 'other:AA=='],
+        contentAddress: { method: 'nar', algorithm: 'sha256', hash: '0'.repeat(52) },
+        registrationTime: 7,
+        narSize: 130,
+      }),
+    ];
+    expect(await guest(['register'], formatRegistration(infos))).toMatchObject({
+      ...{ exitCode: 0, stdout: '', stderr: '' },
+    });
+    expect(await rows()).toEqual([
+      `${a}|sha256:${HASH}|1|${path('d.drv')}|120|1||`,
+      `${b}|sha256:${HASH}|7||130||key:it's other:AA==|fixed:r:sha256:${'0'.repeat(52)}`,
+    ]);
+    expect((await nixStore('--query', '--references', b)).split('\n')).toEqual([a, b]);
+    expect(await calls()).not.toContain('nix-store');
+  });
+
+  test('replaces what it knew of a path', async () => {
+    await isThere('a', 'b', 'c');
+    const [a, b, c] = [path('a'), path('b'), path('c')];
+    await guest(['register'], formatRegistration([pathInfo(a), pathInfo(c, { references: [a] })]));
+    const other = pathInfo(c, { references: [b], narHash: 'f'.repeat(64), registrationTime: 9 });
+    expect(await guest(['register', '--again'], formatRegistration([pathInfo(b), other]))).toMatchObject({
+      exitCode: 0,
+    });
+    expect(await nixStore('--query', '--references', c)).toBe(b);
+    expect((await rows())[2]).toMatch(`${c}|sha256:${'f'.repeat(64)}|9|`);
+  });
+
+  test('takes a path with more references than SQLite has terms', async () => {
+    const names = Array.from({ length: 2_000 }, (_, i) => `p${i}`);
+    await isThere(...names, 'top');
+    const infos = names.map((name) => pathInfo(path(name)));
+    const top = pathInfo(path('top'), { references: names.map(path) });
+    expect((await guest(['register'], formatRegistration([...infos, top]))).stderr).toBe('');
+    expect((await nixStore('--query', '--references', path('top'))).split('\n')).toHaveLength(2_000);
+  });
+
+  test('has Nix read the outputs of derivations', async () => {
+    const expression = 'derivation { name = "hello"; system = "any"; builder = "/bin/sh"; }';
+    const elsewhere = { ...options().env, NIX_STATE_DIR: join(dir, 'elsewhere') };
+    const host = { ...options(), env: elsewhere, reject: true };
+    const drv = (await execa('nix-instantiate', ['--expr', expression], host)).stdout;
+    const { stdout: out } = await execa('nix-store', ['--query', '--outputs', drv], host);
+    await isThere('a');
+    const infos = [
+      pathInfo(path('a')),
+      pathInfo(drv as StorePath, { references: [path('a')], ultimate: true }),
+    ];
+    const { exitCode, stderr } = await guest(['register'], formatRegistration(infos));
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    expect(await nixStore('--query', '--outputs', drv)).toBe(out);
+    expect(await nixStore('--query', '--references', drv)).toBe(path('a'));
+    expect((await rows()).find((row) => row.startsWith(drv))).toMatch(/\|1\|\|$/);
+  });
+
+  test('refuses a reference that the guest does not have, and registers nothing', async () => {
+    await isThere('a', 'b');
+    const infos = [pathInfo(path('a')), pathInfo(path('b'), { references: [path('absent')] })];
+    const { exitCode, stderr } = await guest(['register'], formatRegistration(infos));
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('NOT NULL constraint failed: Refs.reference');
+    expect(stderr).toContain('drover-guest: cannot register the paths');
+    expect(await rows()).toEqual([]);
+  });
+
+  test.each([['the first path'], ['the last byte']])('refuses what was cut off after %s', async (where) => {
+    await isThere('a', 'b');
+    const whole = formatRegistration([pathInfo(path('a')), pathInfo(path('b'))]);
+    const end = where === 'the first path' ? whole.indexOf('INSERT', whole.indexOf('INSERT') + 1) : -10;
+    const { exitCode, stderr } = await guest(['register'], whole.slice(0, end));
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/drover-guest: (the registration was cut off|cannot register the paths)/);
+    if (where === 'the first path') expect(await rows()).toEqual([]);
+  });
+
+  test('looks again at what it does not see, after a remount', async () => {
+    await double('mount', `: > ${path('a')}`);
+    const { exitCode, stdout } = await guest(['register'], formatRegistration([pathInfo(path('a'))]));
+    expect([exitCode, stdout]).toEqual([0, '']);
+    expect(await calls()).toContain(`${dir}/bin/mount -o remount overlay ${dir}/store\n`);
+    expect(await rows()).toHaveLength(1);
+  });
+
+  test('--again believes nothing that it has seen before', async () => {
+    await double('mount', `rm -f ${path('a')}`);
+    await isThere('a');
+    const { exitCode, stdout } = await guest(
+      ['register', '--again'],
+      formatRegistration([pathInfo(path('a'))]),
+    );
+    expect([exitCode, stdout]).toEqual([3, path('a')]);
+    expect(await rows()).toEqual([]);
+  });
+
+  test('--again of nothing forgets what the kernel has looked up', async () => {
+    expect(await guest(['register', '--again'], formatRegistration([]))).toMatchObject({ exitCode: 0 });
+    expect(await calls()).toContain('mount -o remount');
+  });
+
+  test('names what is missing, references that are elsewhere not among it, and registers nothing', async () => {
+    await isThere('there');
+    const [there, gone, lost, elsewhere] = [path('there'), path('gone'), path('lost'), path('elsewhere')];
+    const infos = [pathInfo(gone), pathInfo(there, { references: [elsewhere, gone] }), pathInfo(lost)];
+    const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
+    expect([exitCode, stdout.split('\n')]).toEqual([3, [gone, lost]]);
+    expect(await rows()).toEqual([]);
+  });
+
+  test('copes with ten thousand paths', async () => {
+    const infos = Array.from({ length: 10_000 }, (_, i) => pathInfo(path(`p${i}`)));
+    const { exitCode, stdout } = await guest(['register'], formatRegistration(infos));
+    expect(exitCode).toBe(3);
+    expect(stdout.split('\n')).toHaveLength(10_000);
+  });
+
+  test('that fails says why', async () => {
+    await double('mount', 'exit 32');
+    const registration = formatRegistration([pathInfo(path('a'))]);
+    const unmounted = await guest(['register'], registration);
+    expect([unmounted.exitCode, unmounted.stderr]).toEqual([1, `drover-guest: cannot remount ${dir}/store`]);
+    await isThere('a');
+    const full = await execa('sh', ['-c', 'ulimit -f 0; exec sh "$0" register', SCRIPT], {
+      ...options(),
+      input: registration,
+    });
+    expect([full.exitCode, full.stderr]).toEqual([
+      1,
+      expect.stringContaining('no room for the registration'),
+    ]);
+    expect(await rows()).toEqual([]);
+    await rm(join(dir, 'var'), { recursive: true });
+    const { exitCode, stderr } = await guest(['register'], registration);
+    expect([exitCode, stderr]).toEqual([1, expect.stringContaining('unable to open database')]);
+  });
+
+  test('has started sqlite3 before its input is known', async () => {
+    await double('sqlite3', 'exec /usr/bin/sqlite3 "$@"');
+    const running = execa('sh', [SCRIPT, 'register'], { ...options(), stdin: 'pipe' });
+    await waitUntil('sqlite3', async () => (await calls()).includes('sqlite3'));
+    await isThere('a');
+    running.stdin.end(formatRegistration([pathInfo(path('a'))]));
+    await running;
+    expect(await rows()).toHaveLength(1);
   });
 });

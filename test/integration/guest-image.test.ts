@@ -6,7 +6,7 @@ import { execa } from 'execa';
 
 import { probeNix } from '../../src/drivers/namespace/nix-probe.js';
 import { loadImage } from '../../src/drivers/vm/image.js';
-import { formatRegistration } from '../../src/guest/registration.js';
+import { formatDump } from '../../src/guest/registration.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { NIX_DIRS } from '../support/nix.js';
 import { REPOSITORY } from '../support/drover.js';
@@ -137,7 +137,7 @@ describeWith('guest-registration.sh', ['nix'], () => {
       pathInfo(path(name), { references: references.map(path) }),
     );
     await world.write('store-paths', infos.map((info) => `${info.path}\n`).join(''));
-    await world.write('registration', formatRegistration(infos));
+    await world.write('registration', formatDump(infos));
     const { exitCode, stdout, stderr } = await world.run('nix/guest-registration.sh', [
       world.path('store-paths'),
       world.path('registration'),
@@ -146,7 +146,7 @@ describeWith('guest-registration.sh', ['nix'], () => {
     return stdout === '' ? '' : `${stdout}\n`;
   };
   const records = (paths: Readonly<Record<string, readonly string[]>>): string =>
-    formatRegistration(
+    formatDump(
       Object.entries(paths).map(([name, references]) =>
         pathInfo(path(name), { references: references.map(path) }),
       ),

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { configDisk } from '../../src/drivers/qemu/config-disk.js';
-import { formatRegistration } from '../../src/guest/registration.js';
+import { formatDump } from '../../src/guest/registration.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { REPOSITORY } from '../support/drover.js';
 import { describeWith } from '../support/requirements.js';
@@ -351,7 +351,7 @@ describeWith('load-registration.sh', ['nix'], () => {
     const path = (name: string): StorePath => `${world.dir}/store/${'0'.repeat(32)}-${name}` as StorePath;
     await world.write(
       'registration',
-      formatRegistration([pathInfo(path('a')), pathInfo(path('b'), { references: [path('a')] })]),
+      formatDump([pathInfo(path('a')), pathInfo(path('b'), { references: [path('a')] })]),
     );
     await world.write(
       'proc/cmdline',

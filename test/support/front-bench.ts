@@ -221,9 +221,5 @@ export async function outcome(channel: Channel): Promise<string | undefined> {
 
 /** The paths of a registration, in order. */
 export function registeredPaths(registration: string): string[] {
-  const lines = registration.split('\n');
-  const paths: string[] = [];
-  for (let at = 0; lines[at] !== undefined && lines[at] !== ''; at += 5 + Number(lines[at + 4]))
-    paths.push(lines[at] ?? '');
-  return paths;
+  return [...registration.matchAll(/^--p (.*)$/gm)].map(([, path = '']) => path);
 }

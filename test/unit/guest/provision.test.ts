@@ -113,7 +113,7 @@ describe('provisioning', () => {
     bench.hacked.add(hacked);
     expect(await bench.provision(hacked)).toMatchObject({ sharedPaths: 2, copiedPaths: 0 });
     const [text = ''] = bench.guest.registrations;
-    expect(text.startsWith(`listing of ${a}\nlisting of ${hacked}\nregistration\n${a}\n`)).toBe(true);
+    expect(text.startsWith(`listing of ${a}\nlisting of ${hacked}\nregistration\n--\n--p ${a}\n`)).toBe(true);
   });
 
   test("drops the guest's lookup cache before it becomes too large", async () => {
