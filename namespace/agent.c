@@ -68,8 +68,8 @@ static char pending[CHUNK];
 static size_t pending_from, pending_to;
 
 /* Moves input towards the command. It may end without reading it: the rest is dropped then. */
-static void feed(int *input, int *more) {
-  if (*more && pending_from == pending_to) {
+static void feed(int *input, int *more, int readable) {
+  if (readable && pending_from == pending_to) {
     ssize_t got = read(connection, pending, sizeof pending);
     if (got < 0 && errno != EINTR) give_up();
     if (got == 0) *more = 0;
@@ -89,6 +89,12 @@ static void feed(int *input, int *more) {
     close(*input);
     *input = CLOSED;
   }
+}
+
+noreturn void end_after_supervisor(int s) {
+  char rest[4096];
+  for (ssize_t got = 1; got > 0 || (got < 0 && errno == EINTR);) got = read(s, rest, sizeof rest);
+  _exit(0);
 }
 
 noreturn void serve_command(int s) {
@@ -112,7 +118,7 @@ noreturn void serve_command(int s) {
     const char *why = strerror(errno);
     send_frame('2', why, (uint32_t)strlen(why));
     send_frame('x', "\177", 1);
-    _exit(1);
+    end_after_supervisor(connection);
   }
   fcntl(input, F_SETFL, O_NONBLOCK);
   while (output != CLOSED || error != CLOSED) {
@@ -125,7 +131,8 @@ noreturn void serve_command(int s) {
     };
     if (poll(waits, 4, -1) < 0 && errno != EINTR) give_up();
     if (waits[0].revents & (POLLHUP | POLLERR)) give_up();
-    if ((waits[0].revents | waits[1].revents) != 0) feed(&input, &more);
+    if (waits[1].revents & POLLERR) close(input), input = CLOSED;
+    if ((waits[0].revents | waits[1].revents) != 0) feed(&input, &more, waits[0].revents & POLLIN);
     if (waits[2].revents && !pass_on('1', output)) close(output), output = CLOSED;
     if (waits[3].revents && !pass_on('2', error)) close(error), error = CLOSED;
   }
@@ -134,5 +141,5 @@ noreturn void serve_command(int s) {
     if (errno != EINTR) give_up();
   char code = (char)(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
   send_frame(WIFSIGNALED(status) ? 's' : 'x', &code, 1);
-  _exit(0);
+  end_after_supervisor(connection);
 }

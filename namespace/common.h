@@ -25,6 +25,10 @@ noreturn void serve_command(int connection);
 /* Serves one connection with a program for a person: see program.c. */
 noreturn void serve_program(int connection, char *const words[], int on_terminal);
 
+/* Ends when the supervisor has closed the connection, which it does after the last frame. Were it closed on this side
+ * first, what the supervisor still sends would fail, and it would lose the frames that it has not read. */
+noreturn void end_after_supervisor(int connection);
+
 /* In a new process: no descriptor but 0, 1 and 2, default signals, a session of its own; then runs WORDS. */
 noreturn void run_program(char *const words[]);
 

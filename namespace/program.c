@@ -148,7 +148,7 @@ static pid_t start_on_terminal(char *const words[]) {
 static noreturn void finish(void) {
   fcntl(connection, F_SETFL, 0);
   while (sending_from < sending_to) flush();
-  _exit(0);
+  end_after_supervisor(connection);
 }
 
 noreturn void serve_program(int s, char *const words[], int on_terminal) {

@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { connect } from 'node:net';
+import { basename, join } from 'node:path';
+import { promisify } from 'node:util';
 
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 
@@ -128,6 +130,28 @@ describeE2e('in a guest', [], () => {
       'theirs',
     );
     expect(await readFile(valid, 'utf8')).toBe('mine\n');
+  });
+
+  test.each([
+    ['command', 0],
+    ['program', 1],
+  ])('what ran a %s stays until the supervisor has read how that ended', async (_what, mode) => {
+    const words = Buffer.from('/bin/true\0');
+    const socket = connect({ path: join(drover.stateDir, 'guests', guest, 'run'), allowHalfOpen: true });
+    const write = promisify((bytes: Uint8Array, done: (error?: Error | null) => void) => {
+      socket.write(bytes, done);
+    });
+    try {
+      await write(Buffer.concat([Buffer.of(words.length, 0, 0, mode), words]));
+      const { value: frame } = (await socket.iterator({ destroyOnReturn: false }).next()) as {
+        value: Buffer;
+      };
+      expect(frame).toEqual(Buffer.from('x\u0001\u0000\u0000\u0000\u0000', 'latin1'));
+      // More than the socket takes by itself.
+      await write(Buffer.alloc(4 * 1024 * 1024));
+    } finally {
+      socket.destroy();
+    }
   });
 
   test('no process may set the clock, load a module, do raw I/O or reboot', async () => {
