@@ -18,7 +18,7 @@ import type { ControlError } from './api.js';
 /** A request has arguments and variables of a program in it. */
 const MAX_REQUEST_BYTES = 1024 * 1024;
 /** Time for the reason of a guest's end to arrive, after the program's own end did, in milliseconds. */
-const REASON_TIMEOUT_MS = 3_000;
+const REASON_TIMEOUT_MS = 10_000;
 
 /** A program that runs for a person, and what is held for it. */
 export interface HeldProgram extends AsyncDisposable {
