@@ -30,8 +30,7 @@ export interface ConfigHost {
  * Reads and checks a configuration file of at most 256 KiB; without `file`, the defaults. Throws `ConfigError`:
  * `CONFIG_UNREADABLE`, also for a file that other users could change, or `CONFIG_INVALID` with everything that is wrong
  * with it.
- * @param options.again it has been read before. A pipe, which would tell it only once, is refused and not waited for;
- *   so is an empty file, which one that is being written is for a moment
+ * @param options.again it has been read before; a pipe, which would tell it only once, is refused and not waited for
  */
 export async function loadConfig(
   options: ConfigHost & { readonly file?: string | undefined; readonly again?: boolean },
@@ -142,8 +141,6 @@ async function readText(file: string, again: boolean): Promise<string> {
       chunks.push(chunk as Buffer);
       bytes += (chunk as Buffer).length;
     }
-    if (again && bytes === 0)
-      throw new Error('it is empty, as while it is being written; {} in it stands for the defaults');
   } catch (error) {
     throw unreadable(file, error);
   }

@@ -11,14 +11,12 @@ const SIGNATURE = /^[\x21-\x7e]+$/;
  * (`decodeValidPathInfo` in Nix's store-api.cc).
  */
 export function formatDump(infos: readonly ValidPathInfo[]): string {
-  return lines(dumpLines(infos));
-}
-
-function dumpLines(infos: readonly ValidPathInfo[]): (string | number)[] {
-  return infos.flatMap(({ path, narHash, narSize, deriver = '', references }) => [
-    ...[path, narHash, narSize, deriver, references.length],
-    ...references,
-  ]);
+  return lines(
+    infos.flatMap(({ path, narHash, narSize, deriver = '', references }) => [
+      ...[path, narHash, narSize, deriver, references.length],
+      ...references,
+    ]),
+  );
 }
 
 /**
@@ -33,7 +31,7 @@ export function formatRegistration(infos: readonly ValidPathInfo[]): string {
   return lines([
     hasDerivations ? '--derivations' : '--',
     ...infos.map(({ path }) => `--p ${path}`),
-    ...(hasDerivations ? dumpLines(infos).map((line) => `--d ${line}`) : []),
+    ...(hasDerivations ? formatDump(infos).trimEnd().split('\n') : []).map((line) => `--d ${line}`),
     '.timeout 60000',
     'PRAGMA synchronous = OFF; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE;',
     ...infos.flatMap((info) => sqlOf(info)),

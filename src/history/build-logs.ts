@@ -6,14 +6,14 @@ import { Emitter } from '../lib/emitter.js';
 import { formatBuildId, parseBuildId } from '../lib/human.js';
 import { BuildLogWriter, startOfLast, readBuildLog, sizeOf } from './build-log.js';
 
-/** Size of a log, in bytes, that gets no file: a file would take a block of the disk, and most of the time. */
-const SMALL_BYTES = 2 * 1024;
+/** Largest log, in bytes, that gets no file: a file would take a block of the disk, and most of the time. */
+const INLINE_BYTES = 2 * 1024;
 
-/** Where an ended log is kept; nowhere if it is not wanted. */
+/** Where an ended log is: in a file, in its build's record, or nowhere if it is not wanted. */
 export interface StoredLog {
   /** Size of its file; 0 if it has none. */
   readonly storedBytes: number;
-  /** The log itself, if it has no file. */
+  /** The log itself, for the record. */
   readonly text?: string;
 }
 
@@ -27,7 +27,7 @@ export interface ReadLogOptions {
 }
 
 /**
- * The logs of builds, a file for each. Followers read the file as it grows, at their own pace: one that stops reading
+ * The logs of builds, a file for each that is not short. Followers read the file as it grows, at their own pace: one that stops reading
  * costs neither memory nor the build's time.
  */
 export class BuildLogs {
@@ -74,7 +74,7 @@ export class BuildLogs {
     const writer = this.#open.get(id);
     const written = this.#open.has(id);
     // Followers read the file.
-    const text = this.#followers.has(id) ? undefined : writer?.takeBack(SMALL_BYTES);
+    const text = this.#followers.has(id) ? undefined : writer?.takeBack(INLINE_BYTES);
     if (text === undefined) await writer?.end();
     this.#open.delete(id);
     this.#changes.emit(id);

@@ -70,7 +70,7 @@ export interface HistoryQuery {
 
 /**
  * Builds that there have been, on disk: a line for each state that is worth keeping, of which the last one counts, and
- * a file for each log. Bounded by number, age and bytes. A failing disk costs history, never a build.
+ * a file for each log that is not short. Bounded by number, age and bytes. A failing disk costs history, never a build.
  */
 export class BuildHistory {
   readonly #options: HistoryOptions;
@@ -266,7 +266,7 @@ export class BuildHistory {
       return;
     }
     const waiting = this.#writer.waiting.get(id);
-    const record = this.#recent.get(id) ?? (await this.#stored(id));
+    const record = waiting ?? this.#recent.get(id) ?? (await this.#stored(id));
     if (record === undefined) return;
     const amended: StoredRecord = { ...record, ...change(record) };
     const position = await this.#writer.end(amended);

@@ -102,6 +102,19 @@ describeWith('the history on a full disk', ['root'], () => {
     expect(results).toEqual(Array<string>(BUILDS + 1).fill('Built'));
   });
 
+  test('keeps an amendment that waits when there is another one', async () => {
+    const id = begin('amended');
+    await history.finish(id, BUILT);
+    await fillDisk();
+    // The page that the last record is in may take some more.
+    for (let at = 0; at < 20; at++) await history.amend(id, () => ({ relayedBytes: at }));
+    await history.amend(id, () => ({ generation: 'later' }));
+    await makeRoom();
+    await history.close();
+    history = await open();
+    expect(await history.get(id)).toMatchObject({ relayedBytes: 19, generation: 'later' });
+  });
+
   test('says how many records are lost if there is none', async () => {
     const ids = await beginMany();
     await fillDisk();

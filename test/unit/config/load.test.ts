@@ -295,17 +295,6 @@ describe('loadConfig', () => {
     await writer;
   });
 
-  it('takes an empty file for the defaults at first, and for one that is being written later', async () => {
-    const file = await write('');
-    expect(await load(file)).toMatchObject({ pool: { warmGuests: 0 } });
-    await expect(loadConfig({ ...root, file, again: true })).rejects.toMatchObject({
-      code: 'CONFIG_UNREADABLE',
-      message: `${file}: cannot read the configuration: it is empty, as while it is being written; {} in it stands for the defaults`,
-    });
-    await writeFile(file, '{}');
-    expect(await loadConfig({ ...root, file, again: true })).toMatchObject({ pool: { warmGuests: 0 } });
-  });
-
   it('rejects a file that is binary or too large', async () => {
     const file = await write(Buffer.concat([Buffer.from('# é\n# é'), Buffer.from([0xff])]));
     await expect(load(file)).rejects.toMatchObject({
