@@ -27,8 +27,8 @@ export interface ReadLogOptions {
 }
 
 /**
- * The logs of builds, a file for each that is not short. Followers read the file as it grows, at their own pace: one that stops reading
- * costs neither memory nor the build's time.
+ * The logs of builds, each in a file unless it is short. Followers read the file as it grows, at their own pace: one
+ * that stops reading costs neither memory nor the build's time.
  */
 export class BuildLogs {
   readonly #dir: string;
