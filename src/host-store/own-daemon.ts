@@ -3,11 +3,11 @@ import { rm } from 'node:fs/promises';
 import type { Duplex } from 'node:stream';
 import { join } from 'node:path';
 
+import { startChild, type Child } from '../lib/child.js';
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
-import { OOM_SCORE, setOomScore } from '../lib/oom.js';
+import { OOM_SCORE } from '../lib/oom.js';
 import { makePrivateDir } from '../lib/private-dir.js';
-import { startProgram, type StartOptions } from '../lib/process.js';
 import { findProgram } from '../lib/programs.js';
 import { connectUnixSocket } from '../lib/unix-socket.js';
 
@@ -112,19 +112,20 @@ export class OwnDaemon {
     const words = ['--option', 'trusted-users', '*', '--option', 'allowed-users', '*'];
     const setpriv = process.platform === 'linux' ? await findProgram(env, 'setpriv') : undefined;
     // macOS has no setpriv; there, a nix-daemon listens on every installation.
-    const options: StartOptions = { env, detached: true, stdio: ['ignore', 'ignore', 'pipe'] };
-    const child = await (setpriv === undefined
-      ? startProgram('nix-daemon', words, options)
-      : startProgram(setpriv, ['--pdeathsig', 'KILL', '--', 'nix-daemon', ...words], options));
-    if (child.pid !== undefined) await setOomScore(child.pid, OOM_SCORE.client);
+    const wrapper = setpriv === undefined ? undefined : ([setpriv] as const);
+    const stdio = ['ignore', 'ignore', 'pipe'] as const;
+    const child = await startChild(wrapper, 'nix-daemon', words, [...stdio], {
+      env,
+      oomScore: OOM_SCORE.client,
+    });
     await untilItListens(child, this.#socket);
-    return child;
+    return child.process;
   }
 }
 
-async function untilItListens(child: ChildProcess, socket: string): Promise<void> {
+async function untilItListens(child: Child, socket: string): Promise<void> {
   let words = '';
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+  child.process.stderr?.setEncoding('utf8').on('data', (text: string) => {
     words = (words + text).slice(-MAX_WORDS_BYTES);
   });
   const end = performance.now() + START_MS;
@@ -133,11 +134,12 @@ async function untilItListens(child: ChildProcess, socket: string): Promise<void
       (await connectUnixSocket(socket)).destroy();
       return;
     } catch (cause) {
-      if (child.exitCode === null && child.signalCode === null && performance.now() < end) {
+      // Its last words are read by then.
+      if (!child.ended && performance.now() < end) {
         await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
         continue;
       }
-      child.kill('SIGKILL');
+      child.process.kill('SIGKILL');
       const said = words.trim() === '' ? errorMessage(cause) : words.trim();
       throw new DroverError('PROGRAM_FAILED', `nix-daemon does not listen: ${said}`);
     }

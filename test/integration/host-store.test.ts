@@ -87,9 +87,16 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     for (const connection of [first, second]) await connection[Symbol.asyncDispose]();
     await store.close();
     await mkdir(join(dir, 'bin'));
-    await writeFile(join(dir, 'bin/nix-daemon'), '#!/bin/sh\necho "error: nonsense" >&2\nexit 1\n', {
-      mode: 0o755,
-    });
+    await writeFile(
+      join(dir, 'bin/nix-daemon'),
+      `#!/bin/sh
+# Its last words come after its end.
+( while kill -0 $$ 2>/dev/null; do sleep 0.01; done; sleep 0.1; echo "error: nonsense" >&2 ) & exit 1
+`,
+      {
+        mode: 0o755,
+      },
+    );
     const broken = hostStore({ ...env, PATH: `${dir}/bin:${env['PATH'] ?? ''}` }, join(dir, 'own'));
     await expect(broken.connect()).rejects.toMatchObject({
       code: 'HOST_STORE_UNAVAILABLE',
