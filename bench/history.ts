@@ -1,6 +1,7 @@
 import type { Verdict } from './bars.js';
 import { Drover, type DroverOptions } from './contenders/drover.js';
 import type { Host } from './host.js';
+import { runAsSupervisor } from './process.js';
 import { medianOf } from './samples.js';
 
 /** Configurations of the history that are compared, as YAML. */
@@ -19,11 +20,19 @@ export interface HistoryRound {
   readonly buildCpuMs: number;
 }
 
-export type HistorySamples = Readonly<Record<HistoryKind, readonly HistoryRound[]>>;
+export interface HistorySamples {
+  readonly rounds: Readonly<Record<HistoryKind, readonly HistoryRound[]>>;
+  /** Processor time of a build's record and log by themselves, in milliseconds. */
+  readonly costMs: number;
+}
 
-/** Builds many small derivations with a supervisor for each kind of history, in turns. */
+/**
+ * Builds many small derivations with a supervisor for each kind of history, in turns. What a build costs the supervisor
+ * differs by more from graph to graph than the history adds, so that is measured by itself.
+ */
 export async function measureHistory(
   host: Host,
+  packageDir: string,
   common: Omit<DroverOptions, 'name' | 'idleTimeout' | 'history'>,
   { rounds, leaves }: { readonly rounds: number; readonly leaves: number },
 ): Promise<HistorySamples> {
@@ -48,31 +57,28 @@ export async function measureHistory(
     }
   }
   for (const drover of drovers.values()) await drover.stop();
-  return samples;
+  const costMs = Number(runAsSupervisor(packageDir, new URL('history-cost.js', import.meta.url)));
+  return { rounds: samples, costMs };
 }
 
-export function historyRows(samples: HistorySamples): string[][] {
+export function historyRows({ rounds }: HistorySamples): string[][] {
   return [
     ['history', 'graph', 'supervisor, a build'],
     ...KINDS.map((kind) => [
       kind,
-      `${medianIn(samples[kind], 'totalMs').toFixed(0)} ms`,
-      `${medianIn(samples[kind], 'buildCpuMs').toFixed(2)} ms`,
+      `${medianIn(rounds[kind], 'totalMs').toFixed(0)} ms`,
+      `${medianIn(rounds[kind], 'buildCpuMs').toFixed(2)} ms`,
     ]),
   ];
 }
 
-/** Differences are those within each round, so that a slow one does not decide. */
-export function historyVerdicts(samples: HistorySamples): Verdict[] {
-  const inRounds = (of: (on: HistoryRound, off: HistoryRound) => number): number =>
-    medianOf(
-      samples['with logs'].flatMap((on, round) => {
-        const off = samples.off[round];
-        return off === undefined ? [] : [of(on, off)];
-      }),
-    ) ?? NaN;
-  const ratio = inRounds((on, off) => on.totalMs / off.totalMs);
-  const cost = inRounds((on, off) => on.buildCpuMs - off.buildCpuMs);
+/** The ratio is that within each round, so that a slow one does not decide. */
+export function historyVerdicts({ rounds, costMs }: HistorySamples): Verdict[] {
+  const ratios = rounds['with logs'].flatMap((on, round) => {
+    const off = rounds.off[round];
+    return off === undefined ? [] : [on.totalMs / off.totalMs];
+  });
+  const ratio = medianOf(ratios) ?? NaN;
   return [
     {
       bar: `history with logs: a graph takes at most ${MAX_RATIO} × the time without`,
@@ -81,8 +87,8 @@ export function historyVerdicts(samples: HistorySamples): Verdict[] {
     },
     {
       bar: `history with logs: at most ${MAX_BUILD_MS} ms of the supervisor for a build`,
-      measured: `${cost.toFixed(2)} ms`,
-      met: cost <= MAX_BUILD_MS,
+      measured: `${costMs.toFixed(2)} ms`,
+      met: costMs <= MAX_BUILD_MS,
     },
   ];
 }

@@ -83,7 +83,9 @@ async function bench(options: Options, dir: string): Promise<boolean> {
   const boots = only.includes('boots') ? await measureBoots(host, cold, options.boots) : undefined;
   const samples = new Samples();
   await mkdir(RESULTS_DIR, { recursive: true });
-  const history = only.includes('history') ? await measureHistory(host, common, options) : undefined;
+  const history = only.includes('history')
+    ? await measureHistory(host, PACKAGE_DIR, common, options)
+    : undefined;
   if (only.some((name) => !OWN_ROUNDS.includes(name))) {
     const run = await prepareRounds(host, options, samples);
     const local = await localBuild(host);

@@ -1,9 +1,5 @@
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
 import type { Verdict } from './bars.js';
+import { runAsSupervisor } from './process.js';
 import { medianOf } from './samples.js';
 
 export interface Cell {
@@ -32,12 +28,7 @@ const MAX_WAITER_BYTES = 1_024;
 
 /** Runs the cells in a process of their own, with the flags that the supervisor has. */
 export function measurePlanner(packageDir: string): PlannerSample[] {
-  const [shebang = ''] = readFileSync(join(packageDir, 'src/main.ts'), 'utf8').split('\n');
-  const flags = shebang.split(' ').filter((word) => word.startsWith('--'));
-  const program = fileURLToPath(new URL('planner-cells.js', import.meta.url));
-  const lines = execFileSync(process.execPath, [...flags, program], { encoding: 'utf8' })
-    .trim()
-    .split('\n');
+  const lines = runAsSupervisor(packageDir, new URL('planner-cells.js', import.meta.url)).split('\n');
   return lines.map((line) => JSON.parse(line) as PlannerSample);
 }
 

@@ -1,7 +1,10 @@
-import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 /** Timing of one build, from the start of the client, in milliseconds. */
@@ -26,6 +29,13 @@ export async function runProgram(
   } finally {
     process.off('exit', kill);
   }
+}
+
+/** Runs a program of the benchmark with the flags that the supervisor has. @returns what it printed */
+export function runAsSupervisor(packageDir: string, program: URL): string {
+  const [shebang = ''] = readFileSync(join(packageDir, 'src/main.ts'), 'utf8').split('\n');
+  const flags = shebang.split(' ').filter((word) => word.startsWith('--'));
+  return execFileSync(process.execPath, [...flags, fileURLToPath(program)], { encoding: 'utf8' }).trim();
 }
 
 /** Runs a client, and measures when it prints which lines. @throws Error with its output, if it fails */

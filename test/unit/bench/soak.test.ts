@@ -48,14 +48,15 @@ test('the table has a row for each twelfth of the time', () => {
   expect(rows[1]?.slice(0, 3)).toEqual(['5.0', '240', '80.0 MB']);
 });
 
-test('the cost of the history is that within rounds', () => {
+test('what the history adds to a graph is that within rounds', () => {
   const rounds = (...pairs: [number, number][]) =>
     pairs.map(([totalMs, buildCpuMs]) => ({ totalMs, buildCpuMs }));
-  const samples = {
+  const inTurns = {
     off: rounds([1000, 5], [2000, 8], [1000, 5]),
     'without logs': rounds([1000, 5], [2000, 8], [1000, 5]),
     'with logs': rounds([1010, 5.5], [2100, 8.5], [1020, 5.5]),
   };
+  const samples = { rounds: inTurns, costMs: 0.5 };
   expect(historyVerdicts(samples).map(({ measured, met }) => [measured, met])).toEqual([
     ['1.020 ×', true],
     ['0.50 ms', true],
