@@ -16,16 +16,19 @@ export function programOf(machine: Machine): RunningProgram {
   output.on('readable', () => {
     wake();
   });
-  const over = { ended: false };
+  let isOver = false;
   output.once('end', () => {
-    over.ended = true;
+    isOver = true;
     wake();
   });
   async function* messages(): AsyncGenerator<FromProgram> {
-    while (!over.ended) {
-      yield* taken.splice(0);
-      const bytes = output.read() as Buffer | null;
-      if (bytes !== null) yield { kind: 'stdout', bytes };
+    // Nothing is waited for between these questions: what comes while a message is passed on is seen.
+    for (;;) {
+      const next = taken.shift();
+      const bytes = next === undefined ? (output.read() as Buffer | null) : null;
+      if (next !== undefined) yield next;
+      else if (bytes !== null) yield { kind: 'stdout', bytes };
+      else if (isOver) break;
       else await new Promise<void>((resolve) => (wake = resolve));
     }
     const { poweredOff, how } = await machine.ended;
