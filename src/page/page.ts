@@ -167,12 +167,13 @@ export class WebPage {
 
   /** Streams a whole log as text. */
   async #sendLog(response: ServerResponse, { path: [, id = ''], isHead }: Asked): Promise<void> {
+    // Before anything is waited for: its place ends with the answer.
+    this.#streams.enter(response);
     const gone = new AbortController();
     response.once('close', () => {
       gone.abort();
     });
     const log = await this.#options.operator.buildLog(id, { follow: false, signal: gone.signal });
-    this.#streams.enter(response);
     response.writeHead(200, { ...HEADERS, 'content-type': 'text/plain; charset=utf-8' });
     if (isHead) response.end();
     else await pipeline(Readable.from(printableText(log)), response);

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { request, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http';
+import { request, type IncomingMessage, type OutgoingHttpHeaders, type RequestListener } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,6 +16,7 @@ import { systemClock } from '../../src/lib/clock.js';
 import { serveMetrics, type MetricsServer } from '../../src/metrics/http.js';
 import { loadAssets } from '../../src/page/assets.js';
 import { MAX_PAGE_STREAMS, WebPage } from '../../src/page/page.js';
+import { deferred } from '../support/deferred.js';
 import { SILENT } from '../support/front-bench.js';
 import { HOSTILE, statusWith } from '../support/page.js';
 import { waitUntil } from '../support/wait.js';
@@ -29,6 +30,7 @@ let events: RecentEvents;
 let status: Status;
 let server: MetricsServer;
 let sockets: Socket[];
+let answersEnded: number;
 
 beforeEach(async () => {
   dir = await mkdtemp('/tmp/page-');
@@ -36,6 +38,7 @@ beforeEach(async () => {
   events = new RecentEvents(systemClock);
   status = statusWith();
   sockets = [];
+  answersEnded = 0;
   await serve();
 });
 
@@ -71,10 +74,14 @@ async function serve(): Promise<void> {
     ...{ operator, hostNames: ['builder.example.org'], assets: await loadAssets() },
     ...{ clock: systemClock, log: SILENT },
   });
+  const answer: RequestListener = (request, response) => {
+    response.once('close', () => (answersEnded += 1));
+    page.answer(request, response);
+  };
   server = await serveMetrics({
     ...{ host: '127.0.0.1', port: 0, log: SILENT, unhealthy: () => undefined },
     metrics: { contentType: 'text/plain', metrics: () => Promise.resolve('up 1\n') },
-    page: { answer: page.answer, maxStreams: MAX_PAGE_STREAMS },
+    page: { answer, maxStreams: MAX_PAGE_STREAMS },
   });
 }
 
@@ -330,6 +337,25 @@ describe('events', () => {
       });
       await Promise.all(leaving);
     }
+    await followOnceThereIsRoom('/live');
+  });
+
+  test('have a place again when readers of logs leave while their answer is looked for', async () => {
+    const id = await build('zlib', 'hello');
+    const record = await history?.get(1);
+    const found = deferred<typeof record>();
+    let asked = 0;
+    if (history !== undefined)
+      history.get = async () => {
+        asked += 1;
+        return await found.promise;
+      };
+    const leaving = Array.from({ length: MAX_PAGE_STREAMS }, () => connect(server.port, '127.0.0.1'));
+    for (const socket of leaving) socket.write(`GET /builds/${id}/log HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+    await waitUntil('all requests', () => asked === MAX_PAGE_STREAMS);
+    for (const socket of leaving) socket.destroy();
+    await waitUntil('their ends', () => answersEnded >= MAX_PAGE_STREAMS);
+    found.resolve(record);
     await followOnceThereIsRoom('/live');
   });
 
