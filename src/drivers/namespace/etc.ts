@@ -128,9 +128,10 @@ export class GuestEtc {
       const watcher = watch(path, { persistent: false }, () => {
         // It may be another file from now on.
         if (isFile) this.#unwatch(path);
-        void this.refresh()
-          .catch(() => undefined)
-          .then(() => this.#watch());
+        // Watched before it is read: the next change may come in between.
+        void this.#watch()
+          .then(() => this.refresh())
+          .catch(() => undefined);
       });
       watcher.on('error', () => {
         this.#unwatch(path);
