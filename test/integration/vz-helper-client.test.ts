@@ -112,6 +112,10 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
     abort.abort();
     expect(await within('its end', helper.exited)).toBe('it was killed by SIGKILL');
     await expect(startHelper({ program, setpriv: undefined, signal: abort.signal })).rejects.toThrow(/abort/);
+    const early = new AbortController();
+    const starting = startHelper({ program, setpriv: undefined, signal: early.signal });
+    early.abort();
+    await expect(within('the end of the start', starting)).rejects.toThrow(/abort/);
   });
 
   test('what the helper and what the schema refuse reads the same', async () => {
@@ -185,7 +189,12 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
     let server: Server;
     const serve = async (answer: string): Promise<string> => {
       const path = join(directory, `answer-${(count += 1)}.sock`);
-      server = createServer((socket) => socket.on('error', () => undefined).end(answer));
+      server = createServer((socket) =>
+        socket
+          .on('error', () => undefined)
+          .resume()
+          .end(answer),
+      );
       await new Promise<void>((resolve) => server.listen(path, resolve));
       return path;
     };
@@ -218,7 +227,7 @@ describeWith('the client of vz-helper', ['vz-helper'], () => {
         message: expect.stringMatching(/ENOENT/) as unknown,
       });
       const path = join(directory, `silent-${(count += 1)}.sock`);
-      const silent = createServer();
+      const silent = createServer((socket) => socket.on('error', () => undefined).resume());
       await new Promise<void>((resolve) => silent.listen(path, resolve));
       const abort = new AbortController();
       const connecting = connectVsock(path, 22, abort.signal);

@@ -138,6 +138,8 @@ async function watch(
   });
   const abort = (): void => void child.kill();
   signal?.addEventListener('abort', abort, { once: true });
+  // It may have been given up while it was started.
+  if (signal?.aborted === true) abort();
   const end = await child.exited;
   signal?.removeEventListener('abort', abort);
   const { failure, stderr } = connection;
