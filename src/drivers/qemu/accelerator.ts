@@ -142,7 +142,7 @@ async function probe(
 }
 
 async function startProbe(programs: QemuPrograms, machine: BareMachine): Promise<Child> {
-  await using inherited = new Inheritance();
+  using inherited = new Inheritance();
   const args = bareMachineArguments(await inheritMachine(inherited, programs, machine));
   return await inherited.start(programs, args, 0);
 }

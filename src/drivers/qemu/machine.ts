@@ -1,7 +1,9 @@
 import type { ChildProcess } from 'node:child_process';
-import { open, stat, type FileHandle } from 'node:fs/promises';
+import { closeSync, open } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { promisify } from 'node:util';
 
 import { startChild, type Child } from '../../lib/child.js';
 import { DroverError } from '../../lib/errors.js';
@@ -12,21 +14,23 @@ import { setprivForQemu, type QemuPrograms } from './programs.js';
 /** Descriptors after standard input, output and error. */
 const FIRST_DESCRIPTOR = 3;
 const READABLE_BY_ALL = 0o004;
+const openFile = promisify<string, string, number>(open);
 
 /**
  * Descriptors that a QEMU inherits. It opens none of a guest's files itself, so it needs no permission to.
- * Dispose of this once QEMU has started: that closes what was opened here.
+ * Dispose of this once QEMU has started: that closes what was opened here. It waits for nothing, since the words of a
+ * QEMU that ends meanwhile would be lost.
  */
-export class Inheritance implements AsyncDisposable {
+export class Inheritance implements Disposable {
   readonly #stdio: (number | 'pipe' | Socket)[] = [];
-  readonly #files: FileHandle[] = [];
+  readonly #files: number[] = [];
   readonly #sockets: Socket[] = [];
 
   /** @returns the descriptor that it is for QEMU, as for all that follow */
   async file(path: string, flags: 'r' | 'r+'): Promise<number> {
-    const file = await open(path, flags);
+    const file = await openFile(path, flags);
     this.#files.push(file);
-    return this.#add(file.fd);
+    return this.#add(file);
   }
 
   /** One end of a socket pair; the other one is the child's `stdio`. */
@@ -61,9 +65,9 @@ export class Inheritance implements AsyncDisposable {
     return await startChild(command, programs.qemu, args, [...stdio]);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.dispose](): void {
     for (const socket of this.#sockets) socket.destroy();
-    await Promise.all(this.#files.map((file) => file.close()));
+    for (const file of this.#files) closeSync(file);
   }
 }
 

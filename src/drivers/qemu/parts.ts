@@ -81,7 +81,7 @@ async function startQemu(
   share: SharedDirectory | undefined,
 ): Promise<Started> {
   const { programs, machine, network, networkCommand, dir, number, stdin } = spec;
-  await using inherited = new Inheritance();
+  using inherited = new Inheritance();
   const descriptors = {
     store: store === undefined ? undefined : inherited.socket(store.connection),
     share: share === undefined ? undefined : inherited.socket(share.connection),
