@@ -82,7 +82,11 @@ export class OwnDaemon {
     const forget = (): void => {
       if (this.#running === running) this.#running = undefined;
     };
-    running.then((child) => child.once('exit', forget), forget);
+    running.then((child) => {
+      child.once('exit', forget);
+      // It may have ended as soon as it listened.
+      if (child.exitCode !== null || child.signalCode !== null) forget();
+    }, forget);
     this.#running = running;
     return running;
   }
