@@ -39,9 +39,16 @@ export async function serveUntilSignal(
     hangups.emit(undefined);
   };
   process.on('SIGHUP', onHangup);
+  // A log may be rotated during the start.
+  const early = { hangup: false };
+  const stopNoting = hangups.on(() => {
+    early.hangup = true;
+  });
   // Before it is ready: what becomes of the file from then on is a change.
   const isToldOnce = options.file !== undefined && !(await canBeReadAgain(options.file));
   const supervisor = await start();
+  stopNoting();
+  if (early.hangup) supervisor.reopenFiles();
   hangups.on(() => {
     supervisor.reopenFiles();
   });
@@ -106,7 +113,13 @@ async function reloadOnChange(
     });
   };
   const stopListening = hangups.on(reload);
-  const stopWatching = file === undefined ? undefined : await watchConfig(file, reload);
+  const onFailure = (error: unknown): void => {
+    log.warn(
+      { file, reason: errorMessage(error) },
+      'configuration file cannot be watched; reload it by SIGHUP',
+    );
+  };
+  const stopWatching = file === undefined ? undefined : await watchConfig(file, reload, onFailure);
   // The file may have changed between the first read and the start of the watcher.
   if (file !== undefined) reload();
   return async () => {

@@ -3,6 +3,8 @@ import { isAbsolute, join, resolve } from 'node:path';
 
 import { watch, type FSWatcher } from 'chokidar';
 
+import { Mutex } from '../lib/mutex.js';
+
 /** Changes within this time count as one, in milliseconds: editors and activation scripts make several. */
 const SETTLE_MS = 200;
 
@@ -15,31 +17,39 @@ const IMMUTABLE = '/nix/store';
 /**
  * Calls `onChange` when the file may have changed. It watches directories, not the file: editors replace the file, and
  * Nix swaps a symbolic link, the file itself (NixOS) or a directory on the way to it (`/etc/static` on nix-darwin).
+ * @param onFailure gets the reason if changes may go unnoticed: the kernel bounds what a user may watch
  * @returns a function that stops watching
  */
-export async function watchConfig(file: string, onChange: () => void): Promise<() => Promise<void>> {
+export async function watchConfig(
+  file: string,
+  onChange: () => void,
+  onFailure: (error: unknown) => void,
+): Promise<() => Promise<void>> {
   let timer: NodeJS.Timeout | undefined;
   let stopped = false;
+  // One watcher replaces the other: two renewals at once would leave one open.
+  const mutex = new Mutex();
   const changed = (): void => {
     clearTimeout(timer);
-    timer = setTimeout(() => void renew(), SETTLE_MS);
+    if (!stopped) timer = setTimeout(() => void mutex.run(renew), SETTLE_MS);
   };
-  let watcher = await watchPlaces(await placesOn(resolve(file)), changed);
+  const watchNow = async (): Promise<FSWatcher> =>
+    await watchPlaces(await placesOn(resolve(file)), changed, onFailure);
+  let watcher = await watchNow();
   /**
    * The links may lead elsewhere now. `onChange` comes after the new watcher is up, so it reads every change before
    * that.
    */
   const renew = async (): Promise<void> => {
-    const next = await watchPlaces(await placesOn(resolve(file)), changed);
+    const next = await watchNow();
     await watcher.close();
     watcher = next;
-    if (stopped) await next.close();
-    else onChange();
+    if (!stopped) onChange();
   };
   return async () => {
     stopped = true;
     clearTimeout(timer);
-    await watcher.close();
+    await mutex.run(() => watcher.close());
   };
 }
 
@@ -50,7 +60,11 @@ interface Place {
 }
 
 /** Settles when the watcher is up. */
-async function watchPlaces(places: readonly Place[], onChange: () => void): Promise<FSWatcher> {
+async function watchPlaces(
+  places: readonly Place[],
+  onChange: () => void,
+  onFailure: (error: unknown) => void,
+): Promise<FSWatcher> {
   const directories = new Set(places.map(({ directory }) => directory));
   const paths = new Set(places.map(({ directory, name }) => join(directory, name)));
   const watcher = watch([...directories], {
@@ -59,6 +73,7 @@ async function watchPlaces(places: readonly Place[], onChange: () => void): Prom
     followSymlinks: false,
     ignored: (path) => !directories.has(path) && !paths.has(path),
   });
+  watcher.on('error', onFailure);
   await new Promise<void>((ready) => watcher.once('ready', ready));
   watcher.on('all', (_event, path) => {
     if (paths.has(path)) onChange();

@@ -3,9 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { execa } from 'execa';
 
 import { watchConfig, watchedDirectories } from '../../src/config/watch.js';
+import { REPOSITORY } from '../support/drover.js';
 import { asWatched, watchedBy } from '../support/inotify.js';
+import { describeWith } from '../support/requirements.js';
 import { within } from '../support/wait.js';
 
 let directory: string;
@@ -26,9 +29,15 @@ async function expectNoticed(file: string, ...changes: (() => Promise<void>)[]):
   let noticed = (): void => {
     throw new Error('noticed, and nothing had changed');
   };
-  stop = await watchConfig(file, () => {
-    noticed();
-  });
+  stop = await watchConfig(
+    file,
+    () => {
+      noticed();
+    },
+    (error) => {
+      throw error;
+    },
+  );
   for (const change of changes) {
     const notice = new Promise<void>((resolve) => (noticed = resolve));
     await change();
@@ -134,4 +143,20 @@ test('the root directory is never watched, though a link in it leads to the file
   } finally {
     await rm(link);
   }
+});
+
+describeWith('where the kernel lets nothing more be watched', ['root', 'dist'], () => {
+  test('that is told, and ends nothing', async () => {
+    const script = `
+      import { watchConfig } from '${join(REPOSITORY, 'dist/config/watch.js')}';
+      const stop = await watchConfig(process.argv[1], () => {}, (error) => console.log(error.code));
+      await stop();
+      console.log('stopped');`;
+    const { stdout } = await execa('unshare', [
+      ...['--user', '--map-root-user', 'sh', '-euc'],
+      'echo 0 > /proc/sys/user/max_inotify_watches; exec "$0" --input-type=module -e "$1" "$2"',
+      ...[process.execPath, script, join(directory, 'drover.yaml')],
+    ]);
+    expect(stdout.split('\n')).toEqual(['ENOSPC', 'stopped']);
+  });
 });
