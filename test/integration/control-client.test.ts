@@ -15,7 +15,7 @@ test('tells a supervisor that does not answer from one that does not run', async
       message: expect.stringContaining(`No supervisor answers at ${stateDir}/control.sock`),
     });
 
-    const silent = createServer().listen(new StateDir(stateDir).controlSocket);
+    const silent = createServer((socket) => socket.resume()).listen(new StateDir(stateDir).controlSocket);
     await once(silent, 'listening');
     await expect(fetchStatus(stateDir, 100)).rejects.toMatchObject({
       code: 'NOT_RUNNING',

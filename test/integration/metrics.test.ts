@@ -9,9 +9,12 @@ import { pino } from 'pino';
 
 import { serveMetrics, type MetricsServer, type MetricsServerOptions } from '../../src/metrics/http.js';
 import { MetricsBench } from '../unit/metrics/support.js';
+import { ownAddress } from '../support/own-address.js';
 import { describeWith } from '../support/requirements.js';
+import { closeOf } from '../support/wait.js';
 
 const log = pino({ level: 'silent' });
+const HOST = ownAddress();
 
 let bench: MetricsBench;
 let server: MetricsServer;
@@ -20,7 +23,7 @@ const others: MetricsServer[] = [];
 
 async function serve(options: Partial<MetricsServerOptions> = {}): Promise<MetricsServer> {
   const started = await serveMetrics({
-    host: '127.0.0.1',
+    host: HOST,
     port: 0,
     metrics: bench.registry,
     unhealthy: () => reason,
@@ -36,16 +39,16 @@ async function ask(
   method = 'GET',
   { port } = server,
 ): Promise<IncomingMessage & { body: string }> {
-  const asked = request({ host: '127.0.0.1', port, path, method, agent: false });
+  const asked = request({ host: HOST, port, path, method, agent: false });
   asked.end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];
   return Object.assign(response, { body: await text(response) });
 }
 
 async function connectTo({ port }: MetricsServer): Promise<Socket> {
-  const socket = connect(port, '127.0.0.1');
+  const socket = connect(port, HOST);
   await once(socket, 'connect');
-  return socket;
+  return socket.on('error', () => undefined);
 }
 
 beforeEach(async () => {
@@ -133,16 +136,15 @@ describe('limits', () => {
     endless.write('GET /metrics HTTP/1.1\r\nHost: drover\r\n');
     silent.resume();
     endless.resume();
-    await Promise.all([once(silent, 'close'), once(endless, 'close')]);
+    await Promise.all([closeOf(silent), closeOf(endless)]);
   });
 
   test('no more than 64 connections', async () => {
     const sockets: Socket[] = [];
     for (let i = 0; i < 64; i++) sockets.push(await connectTo(server));
     const extra = await connectTo(server);
-    extra.on('error', () => undefined);
     extra.resume();
-    await once(extra, 'close');
+    await closeOf(extra);
     expect(sockets.some((socket) => socket.destroyed)).toBe(false);
     for (const socket of sockets) socket.destroy();
   });
@@ -151,14 +153,14 @@ describe('limits', () => {
 test('a port that is taken is told as such', async () => {
   await expect(serve({ port: server.port })).rejects.toMatchObject({
     code: 'ADDRESS_IN_USE',
-    message: `127.0.0.1:${server.port} is already in use by another process`,
+    message: `${HOST}:${server.port} is already in use by another process`,
   });
 });
 
 test('closing does not wait for clients that stay, and frees the port', async () => {
   const idle = await connectTo(server);
   idle.resume();
-  await Promise.all([server.close(), once(idle, 'close')]);
+  await Promise.all([server.close(), closeOf(idle)]);
   await server.close();
   const next = await serve({ port: server.port });
   expect((await ask('/healthz', 'GET', next)).statusCode).toBe(200);

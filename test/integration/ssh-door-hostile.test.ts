@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
@@ -6,7 +5,7 @@ import { expect, test } from '@jest/globals';
 import { openSession, sshClient } from '../support/raw-ssh.js';
 import { describeWith } from '../support/requirements.js';
 import { SshBench } from '../support/ssh.js';
-import { waitUntil, within } from '../support/wait.js';
+import { closeOf, waitUntil, within } from '../support/wait.js';
 
 const NIX = 'nix-daemon --stdio';
 
@@ -50,7 +49,7 @@ describeWith('the ssh door, attacked by a client with a listed key', ['ssh', 'di
   ] as const)('survives a second request on one channel: %s', async (_, requests) => {
     await using bench = await SshBench.start();
     const client = await sshClient(bench.door.port, join(bench.dir, 'listed'));
-    const closed = once(client, 'close');
+    const closed = closeOf(client);
     openSession(client, 0, requests);
     await within('the client to be cut off', closed);
     await waitUntil('the end of its sessions', () => bench.bench.front.sessions === 0);

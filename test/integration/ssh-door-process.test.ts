@@ -1,4 +1,3 @@
-import type { EventEmitter } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -9,12 +8,7 @@ import { describeWith } from '../support/requirements.js';
 import { sendPacket, sshClient, sshString, uint32, Message } from '../support/raw-ssh.js';
 import { makeKey } from '../support/drover.js';
 import { SshBench, sshClientOf } from '../support/ssh.js';
-import { waitUntil, within } from '../support/wait.js';
-
-/** Settles with the end of a connection, also if that is a failure. */
-function closeOf(connection: EventEmitter): Promise<void> {
-  return new Promise((resolve) => connection.once('close', resolve));
-}
+import { closeOf, waitUntil, within } from '../support/wait.js';
 
 /** Opens a session of the worker protocol over a connection of its own. */
 async function openSession(bench: SshBench, key = 'listed'): Promise<{ closed: Promise<unknown> }> {

@@ -140,7 +140,7 @@ describeWith('the ssh door', ['ssh', 'dist'], () => {
     ['has no session', ['-N']],
     ['says nothing in its session', ['nix-daemon', '--stdio']],
   ])('cuts a client that logs in and %s, but none that has spoken', async (_, command) => {
-    await using bench = await SshBench.start({ limits: { speechlessTimeoutMs: 2_000 } });
+    await using bench = await SshBench.start({ limits: { speechlessTimeoutMs: 5_000 } });
     const { client, ended } = await nixOver(bench);
     const silent = spawn('ssh', [...bench.args(), ...command], { stdio: ['pipe', 'ignore', 'ignore'] });
     expect(await within('the silent client to be cut', once(silent, 'close'))).toEqual([255, null]);

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const POLL_INTERVAL_MS = 20;
@@ -40,4 +41,9 @@ export async function within<T>(what: string, promise: Promise<T>, deadlineMs = 
   } finally {
     timer.abort();
   }
+}
+
+/** Settles with the end of a connection, also if that is a failure. */
+export function closeOf(connection: EventEmitter): Promise<void> {
+  return new Promise((resolve) => connection.once('close', resolve));
 }
