@@ -190,8 +190,13 @@ export class QemuDriver implements GuestDriver {
     const spec = await this.#prepare(id, dir, keys, []);
     const cleanUp = (): Promise<void> => rm(dir.path, { recursive: true, force: true });
     const running = await QemuGuest.start({ id, ...spec, keys, ...observers, cleanUp }, signal);
-    await writeFile(dir.pidFile, `${running.pid ?? ''}\n`, { mode: 0o600 });
-    return running;
+    try {
+      await writeFile(dir.pidFile, `${running.pid ?? ''}\n`, { mode: 0o600 });
+      return running;
+    } catch (error) {
+      await running.kill();
+      throw error;
+    }
   }
 
   async startMachine(options: MachineOptions): Promise<Machine> {

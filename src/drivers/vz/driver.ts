@@ -149,11 +149,11 @@ export class VzDriver implements GuestDriver {
 
   async boot({ id, signal, onPhase }: BootOptions): Promise<RunningGuest> {
     const { stateDir, guest, helper: program } = this.#options;
-    const slot = this.#slots.take();
+    const { slot, release } = this.#slots.take();
     const dir = this.#stateDir.guest(id);
     const cleanUp = async (): Promise<void> => {
       await rm(dir.path, { recursive: true, force: true });
-      this.#slots.release(slot);
+      release();
     };
     try {
       await requireSpace(stateDir, guest.scratchSizeBytes, this.#freeBytes);

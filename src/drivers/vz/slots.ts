@@ -10,16 +10,17 @@ const MAX_SLOTS = 65_536;
 export class Slots {
   readonly #taken = new Set<number>();
 
-  /** The lowest number that is free. */
-  take(): number {
+  /** The lowest number that is free, and its release: harmless when repeated, though it is another guest's by then. */
+  take(): { readonly slot: number; readonly release: () => void } {
     let slot = 0;
     while (this.#taken.has(slot)) slot += 1;
     this.#taken.add(slot);
-    return slot;
-  }
-
-  release(slot: number): void {
-    this.#taken.delete(slot);
+    let isTaken = true;
+    const release = (): void => {
+      if (isTaken) this.#taken.delete(slot);
+      isTaken = false;
+    };
+    return { slot, release };
   }
 }
 
