@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
+import { errorCode } from '../../lib/errors.js';
 import { run } from '../../lib/process.js';
 
 const POLL_INTERVAL_MS = 10;
@@ -11,7 +12,12 @@ const POLL_INTERVAL_MS = 10;
  */
 export async function endLeftOver(pid: number, dir: string): Promise<boolean> {
   if (!Number.isInteger(pid) || pid <= 1 || !(await isQemuOf(pid, dir))) return false;
-  process.kill(pid, 'SIGKILL');
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    // It is ending by itself, as its supervisor has.
+    if (errorCode(error) !== 'ESRCH') throw error;
+  }
   while (await isQemuOf(pid, dir)) await delay(POLL_INTERVAL_MS);
   return true;
 }
