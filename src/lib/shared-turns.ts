@@ -13,8 +13,11 @@ export class SharedTurns {
 
   /** Call it before each piece of work. @returns undefined, or what to wait for first */
   next(): Promise<void> | undefined {
-    if (this.#since === undefined) this.#begin();
-    const usedMs = performance.now() - (this.#since ?? 0);
+    if (this.#since === undefined) {
+      this.#begin();
+      return undefined;
+    }
+    const usedMs = performance.now() - this.#since;
     if (this.#waiting.length === 0 && usedMs < SLICE_MS) return undefined;
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
