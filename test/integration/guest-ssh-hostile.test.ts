@@ -10,8 +10,11 @@ import { expect, test } from '@jest/globals';
 import ssh2, { type Client, type Connection } from 'ssh2';
 
 import { SshChannel } from '../../src/guest/ssh-channel.js';
+import { systemClock, type Clock } from '../../src/lib/clock.js';
 import { makeSshKeyPair } from '../../src/lib/ssh-key.js';
+import { FakeClock } from '../support/fake-clock.js';
 import { Message, sendPacket, sshString, uint32 } from '../support/raw-ssh.js';
+import { waitUntil } from '../support/wait.js';
 
 /** No divisor of a window: ssh2 takes no more once it is exactly used up, but anything once it is overdrawn. */
 const PACKET_BYTES = 30_000;
@@ -53,10 +56,43 @@ test("a guest's sshd that sends more than a reader has asked for is cut off", as
   });
 });
 
+test('a guest hangs when nothing at all comes from it for 12 s', async () => {
+  const clock = new FakeClock();
+  let say: (word: string) => void = () => undefined;
+  const serve = (guest: Connection): void => {
+    guest.on('openssh.streamlocal', (accept) => {
+      const stream = accept();
+      say = (word) => void stream.write(word);
+      say('hello');
+    });
+  };
+  await withGuest(
+    serve,
+    async (channel) => {
+      const stream = await channel.openSocket('/daemon');
+      for (let seconds = 0; seconds < 40; seconds += 8) {
+        expect(String((await once(stream, 'data'))[0])).toMatch(/hello|still here/);
+        await clock.advance(8_000);
+        say('still here');
+      }
+      // It answers keepalives, which are sent in real time.
+      let how: string | undefined;
+      void channel.closed.then((why) => (how = why));
+      await waitUntil('the end', async () => {
+        await clock.advance(12_000);
+        return how;
+      });
+      expect(how).toBe('it has not answered for 12 s');
+    },
+    clock,
+  );
+});
+
 /** Connects to a guest's sshd that answers channels so. */
 async function withGuest(
   serve: (guest: Connection, socket: Socket) => void,
   use: (channel: SshChannel) => Promise<void>,
+  clock: Clock = systemClock,
 ): Promise<void> {
   const directory = await mkdtemp(join(tmpdir(), 'drover-sshd-'));
   const [host, client] = [makeSshKeyPair(), makeSshKeyPair()];
@@ -80,6 +116,7 @@ async function withGuest(
       hostKey: host.publicKey,
       clientKey: client.privateKey,
       signal: AbortSignal.timeout(30_000),
+      clock,
     });
     await use(channel).finally(() => {
       channel.destroy();
