@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import type { Drover } from './contenders/drover.js';
 import type { Host } from './host.js';
+import type { Kernel } from './options.js';
 import { until, type Timing } from './process.js';
 
 /** Phases of a cold start, in order; each lasts until the next one begins. */
@@ -25,34 +26,45 @@ export interface ColdStart {
 }
 
 export interface Boots {
+  /** Which of the guests' kernels. */
+  readonly kernel: Kernel;
   readonly starts: readonly ColdStart[];
   /** Output of the clients whose builds failed. */
   readonly failures: readonly string[];
 }
 
-/** Starts guests from zero, one after the other, each for one small build through the socket door. */
-export async function measureBoots(host: Host, cold: Drover, count: number): Promise<Boots> {
-  const starts: ColdStart[] = [];
-  const failures: string[] = [];
-  const consoles = new Consoles(join(cold.stateDir, 'logs'));
+/** A supervisor whose guests end at once when they are idle. */
+export interface Cold {
+  readonly kernel: Kernel;
+  readonly drover: Drover;
+}
+
+/** Starts guests from zero, one after the other, each for one small build through the socket door; in turns. */
+export async function measureBoots(host: Host, colds: readonly Cold[], count: number): Promise<Boots[]> {
+  const measured = colds.map(({ kernel, drover }) => ({
+    ...{ kernel, drover, consoles: new Consoles(join(drover.stateDir, 'logs')) },
+    ...{ starts: [] as ColdStart[], failures: [] as string[] },
+  }));
   for (let done = 0; done < count; done++) {
-    const derivation = await host.instantiate('hello');
-    await until(async () => (await cold.guests()) === 0);
-    const logged = cold.log.length;
-    await consoles.begin();
-    const beganAt = Date.now();
-    try {
-      const timing = await cold.socket.build(derivation);
-      const times = { beganAt, ...timesInLog(cold.log.slice(logged)), ...(await consoles.end()) };
-      starts.push({ ...timing, phases: phasesOf(times, timing) });
-    } catch (error) {
-      failures.push(error instanceof Error ? error.message : String(error));
+    for (const { kernel, drover, consoles, starts, failures } of measured) {
+      const derivation = await host.instantiate('hello');
+      await until(async () => (await drover.guests()) === 0);
+      const logged = drover.log.length;
+      await consoles.begin();
+      const beganAt = Date.now();
+      try {
+        const timing = await drover.socket.build(derivation);
+        const times = { beganAt, ...timesInLog(drover.log.slice(logged)), ...(await consoles.end()) };
+        starts.push({ ...timing, phases: phasesOf(times, timing) });
+      } catch (error) {
+        failures.push(error instanceof Error ? error.message : String(error));
+      }
+      process.stderr.write(
+        `cold start ${done + 1} of ${count}, ${kernel}: ${starts.at(-1)?.firstLogMs.toFixed(0) ?? '-'} ms\n`,
+      );
     }
-    process.stderr.write(
-      `cold start ${done + 1} of ${count}: ${starts.at(-1)?.firstLogMs.toFixed(0) ?? '-'} ms\n`,
-    );
   }
-  return { starts, failures };
+  return measured.map(({ kernel, starts, failures }) => ({ kernel, starts, failures }));
 }
 
 /** Moments by this host's clock, in milliseconds. */

@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url';
 
 import { bootVerdicts, verdicts } from './bars.js';
 import { runCommand } from './command.js';
-import { measureBoots, type Boots } from './boots.js';
+import { measureBoots, type Boots, type Cold } from './boots.js';
 import { startClassicNamespace } from './contenders/classic-namespace.js';
 import { startClassicVm } from './contenders/classic-vm.js';
-import { Drover } from './contenders/drover.js';
+import { Drover, type DroverOptions } from './contenders/drover.js';
 import {
   exactStoreVerdicts,
   measureExactStore,
@@ -67,7 +67,9 @@ function growthMeasure(bytes: number): Measure {
 
 async function bench(options: Options, dir: string): Promise<boolean> {
   const { nix, logLevel, nodeArgs, architecture, only } = options;
-  const vms = options.driver === 'qemu' ? await prepareVms(PACKAGE_DIR, dir, architecture) : undefined;
+  const [firstKernel, ...otherKernels] = options.kernels;
+  const vms =
+    options.driver === 'qemu' ? await prepareVms(PACKAGE_DIR, dir, architecture, firstKernel) : undefined;
   const host = await Host.create(dir, {
     nix,
     expressions: join(PACKAGE_DIR, 'bench/derivations.nix'),
@@ -79,8 +81,14 @@ async function bench(options: Options, dir: string): Promise<boolean> {
       ? await measureExactStore(host, vms, options.rounds)
       : undefined;
   const common = { program: join(PACKAGE_DIR, 'dist/main.js'), logLevel, nodeArgs, vms };
-  const cold = await Drover.start(host, { ...common, name: 'cold', idleTimeout: '0s' });
-  const boots = only.includes('boots') ? await measureBoots(host, cold, options.boots) : undefined;
+  const coldOptions = { ...common, name: 'cold', idleTimeout: '0s' };
+  const cold = await Drover.start(host, coldOptions);
+  const others = only.includes('boots')
+    ? await startOthers(host, dir, coldOptions, options, otherKernels)
+    : [];
+  const colds = [{ kernel: firstKernel, drover: cold }, ...others];
+  const boots = only.includes('boots') ? await measureBoots(host, colds, options.boots) : undefined;
+  for (const { drover } of others) await drover.stop();
   const samples = new Samples();
   await mkdir(RESULTS_DIR, { recursive: true });
   const history = only.includes('history')
@@ -113,12 +121,28 @@ async function bench(options: Options, dir: string): Promise<boolean> {
     ? []
     : [
         ...(samples.measures.length === 0 ? [] : verdicts(samples, kind)),
-        ...(boots === undefined ? [] : bootVerdicts(boots, kind)),
+        ...(boots ?? []).flatMap((each) => bootVerdicts(each, kind)),
         ...(history === undefined ? [] : historyVerdicts(history)),
         ...(views === undefined ? [] : exactStoreVerdicts(views)),
       ];
   await report({ ...facts(options), accelerator: vms?.accelerator, samples, boots, history, views, bars });
   return bars.every(({ met }) => met !== false);
+}
+
+/** Supervisors whose guests have other kernels than the first one. */
+async function startOthers(
+  host: Host,
+  dir: string,
+  common: DroverOptions,
+  { architecture }: Options,
+  kernels: Options['kernels'][number][],
+): Promise<Cold[]> {
+  const colds: Cold[] = [];
+  for (const kernel of kernels) {
+    const vms = await prepareVms(PACKAGE_DIR, dir, architecture, kernel);
+    colds.push({ kernel, drover: await Drover.start(host, { ...common, name: `cold-${kernel}`, vms }) });
+  }
+  return colds;
 }
 
 async function prepareRounds(host: Host, options: Options, samples: Samples): Promise<Bench> {
@@ -139,7 +163,7 @@ interface Result {
   /** Accelerator of the VMs; undefined: guests are namespaces. */
   readonly accelerator: string | undefined;
   readonly samples: Samples;
-  readonly boots: Boots | undefined;
+  readonly boots: readonly Boots[] | undefined;
   readonly history: HistorySamples | undefined;
   readonly views: ExactStoreSamples | undefined;
   readonly bars: ReturnType<typeof verdicts>;

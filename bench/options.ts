@@ -24,6 +24,10 @@ export type ScenarioName = (typeof SCENARIOS)[number];
 export const DRIVERS = ['namespace', 'qemu'] as const;
 export type DriverName = (typeof DRIVERS)[number];
 
+/** Kernels of the Debian image: Debian's own, and that of guest-config/kernel. */
+export const KERNELS = ['stock', 'minimal'] as const;
+export type Kernel = (typeof KERNELS)[number];
+
 /** Sizes for namespace guests, and for guests that may be emulated. All contenders use the same. */
 const SIZES = {
   namespace: { input: 300, growth: [30, 3_000], output: 1_000, leaves: 100 },
@@ -38,6 +42,8 @@ export interface Options {
   readonly rounds: number;
   /** Number of consecutive cold starts, each split into phases. */
   readonly boots: number;
+  /** In turns; everything else is measured with the first one. */
+  readonly kernels: readonly [Kernel, ...Kernel[]];
   /** Directory of the Nix programs that all contenders use, on both ends. */
   readonly nix: string;
   readonly only: readonly ScenarioName[];
@@ -59,6 +65,7 @@ export const USAGE = `usage: npm run bench -- [--driver DRIVER] [--quick] [--rou
   --quick           2 rounds, smaller inputs and outputs: shows that it works, not how fast, and holds nothing to a bar
   --rounds N        how often each is measured; medians are shown (5)
   --boots N         cold starts in a row of the scenario boots (10)
+  --kernel K,...    ${KERNELS.join(', ')}: kernels of VMs; all of them for boots, in turns, and the first one for the rest
   --nix DIR         the Nix programs to use on all ends (default: a modern Nix, got into .cache; Debian's own: /usr/bin)
   --only SCENARIO   ${SCENARIOS.join(', ')}
   --input-mb N, --output-mb N, --leaves N
@@ -80,6 +87,7 @@ export function readOptions(argv: readonly string[], usualNix: string): Options 
       quick: { type: 'boolean', default: false },
       rounds: { type: 'string' },
       boots: { type: 'string' },
+      kernel: { type: 'string', default: 'stock' },
       nix: { type: 'string' },
       only: { type: 'string' },
       'input-mb': { type: 'string' },
@@ -109,6 +117,7 @@ export function readOptions(argv: readonly string[], usualNix: string): Options 
     architecture,
     rounds: atLeastOne('--rounds', values.rounds, quick ? 2 : 5),
     boots: atLeastOne('--boots', values.boots, quick ? 2 : 10),
+    kernels: kernels(values.kernel, driver),
     // The planner needs no Nix, nor root.
     nix: only.every((name) => name === 'planner') ? '' : nixPrograms(values.nix ?? usualNix),
     only: SCENARIOS.filter((name) => only.includes(name)),
@@ -120,6 +129,13 @@ export function readOptions(argv: readonly string[], usualNix: string): Options 
     logLevel: values['log-level'],
     nodeArgs: values['node-arg'],
   };
+}
+
+function kernels(text: string, driver: DriverName): Options['kernels'] {
+  const [first = 'stock', ...rest] = text.split(',').map((name) => oneOf('--kernel', name, KERNELS));
+  if (driver === 'namespace' && text !== 'stock')
+    throw new Error(`--kernel ${text}: guests of the namespace driver have no kernel of their own`);
+  return [first, ...rest];
 }
 
 function oneOf<T extends string>(option: string, value: string, all: readonly T[]): T {

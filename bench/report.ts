@@ -26,34 +26,58 @@ function cell(samples: Samples, measure: Measure, contender: ContenderName): str
     : `${text} (${(classic / value).toFixed(1)} ×)`;
 }
 
-/** Durations of cold starts and of their phases. */
-export function renderBoots({ starts, failures }: Boots): string {
-  const row = (name: string, values: readonly number[]): string[] => {
-    const sorted = [...values].sort((a, b) => a - b);
-    const at = (part: number): number | undefined => sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)];
-    return [
-      name,
-      ...[at(0), medianOf(sorted), at(0.9), at(1)].map((value) =>
-        value === undefined ? '' : `${value.toFixed(0)} ms`,
-      ),
-    ];
-  };
+/** Durations of cold starts and of their phases; with several kernels, their medians side by side. */
+export function renderBoots(boots: readonly Boots[]): string {
+  const [first, ...others] = boots;
+  if (first === undefined || others.length === 0) return boots.map(renderKernel).join('\n\n');
+  const rows = bootRows(first).map(([name, values], index) => {
+    const usual = medianOf(values);
+    const more = others.flatMap((other) => {
+      const median = medianOf(bootRows(other)[index]?.[1] ?? []);
+      const ratio = usual === undefined || median === undefined ? '' : `${(median / usual).toFixed(2)} ×`;
+      return [milliseconds(median), ratio];
+    });
+    return [name, milliseconds(usual), ...more];
+  });
+  const heads = others.flatMap(({ kernel }) => [kernel, '']);
+  return [...boots.map(renderKernel), renderTable([['medians', first.kernel, ...heads], ...rows])].join(
+    '\n\n',
+  );
+}
+
+function renderKernel({ kernel, starts, failures }: Boots): string {
+  const rows = bootRows({ starts }).filter(([, values]) => values.length > 0);
   const table = renderTable([
-    [`cold starts: ${starts.length}, failed: ${failures.length}`, 'least', 'median', '90 %', 'most'],
-    row(
-      'to the first log line',
-      starts.map(({ firstLogMs }) => firstLogMs),
-    ),
-    ...PHASES.flatMap((phase) => {
-      const values = starts.flatMap(({ phases }) => phases[phase] ?? []);
-      return values.length === 0 ? [] : [row(`  ${phase}`, values)];
+    [
+      `cold starts, ${kernel}: ${starts.length}, failed: ${failures.length}`,
+      'least',
+      'median',
+      '90 %',
+      'most',
+    ],
+    ...rows.map(([name, values]) => {
+      const sorted = [...values].sort((a, b) => a - b);
+      const at = (part: number): number | undefined =>
+        sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)];
+      return [name, ...[at(0), medianOf(sorted), at(0.9), at(1)].map(milliseconds)];
     }),
-    row(
-      'to the end of the client',
-      starts.map(({ totalMs }) => totalMs),
-    ),
   ]);
   return [table, ...failures].join('\n\n');
+}
+
+function bootRows({ starts }: Pick<Boots, 'starts'>): [string, number[]][] {
+  return [
+    ['to the first log line', starts.map(({ firstLogMs }) => firstLogMs)],
+    ...PHASES.map((phase): [string, number[]] => [
+      `  ${phase}`,
+      starts.flatMap(({ phases }) => phases[phase] ?? []),
+    ]),
+    ['to the end of the client', starts.map(({ totalMs }) => totalMs)],
+  ];
+}
+
+function milliseconds(value: number | undefined): string {
+  return value === undefined ? '' : `${value.toFixed(0)} ms`;
 }
 
 export function renderVerdicts(verdicts: readonly Verdict[]): string {

@@ -6,6 +6,7 @@ import { pickAccelerator } from '../src/drivers/qemu/accelerator.js';
 import type { Accelerator } from '../src/drivers/qemu/arguments.js';
 import { findQemuPrograms, type QemuPrograms } from '../src/drivers/qemu/programs.js';
 import { loadImage, type Architecture, type GuestImage } from '../src/drivers/vm/image.js';
+import type { Kernel } from './options.js';
 
 /** The kind of VM that all contenders run in. */
 export interface VmKind {
@@ -24,14 +25,16 @@ export interface VmKind {
 
 const GIB = 1024 ** 3;
 
-/** Uses the tests' QEMU and image, which scripts/run.sh has made. @param dir for temporary files */
+/** Uses the tests' QEMU and images, which scripts/run.sh has made. @param dir for temporary files */
 export async function prepareVms(
   packageDir: string,
   dir: string,
   architecture: Architecture,
+  kernel: Kernel,
 ): Promise<VmKind> {
   const bin = join(packageDir, '.cache/qemu/bin');
-  const manifest = join(packageDir, '.cache/images', architecture, 'manifest.json');
+  const name = kernel === 'stock' ? architecture : `${architecture}-${kernel}`;
+  const manifest = join(packageDir, '.cache/images', name, 'manifest.json');
   const image = await loadImage(manifest);
   const programs = await findQemuPrograms(
     { ...process.env, PATH: `${bin}:${process.env['PATH'] ?? ''}` },

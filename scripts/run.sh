@@ -68,7 +68,7 @@ case $task in
     node_modules/.bin/cspell lint --no-progress --no-summary --cache --cache-location node_modules/.cache/cspell
     # Import cycles, of types too.
     node_modules/.bin/dpdm --no-warning --no-tree --no-progress --exit-code circular:1 'src/**/*.ts'
-    shellcheck scripts/*.sh scripts/ci/*.sh scripts/lib/*.sh scripts/mac-truth/*.sh scripts/release/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh nix/*.sh demo/*.sh bench/*.sh vz-helper/*.sh .ci/run
+    shellcheck scripts/*.sh scripts/ci/*.sh scripts/lib/*.sh scripts/mac-truth/*.sh scripts/release/*.sh test/support/*.sh guest-config/*.sh guest-config/debian/*.sh guest-config/kernel/*.sh nix/*.sh demo/*.sh bench/*.sh vz-helper/*.sh .ci/run
     ;;
   bench)
     if [ "$*" != "--only planner" ]; then # which needs nothing
@@ -82,6 +82,14 @@ case $task in
         scripts/get-qemu.sh "$PWD/.cache/qemu"
         for architecture in x86_64 aarch64; do
           guest-config/debian/build.sh "$architecture" "$PWD/.cache/images/$architecture"
+          case "$*" in
+            *--kernel*minimal*)
+              sh scripts/setup.sh kernel
+              guest-config/kernel/build.sh "$architecture" "$PWD/.cache/kernels/$architecture"
+              guest-config/debian/build.sh "$architecture" "$PWD/.cache/images/$architecture-minimal" \
+                "$PWD/.cache/kernels/$architecture"
+              ;;
+          esac
         done
         ;;
     esac

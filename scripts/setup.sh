@@ -1,5 +1,5 @@
 #!/bin/sh
-# setup.sh [WORD...]: installs missing packages, and reports them. WORD: npm, run, demo, check, bench, vms, or
+# setup.sh [WORD...]: installs missing packages, and reports them. WORD: npm, run, demo, check, bench, vms, kernel, or
 # a requirement of tests (test/support/requirements.ts). The npm packages are always installed; Drover is
 # built if one of the words needs it.
 #
@@ -22,6 +22,7 @@ for word in "$@"; do
     bench) is_built=1 packages="$packages patchelf openssh-client openssh-server" ;;
     check) packages="$packages shellcheck" ;;
     vms) packages="$packages $archive clang-14 cpio lld-14 xz-utils zstd qemu-user-static" ;;
+    kernel) packages="$packages $archive bc bison clang-14 flex libelf-dev lld-14 llvm-14 make perl xz-utils" ;;
     nix) packages="$packages nix-bin busybox-static sqlite3 util-linux slirp4netns" ;;
     modern-nix | demo-packages) packages="$packages $archive" ;;
     nixos-units) packages="$packages $archive kmod xz-utils" ;;

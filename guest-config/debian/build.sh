@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh ARCHITECTURE DIRECTORY      ARCHITECTURE: x86_64 or aarch64
+# build.sh ARCHITECTURE DIRECTORY [KERNEL]      ARCHITECTURE: x86_64 or aarch64
 #
 # Makes a guest image for the qemu driver from Debian 13's packages, without root and for either architecture on any:
 # kernel, busybox, OpenSSH, Nix, drover-guest and exact-store, which clang compiles. Nothing of a package is run or
@@ -7,6 +7,8 @@
 #
 #   DIRECTORY/kernel, DIRECTORY/initrd     to be booted directly; the whole guest is in the initrd
 #   DIRECTORY/manifest.json                written last: what drivers read (docs/images.md)
+#
+# KERNEL is a directory of guest-config/kernel/build.sh, for that kernel in place of Debian's and its modules.
 #
 # Downloads some 60 MB; exits at once where DIRECTORY already holds the image of these scripts.
 set -euo pipefail
@@ -17,17 +19,22 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../../scripts/lib/private-apt.sh"
 
 suite=trixie
-if [ $# -ne 2 ]; then
-  echo "usage: $0 x86_64|aarch64 DIRECTORY" >&2
+if [ $# -ne 2 ] && [ $# -ne 3 ]; then
+  echo "usage: $0 x86_64|aarch64 DIRECTORY [KERNEL]" >&2
   exit 2
 fi
 architecture=$1
 directory=$(realpath -m "$2")
+own_kernel=${3:+$(realpath -m "$3")}
 case $architecture in
 x86_64) PRIVATE_APT_ARCHITECTURE=amd64 systems='"x86_64-linux", "i686-linux"' ;;
 aarch64) PRIVATE_APT_ARCHITECTURE=arm64 systems='"aarch64-linux"' ;;
 *) echo "$0: images are made for x86_64 and aarch64, not for $architecture" >&2 && exit 2 ;;
 esac
+if [ -n "$own_kernel" ] && ! grep -qs "^$architecture " "$own_kernel/.complete"; then
+  echo "$0: there is no complete kernel for $architecture in $own_kernel; build one with guest-config/kernel/build.sh" >&2
+  exit 1
+fi
 # By when the guest needs them, each after its dependencies: those that Debian does not build into this
 # kernel.
 declare -A modules=(
@@ -57,7 +64,7 @@ need "$(compgen -c ld.lld | sort -V | tail -n 1 | grep . || echo ld.lld)" lld
 mkdir -p "$directory"
 exec 9>"$directory/.lock"
 flock 9
-scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port,console-shell}.sh "$here/../sshd_config" "$here"/../exact-store/*.[ch] | sha256sum | cut -c 1-16)
+scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port,console-shell}.sh "$here/../sshd_config" "$here"/../exact-store/*.[ch] ${own_kernel:+"$own_kernel/kernel"} | sha256sum | cut -c 1-16)
 if [ "$(cat "$directory/.complete" 2>/dev/null)" = "$scripts" ]; then
   echo "the $architecture image is complete in $directory"
   exit 0
@@ -72,12 +79,14 @@ echo "reading Debian's package lists ($suite, $PRIVATE_APT_ARCHITECTURE)"
 private_apt_setup "$work/apt" "$suite"
 private_apt_unpack "$work/apt" "$packages" nix-bin openssh-server busybox-static ca-certificates sqlite3 \
   libc6-dev linux-libc-dev libgcc-14-dev
-kernel_package=$(private_apt_cache depends --important "linux-image-cloud-$PRIVATE_APT_ARCHITECTURE" |
-  sed -nE 's/^ *Depends: (linux-image-.*)/\1/p' | sed -n 1p)
-rm -f "$work"/apt/archives/*.deb
-private_apt --print-uris download "$kernel_package" | uris | awk -v dir="$work/apt/archives" '{ print $1, dir "/" $2, $4 }' |
-  private_apt_download
-for deb in "$work"/apt/archives/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$packages" --no-same-owner; done
+if [ -z "$own_kernel" ]; then
+  kernel_package=$(private_apt_cache depends --important "linux-image-cloud-$PRIVATE_APT_ARCHITECTURE" |
+    sed -nE 's/^ *Depends: (linux-image-.*)/\1/p' | sed -n 1p)
+  rm -f "$work"/apt/archives/*.deb
+  private_apt --print-uris download "$kernel_package" | uris | awk -v dir="$work/apt/archives" '{ print $1, dir "/" $2, $4 }' |
+    private_apt_download
+  for deb in "$work"/apt/archives/*.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$packages" --no-same-owner; done
+fi
 
 libraries=$(echo "$packages"/usr/lib/*-linux-gnu)
 
@@ -141,12 +150,12 @@ for file in services protocols; do [ ! -e "$packages/etc/$file" ] || cp "$packag
 find "$packages/usr/share/ca-certificates" -name '*.crt' -exec cat {} + >"$root/etc/ssl/certs/ca-certificates.crt"
 { cat "$here/../sshd_config" && echo 'SetEnv PATH=/usr/bin:/bin:/sbin'; } >"$root/etc/ssh/sshd_config"
 
-release=$(basename "$packages"/usr/lib/modules/*)
 mkdir -p "$root/lib/modules"
 for list in "${!modules[@]}"; do
   : >"$root/lib/modules/$list"
+  [ -z "$own_kernel" ] || continue # all is built into it
   for module in ${modules[$list]}; do
-    file=$(find "$packages/usr/lib/modules/$release" -name "$module.ko*" -o -name "${module//_/-}.ko*" | sed -n 1p)
+    file=$(find "$packages/usr/lib/modules" -name "$module.ko*" -o -name "${module//_/-}.ko*" | sed -n 1p)
     [ -n "$file" ] || continue
     case $file in
     *.xz) xz -dc "$file" ;;
@@ -159,8 +168,10 @@ done
 
 # Uncompressed, since a guest without hardware acceleration would spend most of a second on decompression. The header of
 # an x86 kernel says where the compressed one is (Documentation/arch/x86/boot.rst).
-image=$packages/boot/vmlinuz-$release
-if [ "$architecture" = x86_64 ]; then
+image=$(echo "$packages"/boot/vmlinuz-*)
+if [ -n "$own_kernel" ]; then
+  cp "$own_kernel/kernel" "$directory/kernel"
+elif [ "$architecture" = x86_64 ]; then
   u32() { od -A n -t u4 -j "$1" -N 4 "$image" | tr -d ' '; }
   sectors=$(od -A n -t u1 -j $((0x1f1)) -N 1 "$image" | tr -d ' ')
   start=$(((sectors + 1) * 512 + $(u32 $((0x248)))))

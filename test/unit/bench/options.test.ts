@@ -66,6 +66,8 @@ test.each([
   [['--architecture', 'riscv64'], '--architecture: unknown value riscv64'],
   [['--architecture', foreign], `--architecture ${foreign}: guests of the namespace driver are`],
   [['--only', 'cold,boot'], '--only: unknown value boot'],
+  [['--kernel', 'stock,mine'], '--kernel: unknown value mine'],
+  [['--kernel', 'minimal'], '--kernel minimal: guests of the namespace driver have no kernel of their own'],
   [['--boots', '0'], '--boots: expected a whole number of at least 1, not 0'],
   [['--rounds', '2.5'], '--rounds: expected a whole number of at least 1, not 2.5'],
   [['--nix', '/nowhere'], '--nix /nowhere: there is no nix-store in this directory'],
@@ -77,6 +79,7 @@ test.each([
 test('of a hundred cold starts one may fail, and its reason is shown', () => {
   const start = { firstLogMs: 3_000, totalMs: 3_500, phases: { 'client to lease': 50 } };
   const boots = (works: number, fails: number) => ({
+    kernel: 'stock' as const,
     starts: Array.from({ length: works }, () => start),
     failures: Array.from({ length: fails }, () => 'The guest g7 did not boot'),
   });
@@ -84,10 +87,10 @@ test('of a hundred cold starts one may fail, and its reason is shown', () => {
   expect(bootVerdicts(boots(98, 2), { driver: 'qemu' }).map(({ met }) => met)).toEqual([false, true]);
   expect(bootVerdicts(boots(99, 1), { driver: 'namespace' }).map(({ met }) => met)).toEqual([true, false]);
   expect(bootVerdicts(boots(0, 3), { driver: 'qemu' }).map(({ met }) => met)).toEqual([false, undefined]);
-  const text = renderBoots(boots(99, 1));
-  const two = { starts: [100, 200].map((firstLogMs) => ({ ...start, firstLogMs })), failures: [] };
-  expect(renderBoots(two)).toMatch(/to the first log line +100 ms +150 ms +200 ms +200 ms/);
-  expect(text).toMatch(/^cold starts: 99, failed: 1 /);
+  const text = renderBoots([boots(99, 1)]);
+  const two = { ...boots(0, 0), starts: [100, 200].map((firstLogMs) => ({ ...start, firstLogMs })) };
+  expect(renderBoots([two])).toMatch(/to the first log line +100 ms +150 ms +200 ms +200 ms/);
+  expect(text).toMatch(/^cold starts, stock: 99, failed: 1 /);
   expect(text).toMatch(/client to lease +50 ms +50 ms/);
   // Guests without a console tell less.
   expect(text).not.toContain('its start-up');
@@ -101,4 +104,13 @@ test('emulated guests are not held against a local build', () => {
       .filter((bar) => bar.includes('local'));
   expect(bars(true)).toEqual([]);
   expect(bars(false)).not.toEqual([]);
+});
+
+test('cold starts with several kernels stand side by side', () => {
+  const boots = (kernel: 'stock' | 'minimal', firstLogMs: number) => ({
+    ...{ kernel, failures: [], starts: [{ firstLogMs, totalMs: 3_500, phases: {} }] },
+  });
+  const text = renderBoots([boots('stock', 3_000), boots('minimal', 1_200)]);
+  expect(text).toMatch(/^medians +stock +minimal$/m);
+  expect(text).toMatch(/^to the first log line +3000 ms +1200 ms +0\.40 ×$/m);
 });
