@@ -7,7 +7,7 @@
 #   DIRECTORY/kernel      an ELF file (x86_64) or an Image (aarch64), as docs/images.md wants them
 #   DIRECTORY/config      its whole configuration
 #
-# Downloads 150 MB, needs 3 GB of temporary files and five minutes of two processors; exits at once where DIRECTORY
+# Downloads 150 MB, needs 3 GB of temporary files and some 40 minutes of one processor; exits at once where DIRECTORY
 # already holds the kernel of these files.
 set -euo pipefail
 umask 022
