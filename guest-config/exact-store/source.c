@@ -34,7 +34,8 @@ struct open {
 
 static const char *directory;
 static int rootFd = -1;
-static int fileFlags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC;
+static bool direct;
+static const int FileFlags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER, forgetting = PTHREAD_MUTEX_INITIALIZER;
 static struct open *buckets[Buckets], ends = {.newer = &ends, .older = &ends};
 static size_t openCount;
@@ -55,7 +56,7 @@ bool source_open(const char *path) {
   rootFd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   struct statfs fs;
   // Our own mount caches already. Other file systems than FUSE's ask for aligned reads.
-  if (rootFd >= 0 && fstatfs(rootFd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC) fileFlags |= O_DIRECT;
+  if (rootFd >= 0 && fstatfs(rootFd, &fs) == 0 && fs.f_type == FUSE_SUPER_MAGIC) direct = true;
   return rootFd >= 0;
 }
 
@@ -161,7 +162,7 @@ static int open_listed(struct path *path, uint32_t entry) {
   struct stat status;
   int fd, error;
   for (int attempt = 0;;) {
-    fd = openat(parent ? parent->fd : rootFd, name, e->type == 'd' ? DirectoryFlags : fileFlags);
+    fd = openat(parent ? parent->fd : rootFd, name, e->type == 'd' ? DirectoryFlags : FileFlags);
     error = errno;
     if (fd >= 0 && e->type != 'd' && (fstat(fd, &status) || (uint64_t)status.st_size != e->is.size)) {
       close(fd);
@@ -173,6 +174,8 @@ static int open_listed(struct path *path, uint32_t entry) {
   release(parent);
   looked_up();
   COUNT(opens, 1);
+  // Only now: the share gets the flags of an open, and this one is O_DIRECTORY to a host of another architecture.
+  if (fd >= 0 && direct && e->type != 'd') fcntl(fd, F_SETFL, O_DIRECT);
   if (fd >= 0) return fd;
   say("%s/%s is listed, and cannot be opened: %s", path->name, listing_name(&path->listing, entry), strerror(error));
   return -EIO;
