@@ -1,6 +1,6 @@
 /** Where a command prints. */
 export interface Screen {
-  /** Columns and rows of the terminal; 80 and 24 where there is none. */
+  /** Columns and rows of the terminal; 80 and 24 where there is none, or it does not know. */
   readonly columns: number;
   readonly rows: number;
   /** Standard output is a terminal. */
@@ -17,7 +17,9 @@ export function screenOf(
   env: NodeJS.ProcessEnv,
 ): Screen {
   const terminal = output.isTTY === true;
-  const { columns = 80, rows = 24 } = terminal ? output : {};
+  // A serial console, or a terminal that a program made, may not know its size: 0.
+  const columns = (terminal && output.columns) || 80;
+  const rows = (terminal && output.rows) || 24;
   // https://no-color.org: present and not empty.
   const colours = terminal && (env['NO_COLOR'] ?? '') === '' && env['TERM'] !== 'dumb';
   return { columns: Math.max(MIN_COLUMNS, columns), rows: Math.max(2, rows), terminal, colours };

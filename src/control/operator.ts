@@ -200,7 +200,7 @@ export class Operator {
       hint:
         ids.length > 0
           ? `Builds that are: ${ids.join(', ')}.`
-          : 'Builds that fail are kept if guest.keepFailed is set in the configuration.',
+          : 'None is. Builds that fail are kept for guest.keepFailed, but no longer than their guest lives.',
     });
   }
 

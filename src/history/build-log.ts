@@ -5,6 +5,7 @@ import { constants, createGunzip, gzip, gzipSync } from 'node:zlib';
 
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { errorCode, errorMessage } from '../lib/errors.js';
+import { decodeNixString, encodeNixString } from '../protocol/nix-string.js';
 
 /** Text that is compressed in one piece, in bytes. */
 const CHUNK_BYTES = 64 * 1024;
@@ -88,7 +89,7 @@ export class BuildLogWriter {
 
   #write(text: string): Promise<void> | undefined {
     if (this.#closed) return undefined;
-    const bytes = Buffer.from(text);
+    const bytes = encodeNixString(text);
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.length;
     if (this.#pendingBytes >= CHUNK_BYTES) void this.#startWriting();
@@ -112,7 +113,7 @@ export class BuildLogWriter {
     if (!isWhole || this.#closed || this.#pendingBytes > maxBytes) return undefined;
     this.#cancelFlush?.();
     this.#cancelFlush = undefined;
-    const text = Buffer.concat(this.#pending).toString();
+    const text = decodeNixString(Buffer.concat(this.#pending));
     this.#pending = [];
     this.#pendingBytes = 0;
     return text;

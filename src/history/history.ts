@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Clock } from '../lib/clock.js';
 import { formatBuildId } from '../lib/human.js';
 import type { Log } from '../lib/log.js';
+import { encodeNixString, nixStringLength } from '../protocol/nix-string.js';
 import { BuildLogs, type ReadLogOptions } from './build-logs.js';
 import { decodeRecord, type BuildRecord, type StoredRecord } from './record.js';
 import { RecordWriter } from './record-writer.js';
@@ -215,7 +216,7 @@ export class BuildHistory {
     const open = this.#open.get(id);
     if (open === undefined) return undefined;
     open.lines += 1;
-    open.bytes += Buffer.byteLength(line) + 1;
+    open.bytes += nixStringLength(line) + 1;
     const { logs, maxBytes } = this.#limits;
     return logs === 'none' ? undefined : this.#logs.add(id, `${line}\n`, maxBytes * LOG_SHARE);
   }
@@ -350,7 +351,7 @@ export class BuildHistory {
     if (hasFile || options?.signal?.aborted === true) return;
     await this.#open.get(id)?.finished;
     const text = (await this.#stored(id))?.text;
-    if (text !== undefined) yield Buffer.from(text);
+    if (text !== undefined) yield encodeNixString(text);
   }
 
   /** Settles when everything so far is on disk. */

@@ -13,7 +13,7 @@ const MAX_COMPLETED_BYTES = 1024 ** 3;
 /** Written in place of the rest of a text that never comes, in pieces of this size. */
 const BLANKS = Buffer.alloc(64 * 1024, ' ');
 
-/** A log frame, as it is observed: its texts are cut at 64 KiB. */
+/** A log frame, as it is observed: its texts are cut at 64 KiB, and say so. */
 export type LogFrame = Extract<StderrFrame, { kind: 'next' | 'start-activity' | 'stop-activity' | 'result' }>;
 
 /** The next item to read: a number of 8 bytes, or a text of this length, which is observed or skipped. */
@@ -248,7 +248,10 @@ function* text(observed: boolean): Generator<Want, string, Uint8Array> {
   const textBytes = low(yield 'number');
   if (!Number.isSafeInteger(textBytes)) throw malformed('A text is impossibly long');
   const seen = yield { textBytes, observed };
-  return observed ? decodeNixString(seen) : '';
+  if (!observed) return '';
+  const rest = textBytes - seen.length;
+  const note = rest > 0 ? ` [drover: ${rest} more bytes of this line were not kept]` : '';
+  return decodeNixString(seen) + note;
 }
 
 function id(bytes: Uint8Array): bigint {

@@ -25,6 +25,11 @@ export function decodeNixString(bytes: Uint8Array): string {
     );
 }
 
+/** Number of bytes of this string. */
+export function nixStringLength(text: string): number {
+  return LONE_SURROGATE.test(text) ? encodeNixString(text).length : Buffer.byteLength(text);
+}
+
 /**
  * The bytes of this string.
  * @throws ProtocolError `PROTOCOL_MALFORMED` for a lone surrogate that does not stand for a byte.

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 
+import { decodeNixString } from '../../../src/protocol/nix-string.js';
 import { BuildHistory, type HistoryLimits } from '../../../src/history/history.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { waitUntil } from '../../support/wait.js';
@@ -46,10 +47,14 @@ async function build(history: BuildHistory, name?: string, succeeded = true): Pr
   return id;
 }
 
-async function textOf(history: BuildHistory, id: number): Promise<string> {
+async function bytesOf(history: BuildHistory, id: number): Promise<Buffer> {
   const parts: Buffer[] = [];
   for await (const part of history.readLog(id)) parts.push(part);
-  return Buffer.concat(parts).toString();
+  return Buffer.concat(parts);
+}
+
+async function textOf(history: BuildHistory, id: number): Promise<string> {
+  return (await bytesOf(history, id)).toString();
 }
 
 describe('BuildHistory', () => {
@@ -325,6 +330,24 @@ describe('the log of a build', () => {
     return id;
   }
   const LINE = 'x'.repeat(2048);
+
+  test.each([1, 1_000])(
+    'has the bytes that the build wrote, also those that are not UTF-8 (%d times)',
+    async (times) => {
+      const bytes = Buffer.concat(
+        Array.from({ length: times }, () =>
+          Buffer.from('caff e9 80 c3a9 f09f9880 00'.replaceAll(' ', ''), 'hex'),
+        ),
+      );
+      const history = await open();
+      const id = await logged(history, decodeNixString(bytes));
+      await history.close();
+      const again = await open();
+      expect(await bytesOf(again, id)).toEqual(Buffer.concat([bytes, Buffer.from('\n')]));
+      expect((await again.get(id))?.log.bytes).toBe(bytes.length + 1);
+      await again.close();
+    },
+  );
 
   test('lies in the record if it is short, and in a file of its own if not', async () => {
     const history = await open();

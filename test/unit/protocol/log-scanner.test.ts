@@ -149,7 +149,9 @@ describe("a daemon's log", () => {
     for (let left = bytes; left > 0; left -= chunk.length) expect(scanner.push(chunk)[0]).toBe(chunk);
     scanner.push(encodeStderrFrame({ kind: 'last' }));
     expect(scanner.ended).toBe(true);
-    expect(seen).toEqual([{ kind: 'result', id: 7n, type: 101, fields: ['x'.repeat(64 * 1024)] }]);
+    const kept = 64 * 1024;
+    const line = `${'x'.repeat(kept)} [drover: ${bytes - kept} more bytes of this line were not kept]`;
+    expect(seen).toEqual([{ kind: 'result', id: 7n, type: 101, fields: [line] }]);
   });
 
   test('with an unknown frame, or too many fields, is rejected', () => {
