@@ -80,10 +80,12 @@ case $task in
       *--driver*qemu* | *exact-store*)
         sh scripts/setup.sh vms
         scripts/get-qemu.sh "$PWD/.cache/qemu"
+        measured=$(uname -m)
+        case "$*" in *aarch64*) measured=aarch64 ;; *x86_64*) measured=x86_64 ;; esac
         for architecture in x86_64 aarch64; do
           guest-config/debian/build.sh "$architecture" "$PWD/.cache/images/$architecture"
-          case "$*" in
-            *--kernel*minimal*)
+          case "$*,$architecture" in
+            *--kernel*minimal*,"$measured")
               sh scripts/setup.sh kernel
               guest-config/kernel/build.sh "$architecture" "$PWD/.cache/kernels/$architecture"
               guest-config/debian/build.sh "$architecture" "$PWD/.cache/images/$architecture-minimal" \
