@@ -17,7 +17,11 @@ export function guestPicture(
 ): Picture {
   const guest = status.guests.find((each) => each.id === id);
   const program = status.programs.find((each) => each.id === id);
-  const own = builds?.filter((build) => build.guest === id).slice(0, MAX_BUILDS) ?? [];
+  // Ids of guests begin at g1 with each start of the supervisor.
+  const since = Date.parse((guest ?? program)?.startedAt ?? '1970-01-01');
+  const own = (builds ?? [])
+    .filter(({ guest: where, times }) => where === id && (times.leased ?? times.asked) >= since)
+    .slice(0, MAX_BUILDS);
   return {
     title: `${id} – Drover`,
     state: guest === undefined && program === undefined ? 'ended' : 'moving',

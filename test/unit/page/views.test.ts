@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 
-import type { RunningBuildReport } from '../../../src/control/api.js';
+import type { RunningBuildReport, Status } from '../../../src/control/api.js';
 import { buildPicture } from '../../../src/page/views/build.js';
 import { guestPicture } from '../../../src/page/views/guest.js';
 import { history, searchOf } from '../../../src/page/views/history.js';
@@ -43,6 +43,24 @@ test('the overview and a page of its own show the guest of a program', () => {
   expect(markupOf(own.sections)).toContain('booting');
   expect(markupOf(own.sections) + markupOf(sections)).not.toMatch(/<script|\u001b|\u202e/);
   expect(guestPicture('g8', statusWith(), [], NOW).state).toBe('ended');
+});
+
+test('the page of a guest that runs lists its own builds, and none of an earlier guest of that id', () => {
+  const guest: Status['guests'][number] = {
+    state: 'leased',
+    ...{ id: 'g1', driver: 'namespace', domain: 'uid:0', leases: 1, shells: 0, builds: 1 },
+    ...{ startedAt: '2026-01-01T11:59:00Z', bootedAt: null, idleSeconds: 0, asleep: false, scratch: null },
+    ...{ keptBuilds: [], memory: null, sharedPaths: 0, consoleLog: '' },
+  };
+  const builds = [
+    reportOf(NOW - 30_000, { id: 'b2', name: 'own' }),
+    reportOf(NOW - 10 * MINUTE_MS, { id: 'b1', name: 'earlier' }),
+  ];
+  const pageOf = (status: Status): string => markupOf(guestPicture('g1', status, builds, NOW).sections);
+  const running = pageOf(statusWith({ guests: [guest] }));
+  expect(running).toContain('own');
+  expect(running).not.toContain('earlier');
+  expect(pageOf(statusWith())).toContain('earlier');
 });
 
 test('the overview of an idle Drover says what happens next, also without a history', () => {
