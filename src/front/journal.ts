@@ -38,8 +38,12 @@ export interface BuildEntry {
   started(): void;
   /** Resources that the build has used so far in this guest. */
   used(sample: UsageSample): void;
-  /** @returns a promise to wait for before more is added, if the disk is behind */
-  addLog(line: string): Promise<void> | undefined;
+  /**
+   * @param text a line, or a part of one
+   * @param isEnd false if more of the line follows
+   * @returns a promise to wait for before more is added, if the disk is behind
+   */
+  addLog(text: string, isEnd?: boolean): Promise<void> | undefined;
   /** The guest was lost, and the build is started again in another one. */
   replayed(guest: string, reason: string): void;
   ended(outcome: BuildOutcome): void;

@@ -1,10 +1,6 @@
 import { printable } from '../lib/printable.js';
-import {
-  ACTIVITY_BUILD,
-  RESULT_BUILD_LOG_LINE,
-  RESULT_SET_PHASE,
-  type StderrFrame,
-} from '../protocol/stderr.js';
+import type { LogFrame } from '../protocol/log-scanner.js';
+import { ACTIVITY_BUILD, RESULT_BUILD_LOG_LINE, RESULT_SET_PHASE } from '../protocol/stderr.js';
 
 /** Activities remembered at once. A build has a handful, but its log can start any number (`@nix` lines). */
 const MAX_OPEN_ACTIVITIES = 10_000;
@@ -15,8 +11,11 @@ const MAX_PHASE_LENGTH = 60;
 export interface TapListener {
   /** A builder was started. */
   onBuild(): void;
-  /** @returns a promise to wait for before more frames are observed */
-  onLogLine(line: string): Promise<void> | undefined;
+  /**
+   * A line of the build's log, or a part of a long one, which `isEnd` tells.
+   * @returns a promise to wait for before more frames are observed
+   */
+  onLog(text: string, isEnd: boolean): Promise<void> | undefined;
   /** Text of the guest's Nix that belongs to no activity. */
   onText(text: string): void;
   /** @param phase printable, and at most 60 characters before unprintable ones were escaped */
@@ -34,7 +33,7 @@ export class Tap {
   }
 
   /** @returns a promise to wait for before the next frame, if the listener is behind */
-  observe(frame: StderrFrame): Promise<void> | undefined {
+  observe(frame: LogFrame): Promise<void> | undefined {
     if (frame.kind === 'start-activity') {
       if (this.#open.size >= MAX_OPEN_ACTIVITIES) return undefined;
       this.#open.add(frame.activity.id);
@@ -46,10 +45,14 @@ export class Tap {
       this.#builds.delete(frame.id);
     } else if (frame.kind === 'next') {
       this.#listener.onText(frame.text);
-    } else if (frame.kind === 'result' && this.#builds.has(frame.id)) {
+    } else if (!this.#builds.has(frame.id)) {
+      return undefined;
+    } else if (frame.kind === 'result-part') {
+      if (frame.type === RESULT_BUILD_LOG_LINE) return this.#listener.onLog(frame.text, false);
+    } else {
       const [field] = frame.fields;
       if (frame.type === RESULT_BUILD_LOG_LINE)
-        return this.#listener.onLogLine(typeof field === 'string' ? field : '');
+        return this.#listener.onLog(typeof field === 'string' ? field : '', true);
       if (frame.type === RESULT_SET_PHASE && typeof field === 'string')
         this.#listener.onPhase(printable(field.slice(0, MAX_PHASE_LENGTH)));
     }

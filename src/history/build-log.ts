@@ -73,21 +73,6 @@ export class BuildLogWriter {
 
   /** @returns a promise to wait for where the disk is slower than the log, so that memory stays bounded */
   write(text: string): Promise<void> | undefined {
-    return text.length > CHUNK_BYTES ? this.#writePieces(text) : this.#write(text);
-  }
-
-  /** A long line never exists twice in memory. */
-  async #writePieces(text: string): Promise<void> {
-    let end = 0;
-    for (let start = 0; start < text.length && !this.#closed; start = end) {
-      end = Math.min(start + CHUNK_BYTES, text.length);
-      // Not in the middle of a character of two code units.
-      if (end < text.length && isHighSurrogate(text.charCodeAt(end - 1))) end -= 1;
-      await this.#write(text.slice(start, end));
-    }
-  }
-
-  #write(text: string): Promise<void> | undefined {
     if (this.#closed) return undefined;
     const bytes = encodeNixString(text);
     this.#pending.push(bytes);
@@ -177,10 +162,6 @@ export class BuildLogWriter {
       this.#closed ||= errorCode(error) !== 'ENOENT';
     }
   }
-}
-
-function isHighSurrogate(unit: number): boolean {
-  return unit >= 0xd800 && unit <= 0xdbff;
 }
 
 /**

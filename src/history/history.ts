@@ -209,16 +209,18 @@ export class BuildHistory {
   }
 
   /**
-   * Adds a line to the log of a build that goes on.
+   * Adds a line to the log of a build that goes on, or a part of one.
+   * @param isEnd false if more of the line follows
    * @returns a promise to wait for before more is added, if the disk is behind
    */
-  addLine(id: number, line: string): Promise<void> | undefined {
+  addLine(id: number, part: string, isEnd = true): Promise<void> | undefined {
     const open = this.#open.get(id);
     if (open === undefined) return undefined;
-    open.lines += 1;
-    open.bytes += nixStringLength(line) + 1;
+    const text = isEnd ? `${part}\n` : part;
+    if (isEnd) open.lines += 1;
+    open.bytes += nixStringLength(text);
     const { logs, maxBytes } = this.#limits;
-    return logs === 'none' ? undefined : this.#logs.add(id, `${line}\n`, maxBytes * LOG_SHARE);
+    return logs === 'none' ? undefined : this.#logs.add(id, text, maxBytes * LOG_SHARE);
   }
 
   /** Ends a build's record. Settles when it is on disk, or cannot be. */

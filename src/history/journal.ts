@@ -94,8 +94,8 @@ class HistoryEntry implements BuildEntry {
     }));
   }
 
-  addLog(line: string): Promise<void> | undefined {
-    return this.#history.addLine(this.#id, line);
+  addLog(text: string, isEnd?: boolean): Promise<void> | undefined {
+    return this.#history.addLine(this.#id, text, isEnd);
   }
 
   replayed(guest: string, reason: string): void {

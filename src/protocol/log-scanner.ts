@@ -4,7 +4,7 @@ import { malformed, ProtocolError } from './protocol-error.js';
 import { Stderr, type StderrFrame } from './stderr.js';
 import { paddingOf } from './wire.js';
 
-/** Bytes of a text that an observer sees. The client gets all of it, however long. */
+/** Bytes of a text that an observer sees at once. */
 const MAX_OBSERVED_BYTES = 64 * 1024;
 const NOTHING = new Uint8Array(0);
 const ZEROES = new Uint8Array(8);
@@ -13,11 +13,25 @@ const MAX_COMPLETED_BYTES = 1024 ** 3;
 /** Written in place of the rest of a text that never comes, in pieces of this size. */
 const BLANKS = Buffer.alloc(64 * 1024, ' ');
 
-/** A log frame, as it is observed: its texts are cut at 64 KiB, and say so. */
-export type LogFrame = Extract<StderrFrame, { kind: 'next' | 'start-activity' | 'stop-activity' | 'result' }>;
+/**
+ * A log frame, as it is observed. Where the first field of a result is a long text, `result-part` is observed for each
+ * 64 KiB of it, and then the result with the rest. Of other texts only the first 64 KiB are observed.
+ */
+export type LogFrame =
+  | Extract<StderrFrame, { kind: 'next' | 'start-activity' | 'stop-activity' | 'result' }>
+  | { readonly kind: 'result-part'; readonly id: bigint; readonly type: number; readonly text: string };
 
-/** The next item to read: a number of 8 bytes, or a text of this length, which is observed or skipped. */
-type Want = 'number' | { readonly textBytes: number; readonly observed: boolean };
+/** The next item to read: a number of 8 bytes, or a text or a part of one, which is observed or skipped. */
+type Want = 'number' | WantedText;
+
+interface WantedText {
+  readonly bytes: number;
+  readonly observed: boolean;
+  /** Number of zeroes that follow. */
+  readonly padding: number;
+  /** The part before this one has been observed. */
+  readonly continued: boolean;
+}
 
 /**
  * Finds the end of a daemon's log (`processStderrReturn` in worker-protocol-connection.cc) in a stream of it: where the
@@ -38,6 +52,8 @@ export class LogScanner {
   #observedBytes = 0;
   #ended = false;
   #pausing = false;
+  /** A frame is completed: what is not the guest's is not observed in parts. */
+  #completing = false;
   #rest: Uint8Array = NOTHING;
 
   /** @param observe called for each frame that has passed */
@@ -51,7 +67,7 @@ export class LogScanner {
     return this.#ended;
   }
 
-  /** Stops before the next frame: what was pushed of it becomes the rest. */
+  /** Stops before the next frame, or part of a text: what was pushed of it becomes the rest. */
   pause(): void {
     this.#pausing = true;
   }
@@ -117,6 +133,7 @@ export class LogScanner {
    */
   *completion(): Generator<Uint8Array, void, undefined> {
     if (this.#between || this.#ended) return;
+    this.#completing = true;
     do {
       if (this.#want === 'number') {
         const zeroes = ZEROES.subarray(this.#headBytes);
@@ -139,7 +156,9 @@ export class LogScanner {
   }
 
   #isPaused(): boolean {
-    return this.#pausing && this.#between;
+    if (!this.#pausing || this.#between) return this.#pausing;
+    const want = this.#want;
+    return want !== 'number' && want.continued && this.#left === want.bytes + want.padding;
   }
 
   #passText(bytes: Uint8Array): number {
@@ -173,8 +192,8 @@ export class LogScanner {
       }
       this.#want = step.value;
       if (step.value === 'number') return;
-      this.#padding = paddingOf(step.value.textBytes);
-      this.#left = step.value.textBytes + this.#padding;
+      this.#padding = step.value.padding;
+      this.#left = step.value.bytes + this.#padding;
       if (this.#left > 0) return;
     }
   }
@@ -202,14 +221,14 @@ export class LogScanner {
         case Stderr.StartActivity:
           observe(yield* startActivity());
           break;
-        case Stderr.Result:
-          observe({
-            kind: 'result',
-            id: id(yield 'number'),
-            type: low(yield 'number'),
-            fields: yield* fields(),
-          });
+        case Stderr.Result: {
+          const head = { id: id(yield 'number'), type: low(yield 'number') };
+          const onPart = (part: string): void => {
+            if (!this.#completing) observe({ kind: 'result-part', ...head, text: part });
+          };
+          observe({ kind: 'result', ...head, fields: yield* fields(onPart) });
           break;
+        }
         default:
           throw malformed(`The daemon sent a frame of unknown type 0x${word.toString(16)}`);
       }
@@ -227,7 +246,8 @@ function* startActivity(): Generator<Want, LogFrame, Uint8Array> {
   };
 }
 
-function* fields(): Generator<Want, (bigint | string)[], Uint8Array> {
+/** @param onPart see `text`, of the first field */
+function* fields(onPart?: (part: string) => void): Generator<Want, (bigint | string)[], Uint8Array> {
   const count = low(yield 'number');
   if (count > MAX_LOG_FIELDS) {
     throw new ProtocolError(
@@ -239,19 +259,22 @@ function* fields(): Generator<Want, (bigint | string)[], Uint8Array> {
   for (let i = 0; i < count; i++) {
     const type = low(yield 'number');
     if (type > 1) throw malformed(`${type} is no type of a log field`);
-    found.push(type === 0 ? id(yield 'number') : yield* text(true));
+    found.push(type === 0 ? id(yield 'number') : yield* text(true, i === 0 ? onPart : undefined));
   }
   return found;
 }
 
-function* text(observed: boolean): Generator<Want, string, Uint8Array> {
-  const textBytes = low(yield 'number');
-  if (!Number.isSafeInteger(textBytes)) throw malformed('A text is impossibly long');
-  const seen = yield { textBytes, observed };
-  if (!observed) return '';
-  const rest = textBytes - seen.length;
-  const note = rest > 0 ? ` [drover: ${rest} more bytes of this line were not kept]` : '';
-  return decodeNixString(seen) + note;
+/** @param onPart gets a long text in parts. @returns the rest of it; without `onPart`, its beginning */
+function* text(observed: boolean, onPart?: (part: string) => void): Generator<Want, string, Uint8Array> {
+  const bytes = low(yield 'number');
+  if (!Number.isSafeInteger(bytes)) throw malformed('A text is impossibly long');
+  let left = bytes;
+  for (; onPart !== undefined && left > MAX_OBSERVED_BYTES; left -= MAX_OBSERVED_BYTES) {
+    const part = { bytes: MAX_OBSERVED_BYTES, observed, padding: 0, continued: left < bytes };
+    onPart(decodeNixString(yield part));
+  }
+  const seen = yield { bytes: left, observed, padding: paddingOf(bytes), continued: left < bytes };
+  return observed ? decodeNixString(seen) : '';
 }
 
 function id(bytes: Uint8Array): bigint {

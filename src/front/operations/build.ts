@@ -181,9 +181,9 @@ async function build(
     onBuild: () => {
       entry.started();
     },
-    onLogLine: (line) => {
-      events.emit({ type: 'log-line' });
-      return entry.addLog(line);
+    onLog: (text, isEnd) => {
+      if (isEnd) events.emit({ type: 'log-line' });
+      return entry.addLog(text, isEnd);
     },
     onPhase: (phase) => {
       running.phase = phase;

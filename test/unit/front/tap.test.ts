@@ -1,14 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { Tap } from '../../../src/front/tap.js';
-import {
-  ACTIVITY_BUILD,
-  RESULT_BUILD_LOG_LINE,
-  RESULT_SET_PHASE,
-  type StderrFrame,
-} from '../../../src/protocol/stderr.js';
+import type { LogFrame } from '../../../src/protocol/log-scanner.js';
+import { ACTIVITY_BUILD, RESULT_BUILD_LOG_LINE, RESULT_SET_PHASE } from '../../../src/protocol/stderr.js';
 
-function start(id: bigint, type: number): StderrFrame {
+function start(id: bigint, type: number): LogFrame {
   return {
     kind: 'start-activity',
     activity: { id, level: 3, type, text: '', fields: [], parent: 0n },
@@ -20,7 +16,7 @@ describe('the tap', () => {
     let lines = 0;
     const tap = new Tap({
       onText: () => undefined,
-      onLogLine: () => {
+      onLog: () => {
         lines++;
         return undefined;
       },
@@ -35,11 +31,31 @@ describe('the tap', () => {
     expect(tap.takeOpenActivities()).toHaveLength(10_000);
   });
 
+  test('passes a long line on in parts, of the build only', () => {
+    const told: unknown[] = [];
+    const tap = new Tap({
+      onText: () => undefined,
+      onLog: (text, isEnd) => void told.push([text, isEnd]),
+      onBuild: () => undefined,
+      onPhase: () => undefined,
+    });
+    void tap.observe(start(1n, ACTIVITY_BUILD));
+    const part = { kind: 'result-part', type: RESULT_BUILD_LOG_LINE, text: 'a l' } as const;
+    void tap.observe({ ...part, id: 1n });
+    void tap.observe({ ...part, id: 2n });
+    void tap.observe({ ...part, id: 1n, type: RESULT_SET_PHASE });
+    void tap.observe({ kind: 'result', id: 1n, type: RESULT_BUILD_LOG_LINE, fields: ['ine'] });
+    expect(told).toEqual([
+      ['a l', false],
+      ['ine', true],
+    ]);
+  });
+
   test('makes the name of a phase printable and short', () => {
     const phases: string[] = [];
     const tap = new Tap({
       onText: () => undefined,
-      onLogLine: () => undefined,
+      onLog: () => undefined,
       onBuild: () => undefined,
       onPhase: (phase) => phases.push(phase),
     });
@@ -52,7 +68,7 @@ describe('the tap', () => {
   test('forgets what was stopped', () => {
     const tap = new Tap({
       onText: () => undefined,
-      onLogLine: () => undefined,
+      onLog: () => undefined,
       onBuild: () => undefined,
       onPhase: () => undefined,
     });

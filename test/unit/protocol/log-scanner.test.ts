@@ -10,6 +10,7 @@ import {
   Stderr,
   type StderrFrame,
 } from '../../../src/protocol/stderr.js';
+import { encodeNixString } from '../../../src/protocol/nix-string.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { chunked, failureOf } from './support.js';
 import fc from '../../support/property.js';
@@ -139,19 +140,54 @@ describe("a daemon's log", () => {
     );
   });
 
-  test('has lines of any length, of which nothing is held and an observer sees the beginning', () => {
+  test('has lines of any length, which an observer sees in parts', () => {
+    let text = '';
     const seen: LogFrame[] = [];
-    const scanner = new LogScanner((one) => seen.push(one));
-    const bytes = 200 * 1024 * 1024;
-    const head = new WireWriter().u64(Stderr.Result).u64(7).u64(101).u64(1).u64(1).u64(bytes).finish();
-    expect(scanner.push(head)).toEqual([head]);
-    const chunk = Buffer.alloc(1024 * 1024, 'x');
-    for (let left = bytes; left > 0; left -= chunk.length) expect(scanner.push(chunk)[0]).toBe(chunk);
+    const scanner = new LogScanner((one) => {
+      if (one.kind === 'result-part') text += one.text;
+      else seen.push(one);
+    });
+    const line = Buffer.alloc(10 * 1024 * 1024 + 3, 'x\u{1f600}y\u{00e9}');
+    const frame = new WireWriter().u64(Stderr.Result).u64(7).u64(101).u64(1).u64(1).bytes(line).finish();
+    for (const chunk of chunked(frame, 1024 * 1024)) {
+      expect(Buffer.concat(scanner.push(chunk)).equals(chunk)).toBe(true);
+    }
     scanner.push(encodeStderrFrame({ kind: 'last' }));
     expect(scanner.ended).toBe(true);
-    const kept = 64 * 1024;
-    const line = `${'x'.repeat(kept)} [drover: ${bytes - kept} more bytes of this line were not kept]`;
-    expect(seen).toEqual([{ kind: 'result', id: 7n, type: 101, fields: [line] }]);
+    const [last] = seen;
+    const rest = last?.kind === 'result' ? last.fields[0] : undefined;
+    expect(encodeNixString(text + String(rest)).equals(line)).toBe(true);
+    expect(encodeNixString(String(rest)).length).toBeLessThanOrEqual(64 * 1024);
+    expect(seen).toEqual([{ kind: 'result', id: 7n, type: 101, fields: [rest] }]);
+  });
+
+  test('stops in the middle of a long line when it is asked to', () => {
+    let parts = 0;
+    const scanner: LogScanner = new LogScanner(() => {
+      parts += 1;
+      scanner.pause();
+    });
+    const line = Buffer.alloc(300 * 1024, 'x');
+    const frame = new WireWriter().u64(Stderr.Result).u64(7).u64(101).u64(1).u64(1).bytes(line).finish();
+    const passed: Uint8Array[] = [];
+    let pushes = 0;
+    for (let rest: Uint8Array = frame; rest.length > 0; rest = scanner.rest) {
+      passed.push(...scanner.push(rest));
+      expect(parts).toBe((pushes += 1));
+    }
+    expect(Buffer.concat(passed).equals(frame)).toBe(true);
+    // Four of 64 KiB, and what is left.
+    expect(parts).toBe(5);
+  });
+
+  test('is completed without another word of a long line that never ends', () => {
+    const seen: LogFrame[] = [];
+    const scanner = new LogScanner((one) => seen.push(one));
+    const begun = new WireWriter().u64(Stderr.Result).u64(7).u64(101).u64(1).u64(1).u64(500_000).finish();
+    const sent = Buffer.concat([begun, Buffer.alloc(100_000, 'x')]);
+    const passed = [...scanner.push(sent), ...scanner.completion()];
+    expect(decode(Buffer.concat(passed))).toMatchObject([{ kind: 'result', id: 7n }]);
+    expect(seen.map(({ kind }) => kind)).toEqual(['result-part', 'result']);
   });
 
   test('with an unknown frame, or too many fields, is rejected', () => {
