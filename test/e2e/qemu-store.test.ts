@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
@@ -61,6 +61,12 @@ describeE2e("the host's store in a VM", ['vms'], () => {
     const expression = host.derivation(name, script, `input = builtins.storePath ${input}; ${attributes}`);
     const { outputs } = succeeded(await host.build(expression));
     return await readFile(outputs[0] ?? '', 'utf8');
+  }
+
+  async function cli(args: readonly string[], options: { input?: string } = {}) {
+    const words = [MAIN, '--config', drover.configFile, ...args];
+    const { exitCode, stdout, stderr } = await execa(process.execPath, words, { ...options, reject: false });
+    return { exitCode, stdout, stderr };
   }
 
   /** Open files of a virtiofsd that keeps them open; others have no such number. */
@@ -219,16 +225,42 @@ describeE2e("the host's store in a VM", ['vms'], () => {
     READ_DEADLINE_MS + VM_DEADLINE_MS,
   );
 
-  // The last test: a guest that was entered takes no more builds.
+  test(
+    'has logs of its builds and of its console',
+    async () => {
+      const expression = host.derivation('logged', 'echo "said in a VM"; echo > $out');
+      const { stderr } = succeeded(await host.build(expression));
+      const [, build = '', guest = ''] = /build (b\d+) in guest (g\d+)/.exec(stderr) ?? [];
+      expect((await cli(['logs', build])).stdout).toBe('said in a VM');
+      expect(await cli(['logs', guest])).toMatchObject({ exitCode: 0, stderr: '' });
+    },
+    VM_DEADLINE_MS,
+  );
+
   test(
     'is entered by drover shell, with pipes and its exit status',
     async () => {
-      const words = [MAIN, '--config', drover.configFile, 'shell'];
       const input = 'id -u; ls -d /nix/store; echo bad >&2; exit 7';
-      const { exitCode, stdout, stderr } = await execa(process.execPath, words, { input, reject: false });
-      expect({ exitCode, stdout, stderr }).toEqual({
+      expect(await cli(['shell'], { input })).toEqual({
         ...{ exitCode: 7, stdout: '0\n/nix/store', stderr: 'bad' },
       });
+    },
+    VM_DEADLINE_MS,
+  );
+
+  // The last one: a guest that was entered takes no more builds, and ends.
+  test(
+    'is what drover run has in a guest of its own',
+    async () => {
+      await waitUntil('the end of the guest', async () => (await drover.status()).guests.length === 0);
+      const tools = join(drover.stateDir, `${host.id}-tools`);
+      await mkdir(tools);
+      await copyFile((await execa('which', ['busybox'])).stdout, join(tools, 'busybox'));
+      await symlink('busybox', join(tools, 'sh'));
+      const shell = `${await add(tools)}/sh`;
+      const script = 'read -r line; echo "$1: $line"; echo bad >&2; exit 6';
+      const result = await cli(['run', '--', shell, '-c', script, 'sh', 'told'], { input: 'words\n' });
+      expect(result).toEqual({ exitCode: 6, stdout: 'told: words', stderr: 'bad' });
     },
     VM_DEADLINE_MS,
   );
