@@ -79,7 +79,7 @@ async function startQemu(kind: VmKind, keys: GuestKeys, options: MachineOptions)
   const manifest = { generation, nixVersion, protocol, systems };
   await writeFile(config, configDisk(guestFiles({ facts, nixConf, manifest, keys })), { mode: 0o600 });
   await makeScratchDisk(scratch, scratchBytes);
-  await using inherited = new Inheritance();
+  using inherited = new Inheritance();
   const descriptors = {
     store: store?.(inherited),
     configDisk: await inherited.file(config, 'r'),
