@@ -108,6 +108,17 @@ describeWith("the host's store", ['nix', 'procps'], () => {
     await broken.close();
   });
 
+  test('has no daemon that would outlive the supervisor', async () => {
+    const bin = join(dir, 'orphaning');
+    await mkdir(bin);
+    const { stdout: setpriv } = await execa('which', ['setpriv']);
+    // As if the supervisor ended while setpriv starts: what it becomes has another parent.
+    await writeFile(join(bin, 'setpriv'), `#!/bin/sh\n${setpriv} "$@" &\n`, { mode: 0o755 });
+    const store = hostStore({ ...env, PATH: `${bin}:${env['PATH'] ?? ''}` }, join(dir, 'own'));
+    await expect(store.connect()).rejects.toMatchObject({ code: 'HOST_STORE_UNAVAILABLE' });
+    await store.close();
+  });
+
   test('leaves a daemon of another supervisor alone when it closes', async () => {
     const own = join(dir, 'own');
     const store = hostStore(env, own);
