@@ -55,23 +55,13 @@ need readelf binutils
 need cpio cpio
 need xz xz-utils
 need zstd zstd
-need flock util-linux
 # Any version: it compiles for every architecture.
 clang=$(compgen -c clang | grep -E '^clang(-[0-9]+)?$' | sort -V | tail -n 1) || true
 [ -n "$clang" ] || need clang clang
 need "$(compgen -c ld.lld | sort -V | tail -n 1 | grep . || echo ld.lld)" lld
 
-mkdir -p "$directory"
-exec 9>"$directory/.lock"
-flock 9
 scripts=$(cat "$0" "$here/init.sh" "$here"/../{drover-guest,take-identity,ssh-port,console-shell}.sh "$here/../sshd_config" "$here"/../exact-store/*.[ch] ${own_kernel:+"$own_kernel/kernel"} | sha256sum | cut -c 1-16)
-if [ "$(cat "$directory/.complete" 2>/dev/null)" = "$scripts" ]; then
-  echo "the $architecture image is complete in $directory"
-  exit 0
-fi
-rm -f "$directory/.complete"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+begin_result "$directory" "$scripts" "$architecture image"
 packages=$work/packages
 root=$work/root
 

@@ -33,7 +33,6 @@ private_apt_check
 need bc bc
 need bison bison
 need flex flex
-need flock util-linux
 need make make
 need perl perl
 need xz xz-utils
@@ -51,17 +50,8 @@ if ! "$clang" -fsyntax-only -x c - <<<"$headers" 2>/dev/null; then
   exit 1
 fi
 
-mkdir -p "$directory"
-exec 9>"$directory/.lock"
-flock 9
 files="$architecture $(cat "$0" "$here/guest.config" "$here/$architecture.config" | sha256sum | cut -c 1-16)"
-if [ "$(cat "$directory/.complete" 2>/dev/null)" = "$files" ]; then
-  echo "the $architecture kernel is complete in $directory"
-  exit 0
-fi
-rm -f "$directory/.complete"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+begin_result "$directory" "$files" "$architecture kernel"
 
 echo "reading Debian's package lists ($suite)"
 private_apt_setup "$work/apt" "$suite"

@@ -22,6 +22,22 @@ private_apt_check() {
   [ -r "$APT_KEYRING" ] || need debian-archive-keyring debian-archive-keyring
 }
 
+# begin_result DIRECTORY HASH NAME: ends the script where DIRECTORY holds the result of files with this hash. Else it is
+# this script's alone until its end, which writes HASH to DIRECTORY/.complete, and `work` is a temporary directory.
+begin_result() {
+  need flock util-linux
+  mkdir -p "$1"
+  exec 9>"$1/.lock"
+  flock 9
+  if [ "$(cat "$1/.complete" 2>/dev/null)" = "$2" ]; then
+    echo "the $3 is complete in $1"
+    exit 0
+  fi
+  rm -f "$1/.complete"
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+}
+
 # The mirror of the Debian archive that this machine already uses.
 debian_mirror() {
   if [ -n "${DEBIAN_MIRROR:-}" ]; then
