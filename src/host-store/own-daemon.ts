@@ -19,9 +19,6 @@ const IDLE_MS = 60_000;
 /** Bytes kept of what the daemon says before it listens. */
 const MAX_WORDS_BYTES = 4096;
 
-/** This process may have ended before the kernel was told to end the daemon with it. */
-const UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec nix-daemon "$@"';
-
 /**
  * A nix-daemon of Drover's own, for a host where none listens, as on a single-user installation. It serves each
  * connection in a process that it forks, which costs far less than a program that is started for each. The directory,
@@ -119,17 +116,12 @@ export class OwnDaemon {
     const words = ['--option', 'trusted-users', '*', '--option', 'allowed-users', '*'];
     const setpriv = process.platform === 'linux' ? await findProgram(env, 'setpriv') : undefined;
     // macOS has no setpriv; there, a nix-daemon listens on every installation.
+    const wrapper = setpriv === undefined ? undefined : ([setpriv] as const);
     const stdio = ['ignore', 'ignore', 'pipe'] as const;
-    const options = { env, oomScore: OOM_SCORE.client };
-    const child = await (setpriv === undefined
-      ? startChild(undefined, 'nix-daemon', words, [...stdio], options)
-      : startChild(
-          [setpriv],
-          'sh',
-          ['-c', UNLESS_ORPHANED, String(process.pid), ...words],
-          [...stdio],
-          options,
-        ));
+    const child = await startChild(wrapper, 'nix-daemon', words, [...stdio], {
+      env,
+      oomScore: OOM_SCORE.client,
+    });
     await untilItListens(child, this.#socket);
     return child.process;
   }

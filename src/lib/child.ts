@@ -14,6 +14,9 @@ export interface Child {
   kill(): Promise<void>;
 }
 
+/** This process may have ended before the kernel was told to kill the child with it. */
+const UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"';
+
 /**
  * Starts a program in a session of its own, so that Ctrl-C at this process's terminal does not reach it.
  * @param setpriv util-linux's setpriv with further options for the child. With it, the kernel kills the child when this
@@ -27,8 +30,9 @@ export async function startChild(
   stdio: StdioOptions,
   { oomScore = OOM_SCORE.guest, ...place }: Pick<StartOptions, 'cwd' | 'env'> & { oomScore?: number } = {},
 ): Promise<Child> {
-  const [first, ...rest] =
-    setpriv === undefined ? [program, ...args] : [...setpriv, '--pdeathsig', 'KILL', program, ...args];
+  const unlessOrphaned = ['--pdeathsig', 'KILL', 'sh', '-c', UNLESS_ORPHANED, String(process.pid)];
+  const command = [program, ...args] as const;
+  const [first, ...rest] = setpriv === undefined ? command : [...setpriv, ...unlessOrphaned, ...command];
   const child = await startProgram(first, rest, { ...place, detached: true, stdio });
   if (child.pid !== undefined) void setOomScore(child.pid, oomScore);
   let ended = false;
