@@ -30,7 +30,7 @@ export async function startChild(
   stdio: StdioOptions,
   { oomScore = OOM_SCORE.guest, ...place }: Pick<StartOptions, 'cwd' | 'env'> & { oomScore?: number } = {},
 ): Promise<Child> {
-  const unlessOrphaned = ['--pdeathsig', 'KILL', 'sh', '-c', UNLESS_ORPHANED, String(process.pid)];
+  const unlessOrphaned = ['--pdeathsig', 'KILL', '/bin/sh', '-c', UNLESS_ORPHANED, String(process.pid)];
   const command = [program, ...args] as const;
   const [first, ...rest] = setpriv === undefined ? command : [...setpriv, ...unlessOrphaned, ...command];
   const child = await startProgram(first, rest, { ...place, detached: true, stdio });
