@@ -18,7 +18,7 @@ describeWith('exact-store', ['root'], () => {
   let source: string;
   let program: string;
   /** Mount namespace in which everything is mounted. */
-  let inside: (script: string) => Promise<string>;
+  let inside: (script: string, through?: readonly string[]) => Promise<string>;
 
   beforeAll(async () => {
     built = await mkdtemp(join(tmpdir(), 'exact-build-'));
@@ -46,12 +46,16 @@ describeWith('exact-store', ['root'], () => {
       ${program} mount source view socket 2>> errors
       mount -t overlay -o lowerdir=view,upperdir=upper,workdir=work overlay store
     `;
-    inside = async (script) => {
+    inside = async (script, through = []) => {
       // In a process namespace of its own: the guardian's power-off then ends only that.
+      const namespaces = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
       const { stdout } = await execa(
         'unshare',
-        ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', `${sh}\n${script}`],
-        { stderr: 'inherit' },
+        [...namespaces, ...through, '/bin/sh', '-c', `${sh}\n${script}`],
+        {
+          stderr: 'inherit',
+          env: { MAC_VOLUME_LOG: join(dir, 'flags') },
+        },
       );
       return stdout;
     };
@@ -144,6 +148,21 @@ describeWith('exact-store', ['root'], () => {
       ].join('\n'),
     );
     expect(await readFile(join(dir, 'errors'), 'utf8')).toContain('file is listed, and cannot be opened');
+  });
+
+  test('opens files of a share without O_DIRECT, whose number another architecture takes for a directory', async () => {
+    const path = `${HASH}-direct`;
+    await mkdir(join(source, path));
+    await writeFile(join(source, path, 'file'), 'contents');
+    const tell = await tellOf(path);
+    const volume = join(built, 'mac-volume');
+    const fixture = join(REPOSITORY, 'test/fixtures/mac-volume/mac-volume.c');
+    await execa('cc', ['-O1', '-Wall', '-Wextra', '-Werror', '-o', volume, fixture]);
+    const seen = await inside(`${tell}; cat store/${path}/file`, [volume, source]);
+    expect(seen).toBe('REGISTERED\ncontents');
+    const flags = (await readFile(join(dir, 'flags'), 'utf8')).split('\n').slice(0, -1);
+    // Read past this cache, since the exact store's own mount has one.
+    expect([...new Set(flags)]).toEqual(['open', 'read with O_DIRECT']);
   });
 
   test.each([
