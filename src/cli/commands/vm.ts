@@ -8,7 +8,13 @@ import { directoryToShare, noMachines, requireSize } from '../../control/vms.js'
 import { DroverError, errorMessage } from '../../lib/errors.js';
 import { attach, terminalOf } from '../attach.js';
 import { controlClient, readConfig, type AddCommand } from '../context.js';
-import { buildImage, parseInstallable } from '../image-of-flake.js';
+import {
+  buildImage,
+  configurationFile,
+  configurationOf,
+  parseInstallable,
+  type Configuration,
+} from '../image-of-flake.js';
 import { machines } from './machines.js';
 
 /** The driver whose guests are no machines. */
@@ -27,7 +33,10 @@ export const addVm: AddCommand = (program, context, setExitCode) => {
     .description(
       'boot a NixOS configuration that imports nixosModules.guest in a virtual machine; Ctrl-] ends it',
     )
-    .argument('<flake#name|path>', 'a configuration, which is built first, or its image such as ./result')
+    .argument(
+      '<flake#name|path>',
+      'a configuration: FLAKE#NAME, a flake or a .nix file, which is built first; or its image such as ./result',
+    )
     .option('--memory <size>', 'such as 4GiB, instead of what guests have', parsed(parseSize))
     .option('--cores <number>', 'instead of what guests have', parsed(wholeNumber))
     .option('--share <dir>', 'a directory of this host that the machine can write, at /share')
@@ -41,11 +50,11 @@ export const addVm: AddCommand = (program, context, setExitCode) => {
       const size = { memoryBytes: options.memory ?? null, cores: options.cores ?? null };
       requireSize(size);
       const share = options.share === undefined ? null : await directoryToShare(resolve(cwd, options.share));
-      const installable = parseInstallable(given);
+      const configuration = parseInstallable(given) ?? (await configurationAt(resolve(cwd, given), env));
       const path =
-        installable === undefined
+        configuration === undefined
           ? resolve(cwd, given)
-          : await buildImage(installable, { env, builders: await ownLine() });
+          : await buildImage(configuration, { env, builders: await ownLine() });
       const image = await manifestOf(path);
       const io = context.programIo();
       const terminal = terminalOf(io, env);
@@ -79,6 +88,17 @@ function wholeNumber(text: string): number {
 }
 
 /**
+ * The configuration that a path holds: a directory with a flake, or a .nix file.
+ * @returns undefined for anything else
+ * @throws DroverError `VM_REFUSED`
+ */
+async function configurationAt(path: string, env: NodeJS.ProcessEnv): Promise<Configuration | undefined> {
+  if (await exists(join(path, 'manifest.json'))) return undefined;
+  if (await exists(join(path, 'flake.nix'))) return await configurationOf(path, env);
+  return path.endsWith('.nix') && (await exists(path)) ? configurationFile(path) : undefined;
+}
+
+/**
  * The manifest of an image.
  * @param path of the image's directory, of the manifest, or of a link to one
  * @returns its path without links
@@ -91,7 +111,7 @@ async function manifestOf(path: string): Promise<string> {
   } catch (cause) {
     throw new DroverError('VM_REFUSED', `${path} cannot be found`, {
       cause,
-      hint: 'Name a NixOS configuration as FLAKE#NAME, or its image such as ./result.',
+      hint: 'Name a NixOS configuration as FLAKE#NAME or a .nix file, or its image such as ./result.',
     });
   }
   if (!(await stat(found)).isDirectory()) return found;
@@ -105,8 +125,8 @@ async function manifestOf(path: string): Promise<string> {
 }
 
 async function adviceAbout(directory: string): Promise<string> {
-  if (await exists(join(directory, 'flake.nix')))
-    return 'It is a flake: name one of its configurations, as in .#NAME.';
+  if (await exists(join(directory, 'configuration.nix')))
+    return 'Name the file of the configuration: configuration.nix in it.';
   if (await exists(join(directory, 'init')))
     return 'It is a system without its image: name config.system.build.droverImage, or the configuration as FLAKE#NAME.';
   return 'Name a configuration as FLAKE#NAME, or what was built of config.system.build.droverImage.';
