@@ -19,9 +19,10 @@ const MAX_PAUSE_MS = 3_600_000;
 
 /**
  * A client that says nothing for this long gives up its guest if others wait for one, in milliseconds. Most clients
- * fetch a result at once: one that does not has it built again if it comes back.
+ * fetch a result at once: one that does not has it built again if it comes back. Where that would not restore all that
+ * it has in the guest, as after an upload, its session ends.
  */
-const IDLE_MS = { without: 5_000, result: 30_000 } as const;
+const IDLE_MS = { without: 5_000, result: 30_000, upload: 60_000 } as const;
 /** Time between two looks at an idle client, in milliseconds. */
 const LOOK_MS = 1_000;
 
@@ -99,19 +100,30 @@ export class Placement implements AsyncDisposable {
     });
   }
 
-  /** Whether others need the guest more, and the client gets all that it was told of from another one. */
+  /** Whether others need the guest more. */
   #isDispensable(): boolean {
     const seat = this.#seat;
-    if (seat === undefined || !seat.lease.wanted || seat.bond === 'upload' || !this.results.restorable)
-      return false;
-    return this.#context.clock.now() - this.#idleSince >= IDLE_MS[seat.bond ?? 'without'];
+    if (seat === undefined || !seat.lease.wanted) return false;
+    return this.#context.clock.now() - this.#idleSince >= IDLE_MS[this.#holds(seat)];
+  }
+
+  /** The kind of loss that it would be for the client. */
+  #holds({ bond }: Seat): keyof typeof IDLE_MS {
+    return this.results.restorable ? (bond ?? 'without') : 'upload';
   }
 
   async #giveBack(): Promise<void> {
-    const { bond, guest } = this.#seat ?? {};
-    if (guest === undefined) return;
+    const seat = this.#seat;
+    if (seat === undefined) return;
+    const { guest } = seat;
+    const holds = this.#holds(seat);
     const text = `the guest ${guest.id} was given to other clients while this one was idle`;
-    if (bond === 'result') this.results.lose(text);
+    if (holds === 'upload') {
+      // The session returns the lease as it ends.
+      this.#context.client.interrupt(guestLost(text));
+      return;
+    }
+    if (holds === 'result') this.results.lose(text);
     this.#context.log.info({ guest: guest.id }, 'lease of an idle session returned: others wait');
     this.leaveConnection();
     await this.#leave();

@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream';
+
 import { describe, expect, test } from '@jest/globals';
 
 import type { BuildStatus, BuiltOutput } from '../../../src/protocol/build-result.js';
@@ -270,29 +272,43 @@ describe('the lease of an idle session', () => {
   test.each([
     ['its build had an input that the guest alone has', { inputs: [storePath('other')] }, []],
     ['its build made a path that no one could know before', {}, [REALISED]],
-  ])('is kept where %s', async (_, request, builtOutputs) => {
+  ])('ends with the session, a minute later, where %s', async (_, request, builtOutputs) => {
     const bench = benchWith(guestThatBuilds('g1', { builtOutputs }));
     bench.leaser.wanted = true;
-    const { channel } = await bench.client();
+    const { channel, served } = await bench.client();
     await channel.write(buildRequest({ output: OUTPUT, ...request }));
     expect(await outcome(channel)).toBeUndefined();
     await channel.run(decodeBuildDerivationResponse(VERSION));
-    await settled();
-    await bench.clock.advance(3_600_000);
-    expect(bench.leaser.held).toBe(1);
+    await endsWhenIdle(bench, channel, served);
   });
 
-  test('is kept where the client was told of what it has not built itself', async () => {
+  test('ends with the session where the client was told of what it has not built itself', async () => {
     const other = storePath('other');
     const g1 = guestThatBuilds('g1');
     const bench = benchWith(g1);
     bench.leaser.wanted = true;
-    const { client, channel } = await built(bench);
+    const { client, channel, served } = await built(bench);
     g1.daemon.paths.set(other, { info: pathInfo(other), nar: Buffer.alloc(0) });
     expect(await client.queryValidPaths([other])).toEqual([other]);
-    await settled();
-    await bench.clock.advance(3_600_000);
-    expect(bench.leaser.held).toBe(1);
-    channel.end();
+    await endsWhenIdle(bench, channel, served);
+  });
+
+  test('ends with the session where the client has uploaded a path', async () => {
+    const bench = benchWith(guestThatBuilds('g1'));
+    bench.leaser.wanted = true;
+    const { client, channel, served } = await bench.client();
+    await client.addToStoreNar(INFO, Readable.from([NAR]));
+    await endsWhenIdle(bench, channel, served);
   });
 });
+
+/** Others wait, and cannot be kept waiting by a client that could not get the same from another guest. */
+async function endsWhenIdle(bench: FrontBench, channel: Client, served: Promise<void>): Promise<void> {
+  await settled();
+  await bench.clock.advance(59_000);
+  expect(bench.leaser.held).toBe(1);
+  await bench.clock.advance(2_000);
+  expect(await outcome(channel)).toContain('g1 was given to other clients while this one was idle');
+  await served;
+  expect(bench.leaser.held).toBe(0);
+}
