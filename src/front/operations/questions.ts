@@ -29,13 +29,6 @@ type Answer<T> = { readonly value: T; readonly raw: readonly Uint8Array[] } | { 
 const PATHS: Response<StorePath[]> = () => decodeStorePathsResponse();
 
 /** Both stores' paths together. */
-function both(request: RequestDecoder<unknown>): Serve {
-  return async (context, op) => {
-    const { raw } = await capture(context.client, op, request(context.version));
-    await answerUnion(context, raw);
-  };
-}
-
 async function answerUnion(context: OperationContext, raw: readonly Uint8Array[]): Promise<void> {
   const { client } = context;
   const ours = await askHost(context, raw, PATHS);
@@ -117,12 +110,25 @@ async function orRefused<T>(asked: Promise<{ value: T; raw: readonly Uint8Array[
 
 /** QueryAllValidPaths. A list of all that the host has is not for every client. */
 export async function serveAllValidPaths(context: OperationContext, op: number): Promise<void> {
-  if (context.identity.trusted) {
-    await answerUnion(context, [encodeOp(op)]);
-    return;
-  }
-  const why = "it lists all of the host's store, which building does not take";
-  await refuse(context, op, { why, advice: `Ask about single paths. ${trustAdvice(context.identity.name)}` });
+  if (context.identity.trusted) await answerUnion(context, [encodeOp(op)]);
+  else await refuseList(context, op, "it lists all of the host's store");
+}
+
+/** QueryReferrers. From one path that everybody knows, such as the C library, it leads to all others of the host. */
+async function serveReferrers(context: OperationContext, op: number): Promise<void> {
+  const { raw } = await capture(context.client, op, questions.decodePathQuestion(context.version));
+  if (context.identity.trusted) await answerUnion(context, raw);
+  else await refuseList(context, op, "it lists paths of the host's store that the client has not named");
+}
+
+async function serveValidDerivers(context: OperationContext, op: number): Promise<void> {
+  const { raw } = await capture(context.client, op, questions.decodePathQuestion(context.version));
+  await answerUnion(context, raw);
+}
+
+async function refuseList(context: OperationContext, op: number, what: string): Promise<void> {
+  const advice = `Ask about single paths. ${trustAdvice(context.identity.name)}`;
+  await refuse(context, op, { why: `${what}, which building does not take`, advice });
 }
 
 const answerRoots = hostOnly(undefined, () => questions.decodeRootsResponse());
@@ -160,8 +166,8 @@ function sameRealisations({ features: a }: ProtocolVersion, { features: b }: Pro
 }
 
 export const QUESTIONS: readonly (readonly [number, Serve])[] = [
-  [Op.QueryReferrers, both(questions.decodePathQuestion)],
-  [Op.QueryValidDerivers, both(questions.decodePathQuestion)],
+  [Op.QueryReferrers, serveReferrers],
+  [Op.QueryValidDerivers, serveValidDerivers],
   [Op.QueryDerivationOutputs, either(questions.decodePathQuestion, PATHS)],
   [
     Op.QueryDerivationOutputNames,

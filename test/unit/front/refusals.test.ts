@@ -115,6 +115,7 @@ describe('a client that is not trusted', () => {
 
   test.each([
     ['QueryAllValidPaths', request(Op.QueryAllValidPaths).finish()],
+    ['QueryReferrers', request(Op.QueryReferrers).string(path).finish()],
     ['FindRoots', request(Op.FindRoots).finish()],
     ['AddSignatures', request(Op.AddSignatures).string(path).strings(['k:s']).finish()],
   ])('is refused %s, and the session goes on', async (name, bytes) => {
