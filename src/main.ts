@@ -114,7 +114,7 @@ async function systems(config: Config): Promise<readonly string[]> {
 
 async function serve(config: Config, file: string | undefined, load: () => Promise<Config>): Promise<number> {
   await setOomScore('self', OOM_SCORE.supervisor);
-  const serviceLog = openLog(config.log, env);
+  const serviceLog = await openLog(config.log, env);
   const start = async (): Promise<Supervisor> =>
     await Supervisor.start({
       config,

@@ -5,6 +5,7 @@ import { pino, type Logger } from 'pino';
 import { DroverError, errorCode, errorMessage } from './errors.js';
 import { formatLine, standardErrorFormat, type LogFormat } from './log-format.js';
 import { printableLines } from './printable.js';
+import { strictModesFault } from './strict-modes.js';
 
 export type Log = Logger;
 
@@ -33,12 +34,15 @@ export function createLog(level: string, format: LogFormat = 'json'): Log {
  * The same, or JSON lines appended to `file` if one is given.
  * @throws DroverError `LOG_UNUSABLE`
  */
-export function openLog(
+export async function openLog(
   { level, file }: { readonly level: string; readonly file: string | undefined },
   env: NodeJS.ProcessEnv = {},
-): ServiceLog {
+): Promise<ServiceLog> {
   if (file === undefined) return { log: createLog(level, standardErrorFormat(env)), reopen: () => undefined };
   try {
+    // Its owner could put a link there, to a file that only this user may write.
+    const fault = await strictModesFault(file, 'others');
+    if (fault !== undefined) throw new Error(fault);
     touch(file);
   } catch (cause) {
     throw new DroverError('LOG_UNUSABLE', `The log file ${file} cannot be written: ${errorMessage(cause)}`, {

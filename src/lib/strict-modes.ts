@@ -7,7 +7,8 @@ import { errorCode } from './errors.js';
 /** As many symbolic links as Linux follows in one path. */
 const MAX_LINKS = 40;
 const STICKY = 0o1000;
-const OTHERS_WRITE = 0o022;
+/** Those who may write nothing: the group and others, or others only. */
+const WRITERS = { anybody: 0o022, others: 0o002 } as const;
 
 /**
  * Reports why users other than root and this one could replace `path` or its contents, by the rules of sshd's
@@ -16,14 +17,19 @@ const OTHERS_WRITE = 0o022;
  * writable if it belongs to root: only the owner of an entry can replace it there. A part that does not exist
  * yet is not a fault.
  * @param path absolute
+ * @param writers `others`: a group may write, as the one of the log daemon may in `/var/log` of some systems
  * @returns undefined if all is well
  */
-export async function strictModesFault(path: string): Promise<string | undefined> {
+export async function strictModesFault(
+  path: string,
+  writers: keyof typeof WRITERS = 'anybody',
+): Promise<string | undefined> {
   const trusted = new Set([0, process.getuid?.() ?? 0]);
   const rest = parts(path);
   let links = 0;
   let here = '/';
-  const root = fault(here, await lstat(here), trusted);
+  const forbidden = WRITERS[writers];
+  const root = fault(here, await lstat(here), trusted, forbidden);
   if (root !== undefined) return root;
   for (let part = rest.shift(); part !== undefined; part = rest.shift()) {
     if (part === '..') {
@@ -39,7 +45,7 @@ export async function strictModesFault(path: string): Promise<string | undefined
       if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return undefined;
       throw error;
     }
-    const wrong = fault(next, found, trusted);
+    const wrong = fault(next, found, trusted, forbidden);
     if (wrong !== undefined) return wrong;
     if (found.isSymbolicLink()) {
       if (++links > MAX_LINKS) return undefined;
@@ -51,11 +57,15 @@ export async function strictModesFault(path: string): Promise<string | undefined
   return undefined;
 }
 
-function fault(path: string, found: Stats, trusted: ReadonlySet<number>): string | undefined {
+function fault(
+  path: string,
+  found: Stats,
+  trusted: ReadonlySet<number>,
+  forbidden: number,
+): string | undefined {
   if (!trusted.has(found.uid)) return `${path} belongs to another user (uid ${found.uid})`;
   // A link's own mode means nothing, and writing to /dev/null does not change it.
-  if (found.isSymbolicLink() || found.isCharacterDevice() || (found.mode & OTHERS_WRITE) === 0)
-    return undefined;
+  if (found.isSymbolicLink() || found.isCharacterDevice() || (found.mode & forbidden) === 0) return undefined;
   if (found.isDirectory() && (found.mode & STICKY) !== 0) return undefined;
   return `other users can write ${path} (mode 0${(found.mode & 0o7777).toString(8)})`;
 }

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rename, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -28,14 +28,14 @@ async function messages(path: string): Promise<string[]> {
 }
 
 test('a log file is appended to, and not readable to everybody', async () => {
-  openLog({ level: 'info', file }).log.info('one');
-  openLog({ level: 'info', file }).log.info('two');
+  (await openLog({ level: 'info', file })).log.info('one');
+  (await openLog({ level: 'info', file })).log.info('two');
   expect(await messages(file)).toEqual(['one', 'two']);
   expect((await stat(file)).mode & 0o777).toBe(0o640);
 });
 
 test('a log file that was renamed is left, and a new one begun', async () => {
-  const { log, reopen } = openLog({ level: 'info', file });
+  const { log, reopen } = await openLog({ level: 'info', file });
   log.info('one');
   await rename(file, `${file}.0`);
   log.info('two');
@@ -46,7 +46,7 @@ test('a log file that was renamed is left, and a new one begun', async () => {
 });
 
 test('a log file that cannot be reopened: the old one is kept, and says so', async () => {
-  const { log, reopen } = openLog({ level: 'info', file });
+  const { log, reopen } = await openLog({ level: 'info', file });
   await rename(file, `${file}.0`);
   await mkdir(file);
   reopen();
@@ -61,15 +61,28 @@ test('a log file that cannot be reopened: the old one is kept, and says so', asy
   expect(await messages(file)).toEqual(['two']);
 });
 
-test('a log file that cannot be begun at all', () => {
-  expect(() => openLog({ level: 'info', file: join(directory, 'absent/drover.log') })).toThrow(
+test('a log file that cannot be begun at all', async () => {
+  await expect(openLog({ level: 'info', file: join(directory, 'absent/drover.log') })).rejects.toThrow(
     /^The log file \S+absent\/drover\.log cannot be written: ENOENT/,
   );
 });
 
-test('a full disk costs lines of the log, and nothing else', () => {
+test('a log file in a directory where everybody could put a link in its place', async () => {
+  await chmod(directory, 0o777);
+  await expect(openLog({ level: 'info', file })).rejects.toMatchObject({
+    code: 'LOG_UNUSABLE',
+    message: `The log file ${file} cannot be written: other users can write ${directory} (mode 0777)`,
+  });
+  expect(await readdir(directory)).toEqual([]);
+  // As /var/log on some systems.
+  await chmod(directory, 0o775);
+  (await openLog({ level: 'info', file })).log.info('one');
+  expect(await messages(file)).toEqual(['one']);
+});
+
+test('a full disk costs lines of the log, and nothing else', async () => {
   // Writing to this device fails as on a full disk.
-  const { log } = openLog({ level: 'info', file: '/dev/full' });
+  const { log } = await openLog({ level: 'info', file: '/dev/full' });
   expect(() => {
     for (let i = 0; i < 10; i++) log.info('lost');
   }).not.toThrow();
