@@ -19,15 +19,26 @@ const REASONS: Readonly<Record<string, string>> = {
  * Makes `path`, parents included, as a directory that only this user can enter (mode 0700). A directory of Drover's
  * own that exists already is closed to others.
  * @param hint advice if that is not possible
- * @throws DroverError `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
+ * @throws DroverError `DIRECTORY_NOT_PRIVATE`, `DIRECTORY_UNUSABLE`, `NOT_PERMITTED`
  */
 export async function makePrivateDir(path: string, hint?: string): Promise<void> {
   try {
     await makeDirs(path);
+    const { uid } = await stat(path);
+    // Its owner could open it to others again, and may have a process in it.
+    if (uid !== 0 && uid !== process.getuid?.()) throw foreign(path, uid);
     await chmod(path, 0o700);
   } catch (cause) {
     throw unusable(path, cause, hint);
   }
+}
+
+function foreign(path: string, uid: number): DroverError {
+  return new DroverError(
+    'DIRECTORY_NOT_PRIVATE',
+    `The directory ${path} belongs to another user (uid ${uid})`,
+    { hint: 'Look at what is in it, and remove it: Drover makes a new one.' },
+  );
 }
 
 /**
@@ -96,7 +107,7 @@ async function makeDirs(path: string): Promise<void> {
 
 function unusable(path: string, cause: unknown, hint: string | undefined): unknown {
   const code = errorCode(cause) ?? '';
-  if (code === 'ENOSPC') return cause;
+  if (code === 'ENOSPC' || cause instanceof DroverError) return cause;
   return new DroverError(
     code === 'EACCES' || code === 'EPERM' ? 'NOT_PERMITTED' : 'DIRECTORY_UNUSABLE',
     `The directory ${path} cannot be used: ${REASONS[code] ?? errorMessage(cause)}`,
