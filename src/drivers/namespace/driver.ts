@@ -27,7 +27,7 @@ import { reachableResolvers, resolverWarning } from '../resolvers.js';
 import { NamespaceGuest } from './guest.js';
 import type { GuestSetup, UserIds } from './helper.js';
 import { kernelHasOverlayfs, makeImage, type NamespaceImage } from './image.js';
-import { probeNix } from './nix-probe.js';
+import { nixWarnings, probeNix } from './nix-probe.js';
 import { probeSetup } from './probe.js';
 import { findPrograms } from './programs.js';
 
@@ -219,6 +219,7 @@ export class NamespaceDriver implements GuestDriver {
     };
     const warnings = [
       ...own.warnings,
+      ...(guest.nix === undefined ? [] : await nixWarnings(guest.nix)),
       ...(why === undefined ? [] : [why]),
       ...(guest.network === 'outbound' ? await resolverWarning(join(etc.path, 'resolv.conf')) : []),
       ...(typeof cgroups === 'string'

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { DroverError } from '../../lib/errors.js';
 import { run, spawnStream } from '../../lib/process.js';
+import { strictModesFault } from '../../lib/strict-modes.js';
 import { Channel } from '../../daemon/channel.js';
 import { CLIENT_MAGIC, decodeServerGreeting } from '../../protocol/handshake-info.js';
 import {
@@ -52,6 +53,13 @@ export async function probeNix(directory: string, env: NodeJS.ProcessEnv): Promi
   } finally {
     await rm(home, { recursive: true, force: true });
   }
+}
+
+/** Warnings about who could change this Nix, which root on this host runs, too. */
+export async function nixWarnings(directory: string): Promise<string[]> {
+  const fault = await strictModesFault(join(directory, 'nix-daemon'));
+  if (fault === undefined) return [];
+  return [`root runs the programs in guest.nix (${directory}), and could be made to run others: ${fault}`];
 }
 
 /** The handshake only as far as the features: the rest would need a store. */
