@@ -34,5 +34,6 @@ sudo newsyslog -nv -f /etc/newsyslog.d/drover.conf
 # It reports, whatever it finds.
 sudo ./system/sw/bin/drover doctor --json --config /etc/drover/drover.yaml | tee doctor.json > /dev/null
 node -e 'const { checks } = JSON.parse(require("fs").readFileSync("doctor.json")); for (const one of checks) console.log(JSON.stringify(one))'
-# The supervisor watches no more than its own directories (never the disk's root).
-if pid=$(pgrep -f 'drover serve' | head -n 1) && [ -n "$pid" ]; then sudo lsof -p "$pid" | head -n 50; fi
+# Whether or not the service could start here.
+package=$(dirname "$(dirname "$(readlink -f ./system/sw/bin/drover)")")
+node scripts/ci/watched.mjs "$package/lib/node_modules/drover/dist" /etc/drover/drover.yaml

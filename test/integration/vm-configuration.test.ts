@@ -9,7 +9,7 @@ import { buildImage, configurationFile, configurationOf } from '../../src/cli/im
 import { NIX_DIRS } from '../support/nix.js';
 import { describeWith } from '../support/requirements.js';
 
-/** What a NixOS system is to drover vm; its image is a file that says so. */
+/** Stand-in for a NixOS system that imports nixosModules.guest: its image is a file with that text. */
 const system = (text: string): string => `{
   config.system.build.droverImage = derivation {
     name = "image"; system = builtins.currentSystem or "x86_64-linux"; builder = "/bin/sh";
@@ -62,7 +62,7 @@ describeWith('what drover vm builds of a path', ['modern-nix'], () => {
     hint: expect.stringMatching(hint),
   });
 
-  test("a .nix file, with NIX_PATH's nixpkgs, for this machine's Linux", async () => {
+  test("builds a .nix file, with NIX_PATH's nixpkgs, for this machine's Linux", async () => {
     const file = at("a file's ${name}.nix");
     await writeFile(file, '{ guest = "own"; }');
     const path = await buildImage(configurationFile(file), { env, builders });
@@ -70,7 +70,7 @@ describeWith('what drover vm builds of a path', ['modern-nix'], () => {
     expect(await readFile(path, 'utf8')).toBe(`own for ${own}\n`);
   });
 
-  test('a .nix file that is no guest, and one without a nixpkgs', async () => {
+  test('refuses a .nix file that is not a guest, and one without a nixpkgs', async () => {
     const file = at('other.nix');
     await writeFile(file, '{ }');
     await expect(buildImage(configurationFile(file), { env, builders })).rejects.toMatchObject(
@@ -81,7 +81,7 @@ describeWith('what drover vm builds of a path', ['modern-nix'], () => {
     ).rejects.toMatchObject(refusal(/other\.nix could not be built/, /nixpkgs of NIX_PATH/));
   });
 
-  test('the only configuration of a flake, and the one called default', async () => {
+  test('builds the only configuration of a flake, and the one called default', async () => {
     const only = await flake('only', `nixosConfigurations.box = ${system('"the box"')};`);
     const path = await buildImage(await configurationOf(only, env), { env, builders });
     expect(await readFile(path, 'utf8')).toBe('the box\n');

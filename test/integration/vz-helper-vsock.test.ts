@@ -239,6 +239,10 @@ describeWith("vz-helper's vsock", ['vz-helper'], () => {
     const cpuBefore = await cpuSeconds(helper.pid);
     const silent = text(helper.socket());
     const unanswered = connectVsock(hanging.path('vsock.sock'), 7);
+    await expect(connectVsock(hanging.path('vsock.sock'), 22, AbortSignal.timeout(1))).rejects.toMatchObject({
+      code: 'VSOCK_REFUSED',
+      message: "The guest's vsock port 22: it has not answered",
+    });
     await expect(within('an error', unanswered)).rejects.toThrow('the guest does not answer');
     expect(await within('an answer', silent)).toMatch(/^ERROR vz-helper 2 /);
     expect((await cpuSeconds(helper.pid)) - cpuBefore).toBeLessThan(0.5);

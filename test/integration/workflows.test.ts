@@ -1,9 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
 import { execa } from 'execa';
+import { parse } from 'yaml';
 
 import { REPOSITORY } from '../support/drover.js';
 
@@ -52,4 +53,24 @@ test('refuses broken workflows, and says what is wrong with each', async () => {
   ])
     expect(stdout).toMatch(told);
   expect(stdout).not.toContain('0.yml');
+});
+
+test('has every job that docs/verifying.md says will show what only a Mac can', async () => {
+  const read = async (file: string): Promise<string> => await readFile(join(REPOSITORY, file), 'utf8');
+  const jobs = new Set(['none']);
+  for (const file of ['linux.yml', 'mac.yml'])
+    for (const job of Object.keys((parse(await read(`.github/workflows/${file}`)) as { jobs: object }).jobs))
+      jobs.add(job);
+  const [, section = ''] = (await read('docs/verifying.md')).split('## What only a Mac can show');
+  const rows = section.split('\n').filter((line) => line.startsWith('| '));
+  const end = rows.findIndex((row) => row.startsWith('| probe '));
+  const cells = rows.slice(2, end).map((row) => row.split(' | ')[1] ?? '');
+  expect(cells.length).toBeGreaterThan(20);
+  const named = cells.flatMap((cell) =>
+    cell
+      .replaceAll(/\(.*?\)|:.*/g, '')
+      .split(/, (?:then )?/)
+      .map((word) => word.trim()),
+  );
+  expect(named.filter((word) => !jobs.has(word))).toEqual([]);
 });

@@ -12,7 +12,8 @@ const MAX_ANSWER_BYTES = 4096;
  * A connection to a port of the guest's vsock, through vz-helper's socket at `path` (see "The guest's vsock" in
  * `vz-helper/PROTOCOL.md`). It can half-close; errors that come later are the caller's to listen for.
  * @param port 1 … 4294967294
- * @throws DroverError `VSOCK_REFUSED` when the guest or the helper does not accept; or the signal's reason
+ * @throws DroverError `VSOCK_REFUSED` when the guest or the helper does not accept, or not before the signal's timeout;
+ *   otherwise the signal's reason
  */
 export async function connectVsock(path: string, port: number, signal?: AbortSignal): Promise<Socket> {
   signal?.throwIfAborted();
@@ -29,8 +30,10 @@ export async function connectVsock(path: string, port: number, signal?: AbortSig
     return socket;
   } catch (cause) {
     socket.destroy();
-    signal?.throwIfAborted();
-    throw new DroverError('VSOCK_REFUSED', `The guest's vsock port ${port}: ${errorMessage(cause)}`, {
+    const isLate = signal?.aborted === true && (signal.reason as Error | undefined)?.name === 'TimeoutError';
+    if (!isLate) signal?.throwIfAborted();
+    const why = isLate ? 'it has not answered' : errorMessage(cause);
+    throw new DroverError('VSOCK_REFUSED', `The guest's vsock port ${port}: ${why}`, {
       cause,
       context: { path, port },
     });
