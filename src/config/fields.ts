@@ -106,7 +106,14 @@ function converted<Result extends object>(convert: (value: unknown) => Result | 
 
 export const listen = converted<ListenAddress>(parseListen);
 
-export const absolutePath = text(/^\/[^\p{Cc}]*$/u, 'an absolute path').transform(trimPath);
+const pathOf = (what: string) => text(/^\/[^\p{Cc}]*$/u, what).transform(trimPath);
+
+export const absolutePath = pathOf('an absolute path');
+
+/** `services.drover.guest.image` has two words more, for which Nix has put a path into the file. */
+export const imagePath = pathOf(
+  "the absolute path of an image's manifest.json (release and build are words of the Nix modules)",
+);
 
 /**
  * A path that Drover passes on to Nix and mount: some versions of Nix start the socket door's program through a shell,

@@ -64,7 +64,10 @@ const table: Record<string, [string, string][]> = {
     ]),
     ['metrics: 9619', '1:10: metrics: expected a map (keys: listen, page), got 9619'],
     ['stateDir: ~/drover', '1:11: stateDir: expected an absolute path, got "~/drover"'],
-    ['guest: { image: manifest.json }', '1:17: guest.image: expected an absolute path, got "manifest.json"'],
+    [
+      'guest: { image: release }',
+      `1:17: guest.image: expected the absolute path of an image's manifest.json (release and build are words of the Nix modules), got "release"`,
+    ],
     ['guest: { memory: 1MiB }', '1:18: guest.memory: expected a size from 256MiB to 1024TiB, got "1MiB"'],
     ['guest: { nix: bin }', '1:15: guest.nix: expected an absolute path, got "bin"'],
   ],
