@@ -142,8 +142,8 @@ export class GuestAgent {
   }
 
   /** Memory of the guest, as the host counts it. */
-  async memory(): Promise<GuestMemory | undefined> {
-    return await this.#guest.memory?.();
+  memory(): GuestMemory | undefined {
+    return this.#guest.memory?.();
   }
 
   /**

@@ -63,7 +63,7 @@ export interface RunningGuest {
   /** Settles, never rejects, when the guest is gone: how it ended, for people. */
   readonly exited: Promise<string>;
   /** Undefined, or of undefined: the host does not limit the guest's memory, or the guest does that itself. */
-  memory?(): Promise<GuestMemory | undefined>;
+  memory?(): GuestMemory | undefined;
   /**
    * Upper bound on the number of files, directories and links in shared paths before the guest's lookup cache
    * must be dropped. Undefined: no bound.

@@ -68,21 +68,21 @@ export async function usageOf(
 ): Promise<{ readonly stats: GuestStats; readonly usage: GuestUsage }> {
   const stats = await agent.stats(ownClock ? clock.wallNow() / 1000 : undefined);
   const { scratchUsedBytes: usedBytes, scratchTotalBytes: totalBytes } = stats;
-  const memory = await memoryOf(agent, ownClock, stats);
+  const memory = memoryOf(agent, ownClock, stats);
   return { stats, usage: { scratch: { usedBytes, totalBytes }, memory } };
 }
 
 /** Undefined where nothing says. A guest that shares the host's kernel has a limit of its own there, or none. */
-async function memoryOf(
+function memoryOf(
   agent: GuestAgent,
   ownClock: boolean,
   { memoryUsedBytes, memoryTotalBytes }: GuestStats,
-): Promise<NonNullable<GuestSnapshot['memory']> | undefined> {
+): NonNullable<GuestSnapshot['memory']> | undefined {
   if (ownClock) {
     if (memoryUsedBytes === undefined || memoryTotalBytes === undefined) return undefined;
     return { usedBytes: memoryUsedBytes, totalBytes: memoryTotalBytes };
   }
-  const memory = await agent.memory();
+  const memory = agent.memory();
   return memory?.usedBytes === undefined
     ? undefined
     : { usedBytes: memory.usedBytes, totalBytes: memory.limitBytes };

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -77,7 +78,7 @@ async function hierarchies(proc: string): Promise<Hierarchy[]> {
       found.set(names, {
         version,
         own,
-        controllers: version === 2 ? words(await text(join(own, 'cgroup.controllers'))) : controllers,
+        controllers: version === 2 ? words(text(join(own, 'cgroup.controllers'))) : controllers,
       });
     }
   }
@@ -86,9 +87,13 @@ async function hierarchies(proc: string): Promise<Hierarchy[]> {
 
 const words = (line: string): string[] => line.split(/\s+/).filter((word) => word !== '');
 
-/** Empty if it cannot be read. */
-async function text(file: string): Promise<string> {
-  return await readFile(file, 'utf8').catch(() => '');
+/** A file of the kernel, which takes microseconds: less than a turn of the event loop. Empty if it cannot be read. */
+function text(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** Memory that this process and its children can have, in bytes: the host's, or less if its cgroup says so. */
@@ -97,7 +102,7 @@ export async function availableMemory(proc = '/proc/self'): Promise<number> {
   for (const { version, own, controllers } of await hierarchies(proc).catch(() => [])) {
     if (!controllers.includes('memory')) continue;
     for (let directory = own; directory !== '/'; directory = dirname(directory)) {
-      const limit = Number((await text(join(directory, FILES[version].memory))).trim() || NaN);
+      const limit = Number(text(join(directory, FILES[version].memory)).trim() || NaN);
       if (Number.isFinite(limit)) limits.push(limit);
     }
   }
@@ -206,7 +211,7 @@ export class Cgroups {
     for (const { path } of this.#parents) {
       for (const name of await readdir(path).catch(() => [])) {
         const owner = /^drover-(\d+)-/.exec(name)?.[1];
-        if (owner === undefined || (await text(`/proc/${owner}/stat`)) !== '') continue;
+        if (owner === undefined || text(`/proc/${owner}/stat`) !== '') continue;
         await rmdir(join(path, name)).catch(() => undefined);
       }
     }
@@ -219,11 +224,11 @@ export class Cgroups {
  */
 async function divide({ own, controllers }: Hierarchy, pid: number): Promise<Parent> {
   const path = basename(own) === OWN_LEAF ? dirname(own) : own;
-  const isRoot = (await text(join(own, 'cgroup.type'))) === '';
+  const isRoot = text(join(own, 'cgroup.type')) === '';
   if (path === own && !isRoot) {
     await mkdir(join(own, OWN_LEAF), { recursive: true });
-    for (const other of words(await text(join(own, 'cgroup.procs')))) {
-      if (await descendsFrom(Number(other), pid))
+    for (const other of words(text(join(own, 'cgroup.procs')))) {
+      if (descendsFrom(Number(other), pid))
         await writeFile(join(own, OWN_LEAF, 'cgroup.procs'), other).catch(() => undefined);
     }
   }
@@ -232,10 +237,10 @@ async function divide({ own, controllers }: Hierarchy, pid: number): Promise<Par
   return { version: 2, controllers: usable, path };
 }
 
-async function descendsFrom(pid: number, ancestor: number): Promise<boolean> {
+function descendsFrom(pid: number, ancestor: number): boolean {
   for (let at = pid; at > 1;) {
     if (at === ancestor) return true;
-    at = Number(/^PPid:\t(\d+)/m.exec(await text(`/proc/${at}/status`))?.[1] ?? 0);
+    at = Number(/^PPid:\t(\d+)/m.exec(text(`/proc/${at}/status`))?.[1] ?? 0);
   }
   return false;
 }
@@ -256,20 +261,20 @@ export class GuestCgroup {
     this.#limitBytes = limitBytes;
   }
 
-  async memory(): Promise<GuestMemory | undefined> {
+  memory(): GuestMemory | undefined {
     if (this.#memory === undefined) return undefined;
     const { version, path } = this.#memory;
-    const kills = /^oom_kill (\d+)$/m.exec(await text(join(path, FILES[version].kills)))?.[1];
+    const kills = /^oom_kill (\d+)$/m.exec(text(join(path, FILES[version].kills)))?.[1];
     if (kills === undefined) return undefined;
-    const bytes = async (file: string): Promise<number | undefined> => {
-      const value = Number((await text(join(path, file))).trim() || NaN);
+    const bytes = (file: string): number | undefined => {
+      const value = Number(text(join(path, file)).trim() || NaN);
       return Number.isFinite(value) ? value : undefined;
     };
     return {
       kills: Number(kills),
-      usedBytes: await bytes(FILES[version].used),
+      usedBytes: bytes(FILES[version].used),
       // Linux has it since 5.19 in cgroup v2.
-      peakBytes: await bytes(FILES[version].peak),
+      peakBytes: bytes(FILES[version].peak),
       limitBytes: this.#limitBytes,
     };
   }

@@ -70,7 +70,7 @@ export class NamespaceGuest implements RunningGuest {
 
   /** Never rejects. @returns its memory at the end */
   async #cleanUp(): Promise<GuestMemory | undefined> {
-    const memory = await this.memory();
+    const memory = this.memory();
     await this.#spec.cgroup?.remove();
     await this.#spec.cleanUp(this.#stopped).catch(() => undefined);
     return memory;
@@ -124,8 +124,8 @@ export class NamespaceGuest implements RunningGuest {
     return await Promise.resolve(startInGuest(this.#socket('run'), request));
   }
 
-  async memory(): Promise<GuestMemory | undefined> {
-    return await this.#spec.cgroup?.memory();
+  memory(): GuestMemory | undefined {
+    return this.#spec.cgroup?.memory();
   }
 
   async openDaemon(): Promise<Duplex> {

@@ -316,14 +316,12 @@ async function buildIn(
   const outputs = outputPaths(request.derivation.outputs);
   // A check compares with what is valid.
   const makes = request.mode !== 'check';
-  // Read meanwhile: only a failure needs it.
-  const memoryBefore = seat.guest.agent.memory().catch(() => undefined);
+  const killsBefore = seat.guest.agent.memory()?.kills;
   if (makes) await seat.requireUnbuilt(outputs);
   listener.provisioned(await seat.provision(await inputs));
   await limitSilence(seat, request, context);
   const explainFailure = async (message: string): Promise<string | undefined> =>
-    (await explain(message, seat, (await memoryBefore)?.kills)) ??
-    (await explainNetwork(message, request, seat));
+    (await explain(message, seat, killsBefore)) ?? (await explainNetwork(message, request, seat));
   const stopMeasuring = listener.measure(seat.guest.agent);
   const exchange = seat.daemon.exchange(async (channel) => {
     await writeAll(channel, raw);
@@ -364,7 +362,7 @@ async function explain(
   seat: Seat,
   killsBefore: number | undefined,
 ): Promise<string | undefined> {
-  const memory = await seat.guest.agent.memory();
+  const memory = seat.guest.agent.memory();
   if (memory !== undefined && memory.kills > (killsBefore ?? memory.kills)) {
     const { limitBytes, peakBytes } = memory;
     const peak = peakBytes === undefined ? '' : `, peak ${humanBytes(peakBytes)}`;
