@@ -1,5 +1,5 @@
-// watched.mjs DIST FILE: prints the directories in which a supervisor (its program is in DIST) watches for changes of its
-// configuration FILE on this machine. On macOS /etc is a link in the disk's root, which must not be one of them.
+// watched.mjs DIST FILE: prints the directories in which a supervisor (its program is in DIST) watches for changes of
+// its configuration FILE on this machine. On macOS /etc is a link in the disk's root, which must not be one of them.
 import { join, resolve } from 'node:path';
 import { argv } from 'node:process';
 import { pathToFileURL } from 'node:url';
