@@ -185,9 +185,12 @@ export function encodeErrorFrame(message: string, traces: readonly string[] = []
   return encodeStderrFrame({ kind: 'error', error: { level: 0, name: 'Error', message, traces } });
 }
 
-/** A daemon's error as an exception, with its message unchanged. */
+/** Nix colours its messages for everybody. In an exception's message they would show as escapes. */
+const COLOURS = /\u001b\[[0-9;]*m/g;
+
+/** A daemon's error as an exception, with its message but for the colours. */
 export function remoteError(error: RemoteErrorInfo): ProtocolError {
-  return new ProtocolError('PROTOCOL_REMOTE_ERROR', error.message, {
+  return new ProtocolError('PROTOCOL_REMOTE_ERROR', error.message.replaceAll(COLOURS, ''), {
     context: { level: error.level, traces: error.traces.length },
   });
 }

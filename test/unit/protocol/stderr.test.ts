@@ -124,6 +124,14 @@ describe('log frames', () => {
     expect(converse(decodeStderrFrame(), [many])).toMatchObject({ failure: 'PROTOCOL_LIMIT' });
   });
 
+  test("a daemon's error is thrown without its colours, and other escapes are printable", () => {
+    const message = "path '\u001b[35;1m/nix/store/x\u001b[0m' is not valid\u001b[2J";
+    const [level, name, traces] = [0, 'Error', []];
+    expect(remoteError({ level, name, message, traces }).message).toBe(
+      "path '/nix/store/x' is not valid\\u001b[2J",
+    );
+  });
+
   test('our own errors are those that Nix shows, and can be thrown', () => {
     const decoded = decodeAll(decodeStderrFrame(), encodeErrorFrame('no builder is free', ['while waiting']));
     if (decoded.kind !== 'error') throw new Error('not an error frame');
