@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 
 import { afterAwake, type CancelTimer, type Clock } from '../lib/clock.js';
 import { DroverError } from '../lib/errors.js';
-import { reusesItsBuffer } from '../lib/unix-socket.js';
+import { isInSharedBuffer, reusesItsBuffer } from '../lib/unix-socket.js';
 import { ByteQueue, UNENDING, type Extent } from '../protocol/byte-queue.js';
 import { Feeder } from '../protocol/feeder.js';
 import { ProtocolError } from '../protocol/protocol-error.js';
@@ -266,7 +266,8 @@ export class Channel {
           reject(error instanceof Error ? error : new Error(String(error)));
           return;
         }
-        const part = count === chunk.length ? chunk : chunk.subarray(0, count);
+        const taken = count === chunk.length ? chunk : chunk.subarray(0, count);
+        const part = isInSharedBuffer(taken) ? Buffer.from(taken) : taken;
         moved += count;
         if (count < chunk.length) this.#keep(chunk.subarray(count));
         if (other.#isClosed()) resolve();

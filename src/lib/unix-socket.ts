@@ -10,6 +10,8 @@ import { exhaustion } from './exhaustion.js';
  * costs a third more processor time, since both ends wake up each other more often.
  */
 const BUFFER_BYTES = 256 * 1024;
+/** One buffer serves all sockets until they fill it: most carry short answers, and there can be thousands. */
+const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
 
 /**
  * Time between attempts to connect to a socket whose queue is full, and limit of all of them, in milliseconds. Linux
@@ -25,6 +27,11 @@ const reusing = new WeakSet<Duplex>();
  */
 export function reusesItsBuffer(stream: Duplex): boolean {
   return reusing.has(stream);
+}
+
+/** True for such a chunk if the next read of any stream may overwrite it, and not only the next one of its own. */
+export function isInSharedBuffer(chunk: Uint8Array): boolean {
+  return chunk.buffer === SHARED.buffer;
 }
 
 /**
@@ -54,12 +61,13 @@ export function queueDeadline(clock: Clock): number {
 }
 
 async function connectOnce(path: string): Promise<Socket> {
-  let buffer: Buffer | undefined;
+  let buffer = SHARED;
   const socket = connect({
     path,
     onread: {
-      buffer: () => (buffer ??= Buffer.allocUnsafeSlow(BUFFER_BYTES)),
+      buffer: () => buffer,
       callback: (bytes, into) => {
+        if (bytes === SHARED.length && buffer === SHARED) buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
         socket.emit('data', into.subarray(0, bytes));
         return true;
       },

@@ -15,6 +15,7 @@ import { string } from '../../../src/protocol/wire.js';
 import { WireWriter } from '../../../src/protocol/wire-writer.js';
 import { connectedPair } from '../../support/connected-pair.js';
 import { FakeClock, settled } from '../../support/fake-clock.js';
+import { waitUntil } from '../../support/wait.js';
 
 /** The next `count` bytes. */
 function first(count: number): Extent {
@@ -107,6 +108,49 @@ describe('a channel', () => {
       const expected = Buffer.concat([bytes.subarray(0, 3_000_001), bytes.subarray(-rest), kept]);
       expect(Buffer.concat(received).equals(expected)).toBe(true);
     } finally {
+      from.close();
+      to.close();
+      await rm(dir, { recursive: true });
+    }
+  });
+
+  test('passes on what it has read whatever other streams read before it is written', async () => {
+    const dir = await mkdtemp('/tmp/drover-channel-');
+    const from = createServer().listen(join(dir, 'from'));
+    const to = createServer({ highWaterMark: 1024 * 1024 }).listen(join(dir, 'to'));
+    const opened: { destroy: () => unknown }[] = [];
+    try {
+      await Promise.all([once(from, 'listening'), once(to, 'listening')]);
+      const open = async (): Promise<[Channel, Socket]> => {
+        const accepted = once(from, 'connection');
+        const channel = new Channel(await connectUnixSocket(join(dir, 'from')));
+        const [far] = (await accepted) as [Socket];
+        opened.push(channel, far);
+        return [channel, far];
+      };
+      const [source, sender] = await open();
+      const [other, otherSender] = await open();
+      const accepted = once(to, 'connection');
+      const peer = connect(join(dir, 'to')).pause();
+      const [socket] = (await accepted) as [Socket];
+      const sink = new Channel(socket);
+      opened.push(peer, sink);
+      const before = Buffer.alloc(900_000, 'before');
+      await sink.write(before);
+      const bytes = randomBytes(10_000);
+      const relayed = source.relayTo(sink);
+      sender.end(bytes);
+      await waitUntil('the bytes that cannot be written yet', () => sink.sentBytes > before.length);
+      otherSender.write(Buffer.alloc(10_000, 'x'));
+      expect(await other.waitForInput()).toBe(true);
+      const received: Buffer[] = [];
+      peer.on('data', (chunk) => received.push(chunk)).resume();
+      expect(await relayed).toBe(bytes.length);
+      sink.end();
+      await once(peer, 'end');
+      expect(Buffer.concat(received).equals(Buffer.concat([before, bytes]))).toBe(true);
+    } finally {
+      for (const each of opened) each.destroy();
       from.close();
       to.close();
       await rm(dir, { recursive: true });
