@@ -107,10 +107,8 @@ export class Front {
     });
     const { host: hostStore, overload, ...options } = this.#options;
     const refusal = overload();
-    const session = new Session(channel, {
-      ...options,
-      ...{ hostStore, id, identity, refusal, log, events: this.events, turns: this.#turns },
-    });
+    const own = { hostStore, id, identity, refusal, log, events: this.events, turns: this.#turns };
+    const session = new Session(channel, Object.assign(options, own));
     this.#sessions.set(session, channel);
     const openedAt = new Date(this.#options.clock.now()).toISOString();
     this.events.emit({ type: 'session-opened', door });

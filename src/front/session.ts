@@ -105,10 +105,11 @@ export class Session {
   async #serveAll(version: ProtocolVersion): Promise<void> {
     const client = this.#client;
     const noted = new Set<string>();
-    const session: SessionContext = { ...this.#options, client, version, move: this.#move, noted };
+    const own = { client, version, move: this.#move, noted };
+    const session: SessionContext = Object.assign({}, this.#options, own);
     await using host = new HostView(session);
     await using placement = new Placement(session, host);
-    const context = { ...session, host, placement, track: this.#track };
+    const context = Object.assign(session, { host, placement, track: this.#track });
     while (this.#state !== 'relaying' && (await client.waitForInput())) {
       placement.begin();
       const turn = this.#options.turns.next();

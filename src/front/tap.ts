@@ -25,8 +25,8 @@ export interface TapListener {
 /** Watches the log frames of one build. It only observes: the bytes have gone to the client already. */
 export class Tap {
   readonly #listener: TapListener;
-  readonly #builds = new Set<bigint>();
-  readonly #open = new Set<bigint>();
+  /** Activities that were started and not stopped: whether each is a build. */
+  readonly #open = new Map<bigint, boolean>();
 
   constructor(listener: TapListener) {
     this.#listener = listener;
@@ -36,16 +36,14 @@ export class Tap {
   observe(frame: LogFrame): Promise<void> | undefined {
     if (frame.kind === 'start-activity') {
       if (this.#open.size >= MAX_OPEN_ACTIVITIES) return undefined;
-      this.#open.add(frame.activity.id);
-      if (frame.activity.type !== ACTIVITY_BUILD) return undefined;
-      this.#builds.add(frame.activity.id);
-      this.#listener.onBuild();
+      const isBuild = frame.activity.type === ACTIVITY_BUILD;
+      this.#open.set(frame.activity.id, isBuild);
+      if (isBuild) this.#listener.onBuild();
     } else if (frame.kind === 'stop-activity') {
       this.#open.delete(frame.id);
-      this.#builds.delete(frame.id);
     } else if (frame.kind === 'next') {
       this.#listener.onText(frame.text);
-    } else if (!this.#builds.has(frame.id)) {
+    } else if (this.#open.get(frame.id) !== true) {
       return undefined;
     } else if (frame.kind === 'result-part') {
       if (frame.type === RESULT_BUILD_LOG_LINE) return this.#listener.onLog(frame.text, false);
@@ -61,9 +59,8 @@ export class Tap {
 
   /** Activities that were started and not stopped. After the loss of a guest, the caller must stop them. */
   takeOpenActivities(): readonly bigint[] {
-    const open = [...this.#open];
+    const open = [...this.#open.keys()];
     this.#open.clear();
-    this.#builds.clear();
     return open;
   }
 }

@@ -184,17 +184,37 @@ export class BuildHistory {
   }
 
   /** Begins a build's record. @returns its id */
-  begin(facts: Pick<BuildRecord, 'derivation' | 'name' | 'system' | 'client'>): number {
+  begin({
+    derivation,
+    name,
+    system,
+    client,
+  }: Pick<BuildRecord, 'derivation' | 'name' | 'system' | 'client'>): number {
     const id = this.#nextId++;
     const record: BuildRecord = {
-      ...{ id, ...facts, guest: null, generation: null },
+      id,
+      derivation,
+      name,
+      system,
+      client,
+      guest: null,
+      generation: null,
       times: {
-        ...{ asked: this.#options.clock.wallNow(), leased: null, provisioned: null },
-        ...{ started: null, ended: null, fetched: null },
+        asked: this.#options.clock.wallNow(),
+        leased: null,
+        provisioned: null,
+        started: null,
+        ended: null,
+        fetched: null,
       },
-      ...{ result: null, succeeded: null, error: null, replays: [] },
+      result: null,
+      succeeded: null,
+      error: null,
+      replays: [],
       inputs: { shared: 0, sharedBytes: 0, copied: 0, copiedBytes: 0 },
-      ...{ relayedBytes: 0, usage: null, log: { lines: 0, bytes: 0, storedBytes: 0 } },
+      relayedBytes: 0,
+      usage: null,
+      log: { lines: 0, bytes: 0, storedBytes: 0 },
     };
     this.#open.set(id, { record, lines: 0, bytes: 0 });
     this.#logs.begin(id);

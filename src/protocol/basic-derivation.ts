@@ -43,7 +43,7 @@ function* decodeOutput(storeDir?: string): Decoder<DerivationOutput> {
   const path = yield* decodeOptionalStorePath(storeDir);
   const hashAlgorithm = yield* string(MAX_SHORT_STRING_BYTES);
   const hash = yield* string(MAX_SHORT_STRING_BYTES);
-  return { ...(path === undefined ? {} : { path }), hashAlgorithm, hash };
+  return path === undefined ? { hashAlgorithm, hash } : { path, hashAlgorithm, hash };
 }
 
 export function writeBasicDerivation(writer: WireWriter, derivation: BasicDerivation): void {

@@ -1,3 +1,4 @@
+import type { Mutable } from '../lib/mutable.js';
 import { MAX_VERSION_STRING_BYTES } from './limits.js';
 import { malformed } from './protocol-error.js';
 import { decodeTrustedFlag, writeTrustedFlag, type TrustedFlag } from './trusted-flag.js';
@@ -41,10 +42,10 @@ export interface HandshakeInfo {
 export function* decodeHandshakeInfo(version: ProtocolVersion): Decoder<HandshakeInfo> {
   const daemonNixVersion = atLeast(version, 33) ? yield* string(MAX_VERSION_STRING_BYTES) : undefined;
   const trusted: TrustedFlag = atLeast(version, 35) ? yield* decodeTrustedFlag() : undefined;
-  return {
-    ...(daemonNixVersion === undefined ? {} : { daemonNixVersion }),
-    ...(trusted === undefined ? {} : { trusted }),
-  };
+  const info: Mutable<HandshakeInfo> = {};
+  if (daemonNixVersion !== undefined) info.daemonNixVersion = daemonNixVersion;
+  if (trusted !== undefined) info.trusted = trusted;
+  return info;
 }
 
 /** From 1.33 on a daemon's Nix version is part of it: an absent one is sent as empty. */

@@ -108,7 +108,7 @@ export function* clientHandshake(options: {
   yield new WireWriter().u64(0).bool(false).finish(); // obsolete: no CPU affinity, no reserveSpace
   const info = yield* decodeHandshakeInfo(version);
   yield* bounded(startupFrames(), MAX_HANDSHAKE_BYTES);
-  return { ...info, version, daemonVersion };
+  return Object.assign(info, { version, daemonVersion });
 }
 
 function* readGreeting(): ReturnType<typeof decodeServerGreeting> {

@@ -1,3 +1,4 @@
+import type { Mutable } from '../lib/mutable.js';
 import {
   decodeOptionalContentAddress,
   formatContentAddress,
@@ -38,28 +39,27 @@ export function* decodePathInfo(version: ProtocolVersion, storeDir?: string): De
   const references = yield* decodeStorePaths(storeDir);
   const registrationTime = yield* num();
   const narSize = yield* num();
-  const extra = atLeast(version, 16) ? yield* decodeTrust() : { ultimate: false, signatures: [] };
-  return {
-    ...(deriver === undefined ? {} : { deriver }),
+  const info: Mutable<PathInfo> = {
     narHash,
     references,
     registrationTime,
     narSize,
-    ...extra,
+    ultimate: false,
+    signatures: [],
   };
+  if (deriver !== undefined) info.deriver = deriver;
+  if (!atLeast(version, 16)) return info;
+  info.ultimate = yield* bool();
+  info.signatures = yield* strings(MAX_ITEMS, MAX_SHORT_STRING_BYTES);
+  const contentAddress = yield* decodeOptionalContentAddress();
+  if (contentAddress !== undefined) info.contentAddress = contentAddress;
+  return info;
 }
 
 function* decodeNarHash(): Decoder<string> {
   const narHash = yield* string(MAX_SHORT_STRING_BYTES);
   parseHash(narHash, 'sha256');
   return narHash;
-}
-
-function* decodeTrust(): Decoder<Pick<PathInfo, 'ultimate' | 'signatures' | 'contentAddress'>> {
-  const ultimate = yield* bool();
-  const signatures = yield* strings(MAX_ITEMS, MAX_SHORT_STRING_BYTES);
-  const contentAddress = yield* decodeOptionalContentAddress();
-  return { ultimate, signatures, ...(contentAddress === undefined ? {} : { contentAddress }) };
 }
 
 export function* decodeValidPathInfo(version: ProtocolVersion, storeDir?: string): Decoder<ValidPathInfo> {

@@ -18,6 +18,8 @@ export const FEATURE_REALISATION_WITH_PATH = 'realisation-with-path-not-hash';
 /** CollectGarbage takes a set of paths whose referrers may go too. Changes that operation only. */
 export const FEATURE_DELETE_DEAD_SPECIFIC_REFERRERS = 'delete-dead-specific-referrers';
 
+const NO_FEATURES: ReadonlySet<string> = new Set();
+
 /** A 1.x version, with these features. */
 export function protocolVersion(minor: number, features: Iterable<string> = []): ProtocolVersion {
   return { major: 1, minor, features: new Set(features) };
@@ -60,7 +62,7 @@ export function versionToWire(version: ProtocolVersion): number {
 
 /** The version that a number on the wire stands for, without features. Like Nix, looks at the low 16 bits only. */
 export function versionFromWire(wire: number): ProtocolVersion {
-  return { major: (wire >>> 8) & 0xff, minor: wire & 0xff, features: new Set() };
+  return { major: (wire >>> 8) & 0xff, minor: wire & 0xff, features: NO_FEATURES };
 }
 
 /** The features that a peer of 1.38 or later offers. */

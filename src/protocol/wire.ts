@@ -78,7 +78,8 @@ export function* list<T>(item: () => Decoder<T>, maxItems: number = MAX_ITEMS): 
   const count = lengthOf(yield 8, 'items', maxItems);
   const items: T[] = [];
   for (let i = 0; i < count; i++) items.push(yield* item());
-  return items;
+  // Without the room to grow, which is more than a short list: thousands of them may be kept.
+  return items.slice();
 }
 
 /** A list of strings, each of at most `maxBytes` bytes. */

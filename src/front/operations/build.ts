@@ -1,8 +1,10 @@
+import type { Channel } from '../../daemon/channel.js';
 import type { GuestAgent } from '../../guest/agent.js';
 import type { Inputs, Provisioned } from '../../guest/provision.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import type { LeasedGuest, WaitPlace } from '../../pool/lease.js';
+import type { BasicDerivation } from '../../protocol/basic-derivation.js';
 import { isSuccess, type BuildResult } from '../../protocol/build-result.js';
 import {
   decodeBuildDerivation,
@@ -13,6 +15,8 @@ import {
 import { decodeBuildDerivationResponse, encodeBuildDerivationResponse } from '../../protocol/responses.js';
 import type { StorePath } from '../../protocol/store-path.js';
 import { decodeStderrFrame, encodeErrorFrame, encodeStderrFrame } from '../../protocol/stderr.js';
+import type { ProtocolVersion } from '../../protocol/version.js';
+import { decodeAll } from '../../protocol/wire.js';
 import { auditedClient, auditedOutputs, type AuditedBuild, type AuditedOutput } from '../audit.js';
 import type { OperationContext, RunningBuild } from './context.js';
 import type { BuildOutcome } from '../journal.js';
@@ -30,15 +34,25 @@ import { tellPlace } from '../wait-notice.js';
 const SCRATCH_FULL_BYTES = 16 * 1024 * 1024;
 /** A translated build that has printed nothing for this long is ended, in seconds. The client can set another limit. */
 const TRANSLATED_MAX_SILENT_SECONDS = 3600;
+/** Length of an operation's code. */
+const OP_BYTES = 8;
 /** Words of the C library and of SQLite. */
 const NO_SPACE = /No space left on device|database or disk is full/;
 /** Errors that stand for the end of the guest, or of all guests. */
 const LOST_CODES: ReadonlySet<string> = new Set(['GUEST_LOST', 'GUEST_FULL', 'SHUTTING_DOWN']);
 
+/**
+ * The parts of a request that are looked at. Arguments and environment, its largest parts, stay in its bytes: thousands
+ * of builds may wait.
+ */
+type Asked = Omit<BuildDerivation, 'derivation'> & {
+  readonly derivation: Pick<BasicDerivation, 'outputs' | 'inputSources' | 'platform'>;
+};
+
 /** A build as it is asked of a guest. */
 interface Build {
-  readonly request: BuildDerivation;
-  readonly raw: readonly Uint8Array[];
+  readonly request: Asked;
+  readonly raw: Uint8Array;
   readonly inputs: Promise<Inputs>;
 }
 
@@ -68,7 +82,7 @@ const UNHEARD: Omit<Listener, 'leased' | 'succeeded'> = {
  */
 export async function serveBuild(context: OperationContext): Promise<void> {
   const { client, version, audit, clock, events, identity, journal, log, systems, track } = context;
-  const { value: request, raw } = await capture(client, Op.BuildDerivation, decodeBuildDerivation(version));
+  const { value: request, raw } = await captureBuild(client, version);
   const derivation = request.drvPath;
   const system = request.derivation.platform;
   const denied = deniedBuild(request, context);
@@ -85,17 +99,18 @@ export async function serveBuild(context: OperationContext): Promise<void> {
   const startedAt = clock.now();
   const entry = journal.begin({ derivation, system, client: identity });
   const running: RunningBuild = {
-    ...{ entry, derivation, system, startedAt },
-    ...{
-      waitedMs: 0,
-      waitingSince: startedAt,
-      guest: null,
-      place: undefined,
-      phase: null,
-      image: null,
-      cpuSeconds: null,
-      built: [],
-    },
+    entry,
+    derivation,
+    system,
+    startedAt,
+    waitedMs: 0,
+    waitingSince: startedAt,
+    guest: null,
+    place: undefined,
+    phase: null,
+    image: null,
+    cpuSeconds: null,
+    built: [],
   };
   track(running);
   let outcome: BuildOutcome = { result: 'Error', succeeded: false, error: null, cpuMicros: null };
@@ -124,6 +139,24 @@ export async function serveBuild(context: OperationContext): Promise<void> {
   }
 }
 
+async function captureBuild(
+  client: Channel,
+  version: ProtocolVersion,
+): Promise<{ readonly value: Asked; readonly raw: Uint8Array }> {
+  const { value, raw } = await capture(client, Op.BuildDerivation, decodeBuildDerivation(version));
+  const { drvPath, mode, derivation } = value;
+  const { outputs, inputSources, platform } = derivation;
+  return {
+    value: { drvPath, mode, derivation: { outputs, inputSources, platform } },
+    raw: Buffer.concat(raw),
+  };
+}
+
+/** The derivation with all that a request says of it. */
+function wholeDerivation(raw: Uint8Array, version: ProtocolVersion): BasicDerivation {
+  return decodeAll(decodeBuildDerivation(version), raw.subarray(OP_BYTES)).derivation;
+}
+
 function record(build: AuditedBuild, { audit, id, identity }: OperationContext): void {
   audit?.record({ type: 'build', ...auditedClient(id, identity), ...build });
 }
@@ -146,7 +179,7 @@ function outcomeOf(ended: BuildResult | string): BuildOutcome {
   };
 }
 
-function isFixed({ derivation }: BuildDerivation): boolean {
+function isFixed({ derivation }: Asked): boolean {
   return [...derivation.outputs.values()].every(({ hash }) => hash !== '');
 }
 
@@ -154,7 +187,7 @@ function isFixed({ derivation }: BuildDerivation): boolean {
  * Why this client may not have this build. Where guests are shared, Nix's own rule for untrusted users holds: only the
  * content of a fixed output proves that it is what it says.
  */
-function deniedBuild(request: BuildDerivation, { identity, policy }: OperationContext): Refusal | undefined {
+function deniedBuild(request: Asked, { identity, policy }: OperationContext): Refusal | undefined {
   if (request.mode === 'repair') return REPAIR;
   if (identity.trusted || policy().confined || isFixed(request)) return undefined;
   return {
@@ -165,8 +198,8 @@ function deniedBuild(request: BuildDerivation, { identity, policy }: OperationCo
 
 /** @returns the result, or the error that the client was told of instead */
 async function build(
-  request: BuildDerivation,
-  raw: readonly Uint8Array[],
+  request: Asked,
+  raw: Uint8Array,
   running: RunningBuild,
   context: OperationContext,
 ): Promise<BuildResult | string> {
@@ -220,7 +253,7 @@ async function build(
       const keepMs = context.policy().keepFailedMs;
       if (keepMs === 0 || directory === undefined) return;
       const kept = { build: entry.id, directory, keepMs };
-      const line = await keepFailed(seat, request.derivation, kept);
+      const line = await keepFailed(seat, wholeDerivation(raw, context.version), kept);
       if (line !== undefined) await tell(line);
     },
     measure: (agent) =>
@@ -229,7 +262,7 @@ async function build(
         running.cpuSeconds = Math.max(running.cpuSeconds ?? 0, sample.cpuSeconds);
       }),
   };
-  const repeated: Listener = {
+  const repeated = (): Listener => ({
     ...UNHEARD,
     leased: ({ id, generation }) => {
       leased(id, generation);
@@ -244,7 +277,7 @@ async function build(
       const facts = { build: entry.id, derivation, system, guest, image };
       record({ ...facts, result: result.status, outputs: built }, context);
     },
-  };
+  });
   const inputs = host.lookUp(request.derivation.inputSources);
   // Awaited once there is a guest. An earlier failure must not count as unhandled.
   inputs.catch(() => undefined);
@@ -261,7 +294,7 @@ async function build(
     }
     await tell(notice);
   };
-  const bytes = raw.reduce((sum, { length }) => sum + length, 0);
+  const bytes = raw.length;
   const onWait = (place: () => WaitPlace): void => {
     running.place = place;
     stopTelling();
@@ -272,7 +305,7 @@ async function build(
     .run(need, async (seat) => {
       const result = await buildIn(seat, what, listener, context);
       if (typeof result === 'string' || !isSuccess(result.status)) return result;
-      const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, repeated, context) };
+      const rebuild = { outputs, bytes, run: (other: Seat) => buildIn(other, what, repeated(), context) };
       seat.bind(placement.results.add(rebuild) ? 'result' : 'upload');
       // Another guest would not have these inputs, nor make outputs with the same paths.
       const { infos } = await inputs;
@@ -324,7 +357,7 @@ async function buildIn(
     (await explain(message, seat, killsBefore)) ?? (await explainNetwork(message, request, seat));
   const stopMeasuring = listener.measure(seat.guest.agent);
   const exchange = seat.daemon.exchange(async (channel) => {
-    await writeAll(channel, raw);
+    await channel.write(raw);
     // If the client leaves, this connection is closed, and the guest's daemon stops the build.
     await relayLog(channel, listener);
     const { value: frame, raw: bytes } = await channel.receive(decodeStderrFrame());
@@ -389,11 +422,7 @@ async function explainSpace(message: string, { bond, guest, lease }: Seat): Prom
 }
 
 /** Explains the failure of a build that downloads, in a guest without a network. */
-async function explainNetwork(
-  message: string,
-  request: BuildDerivation,
-  { guest }: Seat,
-): Promise<string | undefined> {
+async function explainNetwork(message: string, request: Asked, { guest }: Seat): Promise<string | undefined> {
   if (!isFixed(request)) return undefined;
   const stats = await guest.agent.stats().catch(() => undefined);
   if (stats?.routed !== false) return undefined;
@@ -403,7 +432,7 @@ async function explainNetwork(
 /** Translators are known to let programs hang, and Nix's client sets no limit by default. */
 async function limitSilence(
   seat: Seat,
-  { derivation }: BuildDerivation,
+  { derivation }: Asked,
   { placement, translated }: OperationContext,
 ): Promise<void> {
   const { options } = placement;
