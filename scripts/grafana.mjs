@@ -179,6 +179,7 @@ const ROWS = {
       'short',
       [[`sum by (result) (${increase('drover_rollouts_total')})`, '{{result}}']],
     ],
+    ['Systems that are built here', 'short', [['drover_system_served', '{{system}}']]],
     ['Version', 'none', [['drover_info', '{{version}}, Nix {{nix_version}}']]],
   ],
 };

@@ -169,6 +169,10 @@ export class Supervisor {
       nixVersion: driver.manifest.nixVersion,
       driver: driver.name,
       systems: driver.manifest.systems,
+      service: () => ({
+        wanted: wantedSystems(this.#config, this.#driver),
+        served: servedSystems(this.#config, this.#driver),
+      }),
       reloads: this.#reloads,
     });
     const onEvent = (event: DroverEvent): void => {
@@ -520,10 +524,15 @@ function machineConfig(
   return { ...config, driver, guest: { ...config.guest, image, memoryBytes, cores } };
 }
 
+/** Nix systems of the configuration, or else of the image, whether or not this host can build them. */
+function wantedSystems({ systems }: Config, { manifest, absentSystems }: GuestDriver): readonly string[] {
+  return systems ?? [...manifest.systems, ...(absentSystems ?? [])];
+}
+
 /** Nix systems that guests build now. */
 function servedSystems(config: Config, driver: GuestDriver): readonly string[] {
-  const { manifest, brokenSystems, absentSystems } = driver;
-  return (config.systems ?? manifest.systems).filter(
+  const { brokenSystems, absentSystems } = driver;
+  return wantedSystems(config, driver).filter(
     (system) => brokenSystems?.has(system) !== true && absentSystems?.has(system) !== true,
   );
 }

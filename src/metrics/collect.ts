@@ -19,6 +19,8 @@ export interface MetricsOptions {
    * Nix systems that guests build for, each counted separately; builds for any other system count as `other`.
    */
   readonly systems: readonly string[];
+  /** Nix systems that guests should build for, and which of them they can build for now. */
+  readonly service: () => { readonly wanted: readonly string[]; readonly served: readonly string[] };
   /** Emits the outcome of each reload of the configuration. */
   readonly reloads: Emitter<'ok' | 'failed'>;
 }
@@ -40,6 +42,16 @@ export function collectMetrics(options: MetricsOptions): Registry {
   make
     .gauge('drover_info', 'What runs: always 1.', ['version', 'nix_version', 'driver'])
     .set({ version, nix_version: nixVersion, driver }, 1);
+  make.readGauge(
+    'drover_system_served',
+    'Whether guests build for a system that they should: 0 where they cannot, as without a translator.',
+    ['system'],
+    (gauge) => {
+      const { wanted, served } = options.service();
+      gauge.reset();
+      for (const system of wanted) gauge.set({ system }, served.includes(system) ? 1 : 0);
+    },
+  );
   const reloads = make.counter(
     'drover_config_reloads_total',
     'Reloads of the configuration.',

@@ -282,13 +282,17 @@ describeWith('the vz driver', ['vz-helper', 'dist', 'ssh', 'procps'], () => {
       await using drover = await startDrover({
         config: {
           driver: 'vz',
+          metrics: { listen: '127.0.0.1:0' },
           systems: ['aarch64-linux', 'x86_64-linux'],
           guest: { image: join(dir, 'manifest.json'), cores: 1, memory: '1GiB', scratchSize: '1GiB' },
         },
         env: { DROVER_VZ_HELPER: await helper(`rosetta=${rosetta}`) },
       });
-      const { systems, warnings } = await drover.status();
+      const { systems, warnings, metrics } = await drover.status();
       expect(systems).toEqual(['aarch64-linux']);
+      expect(await (await fetch(metrics ?? '')).text()).toContain(
+        'drover_system_served{system="x86_64-linux"} 0\n',
+      );
       expect(warnings).toContainEqual(expect.stringContaining('x86_64-linux'));
       const { stdout } = await drover.cli('machines');
       expect(stdout.split(' ')[1]).toBe('aarch64-linux');

@@ -160,6 +160,18 @@ describe('metrics of the process', () => {
     });
   });
 
+  test('say which of the systems are served, those of an earlier configuration no longer', async () => {
+    const bench = new MetricsBench();
+    expect(await bench.series('drover_system_served')).toEqual({
+      'drover_system_served{system="aarch64-linux"}': 1,
+      'drover_system_served{system="x86_64-linux"}': 0,
+    });
+    bench.service = { wanted: ['aarch64-linux'], served: ['aarch64-linux'] };
+    expect(await bench.series('drover_system_served')).toEqual({
+      'drover_system_served{system="aarch64-linux"}': 1,
+    });
+  });
+
   test('have their usual names, without those of Node', async () => {
     const text = await new MetricsBench().registry.metrics();
     for (const name of [

@@ -40,6 +40,7 @@ export class MetricsBench {
   readonly reloads = new Emitter<'ok' | 'failed'>((error) => this.failures.push(error));
   snapshot: PoolSnapshot = EMPTY;
   openBytes: RelayedBytes = { receivedBytes: 0, sentBytes: 0 };
+  service = { wanted: ['aarch64-linux', 'x86_64-linux'], served: ['aarch64-linux'] };
   readonly registry;
 
   constructor(systems: readonly string[] = ['aarch64-linux', 'x86_64-linux']) {
@@ -56,6 +57,7 @@ export class MetricsBench {
       nixVersion: '2.30.1',
       driver: 'fake',
       systems,
+      service: () => this.service,
       reloads: this.reloads,
     });
   }
