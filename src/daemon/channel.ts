@@ -22,6 +22,8 @@ export interface ChannelOptions {
   readonly stall?: { readonly clock: Clock; readonly timeoutMs: number };
   /** Ends the stream, if that takes more than its `end`. */
   readonly end?: (() => void) | undefined;
+  /** Told how many bytes are held of the message that is being received, or was last. May throw: it is too much. */
+  readonly hold?: ((bytes: number) => void) | undefined;
 }
 
 /**
@@ -156,6 +158,7 @@ export class Channel {
   /** Like `run`, and returns the bytes of the message too. */
   async receive<T>(conversation: Conversation<T>, capture = true): Promise<Received<T>> {
     const feeder = new Feeder(conversation, this.#queue, { capture });
+    const held = this.measure();
     for (;;) {
       let progress;
       try {
@@ -167,8 +170,20 @@ export class Channel {
       this.#resume();
       for (const bytes of progress.send) await this.write(bytes);
       if (progress.done) return { value: progress.value, raw: feeder.raw() };
+      held();
       if (!(await this.#waitForMore())) throw this.#cut('closed the connection in the middle of a message');
     }
+  }
+
+  /** Begins to count the bytes of a message that is held whole. @returns a function to call as more of it comes */
+  measure(): () => void {
+    const { hold } = this.#options;
+    if (hold === undefined) return () => undefined;
+    const before = this.receivedBytes - this.#queue.length;
+    hold(0);
+    return () => {
+      hold(this.receivedBytes - before);
+    };
   }
 
   /**

@@ -26,9 +26,11 @@ export class FramedInput {
   /** Reads one value from the payload, with its bytes. @throws ProtocolError also when the stream ends before it */
   async receive<T>(decoder: Decoder<T>): Promise<{ value: T; raw: readonly Uint8Array[] }> {
     const feeder = new Feeder(decoder, this.#payload, { capture: true });
+    const held = this.#client.measure();
     for (;;) {
       const progress = feeder.feed();
       if (progress.done) return { value: progress.value, raw: feeder.raw() };
+      held();
       if (!(await this.#fill())) feeder.end();
     }
   }

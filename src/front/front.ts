@@ -13,6 +13,7 @@ import type { Leaser } from '../pool/lease.js';
 import type { PathSigner } from '../protocol/signature.js';
 import { Channel } from '../daemon/channel.js';
 import { auditedClient, type AuditTrail } from './audit.js';
+import { HeldRequests } from './held-requests.js';
 import type { ClientIdentity, ClientPolicy } from './identity.js';
 import type { BuildSnapshot, FrontEvent } from './events.js';
 import type { BuildJournal } from './journal.js';
@@ -53,6 +54,7 @@ export class Front {
   readonly events: Emitter<FrontEvent>;
   #options: FrontOptions;
   readonly #sessions = new Map<Session, Channel>();
+  readonly #held = new HeldRequests();
   readonly #failureLimit: RateLimit;
   readonly #turns = new SharedTurns();
   #closing = false;
@@ -100,8 +102,10 @@ export class Front {
     const { door, name } = identity;
     const id = ++this.#count;
     const log = this.#options.log.child({ session: id, door, client: name });
+    const hold = this.#held.session(identity);
     const channel = new Channel(stream, {
       peer: 'The client',
+      hold,
       stall: { clock: this.#options.clock, timeoutMs: STALL_TIMEOUT_MS },
       end,
     });
@@ -113,6 +117,7 @@ export class Front {
     const openedAt = new Date(this.#options.clock.now()).toISOString();
     this.events.emit({ type: 'session-opened', door });
     const failure = await session.run();
+    hold?.(0);
     this.#sessions.delete(session);
     this.#onSessionClosed();
     const { receivedBytes, sentBytes } = channel;
