@@ -41,12 +41,17 @@ export function hostStore(env: NodeJS.ProcessEnv, directory: string, clock: Cloc
   const own = new OwnDaemon(directory, env, clock);
   // One at a time: if its queue is full, a thousand that try again would keep the daemon from taking any.
   const queueing = new Mutex();
+  let connectedAt = -Infinity;
   const spare = new SpareConnection(async () => {
-    const until = queueDeadline(clock);
-    const stream = await queueing.run(
-      async () =>
-        (await connectSocket(socketPath, clock, until)) ?? (await connectOwn(own, socketPath, until)),
-    );
+    const askedAt = clock.now();
+    const stream = await queueing.run(async () => {
+      // A daemon that takes one after the other is not to blame for those that came before.
+      const until = queueDeadline(Math.max(askedAt, connectedAt));
+      const connected =
+        (await connectSocket(socketPath, clock, until)) ?? (await connectOwn(own, socketPath, until));
+      connectedAt = clock.now();
+      return connected;
+    });
     const cancel = clock.after(HANDSHAKE_TIMEOUT_MS, () => stream.destroy());
     try {
       return await WorkerClient.connect(stream, LATEST_VERSION, `The host's nix-daemon`, clock);

@@ -44,7 +44,7 @@ export function isInSharedBuffer(chunk: Uint8Array): boolean {
 export async function connectUnixSocket(
   path: string,
   clock: Clock = systemClock,
-  until = queueDeadline(clock),
+  until = queueDeadline(clock.now()),
 ): Promise<Socket> {
   for (;;) {
     try {
@@ -56,8 +56,9 @@ export async function connectUnixSocket(
   }
 }
 
-export function queueDeadline(clock: Clock): number {
-  return clock.now() + FULL_TIMEOUT_MS;
+/** @param since when a place in the queue was last seen to become free, or first wanted */
+export function queueDeadline(since: number): number {
+  return since + FULL_TIMEOUT_MS;
 }
 
 async function connectOnce(path: string): Promise<Socket> {

@@ -8,11 +8,16 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { hostStore } from '../../src/host-store/host-store.js';
+import { errorMessage } from '../../src/lib/errors.js';
 import type { StorePath } from '../../src/protocol/store-path.js';
 import { FakeClock, settled } from '../support/fake-clock.js';
 import { describeWith } from '../support/requirements.js';
 import { mountedDirectory, unmount } from '../support/small-disk.js';
 import { waitUntil } from '../support/wait.js';
+
+/** One connection can wait, and is taken at each line of standard input. */
+const TAKES_ONE_A_LINE = `use Socket; $| = 1; socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die;
+  listen(S, 0); print "listening\\n"; while (<STDIN>) { accept(my $c, S); push @c, $c; print "taken\\n" }`;
 
 let dir = '';
 let path = '' as StorePath;
@@ -147,6 +152,44 @@ describeWith("the host's store", ['nix', 'procps'], () => {
       await client[Symbol.asyncDispose]();
       expect(await second.queryValidPaths([path])).toEqual([path]);
       await second[Symbol.asyncDispose]();
+      await store.close();
+    } finally {
+      daemon.kill('SIGKILL');
+    }
+  });
+
+  test('waits for its turn as long as the daemon takes others', async () => {
+    const socket = join(dir, 'slow');
+    const daemon = spawn('perl', ['-e', TAKES_ONE_A_LINE, socket], { stdio: ['pipe', 'pipe', 'inherit'] });
+    let printed = '';
+    daemon.stdout.on('data', (text: Buffer) => (printed += text.toString()));
+    try {
+      await waitUntil('the daemon to listen', () => printed === 'listening\n');
+      const clock = new FakeClock();
+      const store = hostStore({ ...env, NIX_DAEMON_SOCKET_PATH: socket }, join(dir, 'own'), clock);
+      const ended: string[] = [];
+      const connections = Array.from({ length: 5 }, async (_, i) => {
+        ended[i] = await store.connect().then(() => 'connected', errorMessage);
+      });
+      const taken = async (count: number): Promise<void> => {
+        daemon.stdin.write('\n');
+        await waitUntil('a connection to be taken', () => printed.split('taken').length > count);
+      };
+      await taken(1);
+      await clock.advance(20_000);
+      await taken(2);
+      await clock.advance(20_000);
+      await taken(3);
+      expect(ended).not.toContainEqual(expect.stringContaining('cannot be reached'));
+      await waitUntil('all to have ended', async () => {
+        await clock.advance(1000);
+        return Object.keys(ended).length === 5;
+      });
+      await Promise.all(connections);
+      // The others had a place in the queue, but were never spoken to.
+      const silent = expect.stringContaining('does not answer');
+      const full = expect.stringContaining('cannot be reached');
+      expect(ended).toEqual([silent, silent, silent, silent, full]);
       await store.close();
     } finally {
       daemon.kill('SIGKILL');
