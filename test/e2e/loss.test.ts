@@ -39,7 +39,7 @@ async function gate(host: NixHost): Promise<() => Promise<unknown>> {
     'gate',
     `#!/bin/sh
 "$@" | {
-  dd bs=64k iflag=count_bytes count=1000000 status=none
+  stdbuf -o0 head -c 1000000
   until [ -e "$0.open" ] || ! [ -e "$0" ]; do sleep 0.1; done
   cat
 }
