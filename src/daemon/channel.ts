@@ -22,7 +22,7 @@ export interface ChannelOptions {
   readonly stall?: { readonly clock: Clock; readonly timeoutMs: number };
   /** Ends the stream, if that takes more than its `end`. */
   readonly end?: (() => void) | undefined;
-  /** Told how many bytes are held of the message that is being received, or was last. May throw: it is too much. */
+  /** Told how many bytes are held of the message that is received or served. May throw: it is too much. */
   readonly hold?: ((bytes: number) => void) | undefined;
 }
 
@@ -187,10 +187,11 @@ export class Channel {
   }
 
   /**
-   * Waits for input: false if the peer has ended.
+   * Waits for a message: false if the peer has ended. The one before is held no longer.
    * @throws the error of `interrupt`
    */
   async waitForInput(): Promise<boolean> {
+    this.#options.hold?.(0);
     return await this.#waitFor(1);
   }
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { startChild, type Child } from '../lib/child.js';
 import type { CancelTimer, Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';
-import { OOM_SCORE } from '../lib/oom.js';
+import { OOM_SCORE } from '../lib/process.js';
 import { makePrivateDir } from '../lib/private-dir.js';
 import { findProgram } from '../lib/programs.js';
 import { connectUnixSocket } from '../lib/unix-socket.js';

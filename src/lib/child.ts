@@ -1,7 +1,6 @@
 import type { ChildProcess, StdioOptions } from 'node:child_process';
 
-import { OOM_SCORE, setOomScore } from './oom.js';
-import { startProgram, type StartOptions } from './process.js';
+import { OOM_SCORE, setOomScore, startProgram, type StartOptions } from './process.js';
 
 /** A program that runs beside this process and ends with it. */
 export interface Child {

@@ -41,7 +41,7 @@ export async function openLog(
   if (file === undefined) return { log: createLog(level, standardErrorFormat(env)), reopen: () => undefined };
   try {
     // Its owner could put a link there, to a file that only this user may write.
-    const fault = await strictModesFault(file, 'others');
+    const fault = await strictModesFault(file, { groupMayWrite: true });
     if (fault !== undefined) throw new Error(fault);
     touch(file);
   } catch (cause) {

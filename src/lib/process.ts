@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
 import { Duplex, type Readable } from 'node:stream';
 
 import { DroverError, errorCode, errorMessage } from './errors.js';
@@ -158,4 +159,15 @@ export async function spawnStream(
   const stream = Duplex.from({ readable: child.stdout, writable: child.stdin });
   stream.once('close', () => child.kill('SIGTERM'));
   return stream;
+}
+
+/**
+ * Scores for the kernel's choice of a process to kill when memory runs out: a guest before anything of the host, and a
+ * program that works for clients like any other of the host.
+ */
+export const OOM_SCORE = { supervisor: -900, client: 0, guest: 500 } as const;
+
+/** Does nothing where there is no such choice, or this process may not influence it. */
+export async function setOomScore(pid: number | 'self', score: number): Promise<void> {
+  await writeFile(`/proc/${pid}/oom_score_adj`, String(score)).catch(() => undefined);
 }

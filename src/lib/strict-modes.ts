@@ -7,8 +7,8 @@ import { errorCode } from './errors.js';
 /** As many symbolic links as Linux follows in one path. */
 const MAX_LINKS = 40;
 const STICKY = 0o1000;
-/** Those who may write nothing: the group and others, or others only. */
-const WRITERS = { anybody: 0o022, others: 0o002 } as const;
+const OTHERS_WRITE = 0o002;
+const GROUP_WRITES = 0o020;
 
 /**
  * Reports why users other than root and this one could replace `path` or its contents, by the rules of sshd's
@@ -17,18 +17,18 @@ const WRITERS = { anybody: 0o022, others: 0o002 } as const;
  * writable if it belongs to root: only the owner of an entry can replace it there. A part that does not exist
  * yet is not a fault.
  * @param path absolute
- * @param writers `others`: a group may write, as the one of the log daemon may in `/var/log` of some systems
+ * @param groupMayWrite as the log daemon's may in `/var/log` of some systems
  * @returns undefined if all is well
  */
 export async function strictModesFault(
   path: string,
-  writers: keyof typeof WRITERS = 'anybody',
+  { groupMayWrite = false } = {},
 ): Promise<string | undefined> {
   const trusted = new Set([0, process.getuid?.() ?? 0]);
   const rest = parts(path);
   let links = 0;
   let here = '/';
-  const forbidden = WRITERS[writers];
+  const forbidden = groupMayWrite ? OTHERS_WRITE : OTHERS_WRITE | GROUP_WRITES;
   const root = fault(here, await lstat(here), trusted, forbidden);
   if (root !== undefined) return root;
   for (let part = rest.shift(); part !== undefined; part = rest.shift()) {

@@ -1,9 +1,8 @@
-import type { Mutable } from '../lib/mutable.js';
 import { MAX_VERSION_STRING_BYTES } from './limits.js';
 import { malformed } from './protocol-error.js';
 import { decodeTrustedFlag, writeTrustedFlag, type TrustedFlag } from './trusted-flag.js';
 import { atLeast, versionFromWire, versionToWire, type ProtocolVersion } from './version.js';
-import { string, u32, u64, type Decoder } from './wire.js';
+import { string, u32, u64, type Decoder, type Mutable } from './wire.js';
 import { WireWriter } from './wire-writer.js';
 
 /** The client's first word (`WORKER_MAGIC_1` in worker-protocol.hh). */

@@ -1,4 +1,3 @@
-import type { Mutable } from '../lib/mutable.js';
 import {
   decodeOptionalContentAddress,
   formatContentAddress,
@@ -8,7 +7,7 @@ import { parseHash } from './hash.js';
 import { MAX_ITEMS, MAX_SHORT_STRING_BYTES } from './limits.js';
 import { decodeOptionalStorePath, decodeStorePath, decodeStorePaths, type StorePath } from './store-path.js';
 import { atLeast, type ProtocolVersion } from './version.js';
-import { bool, num, string, strings, type Decoder } from './wire.js';
+import { bool, num, string, strings, type Decoder, type Mutable } from './wire.js';
 import type { WireWriter } from './wire-writer.js';
 
 /** A store's metadata of a valid path, without the path itself (`UnkeyedValidPathInfo` in path-info.hh). */

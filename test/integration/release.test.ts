@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { REPOSITORY } from '../support/drover.js';
-import { NIX_DIRS } from '../support/nix.js';
+import { ownStore } from '../support/nix.js';
 import { describeWith } from '../support/requirements.js';
 
 /** An image of one system, which refers to one more path. */
@@ -57,19 +57,7 @@ describeWith('a release of the guest image', ['modern-nix', 'minisign'], () => {
 
   beforeAll(async () => {
     dir = await mkdtemp(join(tmpdir(), 'release-'));
-    await mkdir(at('etc'));
-    await writeFile(
-      at('etc/nix.conf'),
-      'build-users-group =\nsandbox = false\nsubstituters =\nfilter-syscalls = false\n',
-    );
-    env = {
-      PATH: `${NIX_DIRS.modern}:${process.env['PATH'] ?? ''}`,
-      HOME: dir,
-      NIX_CONF_DIR: at('etc'),
-      NIX_STORE_DIR: at('store'),
-      NIX_STATE_DIR: at('state'),
-      NIX_LOG_DIR: at('log'),
-    };
+    env = await ownStore(dir);
     await execa('minisign', ['-G', '-W', '-p', at('key.pub'), '-s', at('key')]);
     env['DROVER_RELEASE_KEY'] = await readFile(at('key'), 'utf8');
     server = createServer((request, response) => {

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
-import { buildImage, configurationFile, configurationOf } from '../../src/cli/image-of-flake.js';
-import { NIX_DIRS } from '../support/nix.js';
+import { buildImage, configurationFile, configurationOf } from '../../src/cli/vm-configuration.js';
+import { ownStore } from '../support/nix.js';
 import { describeWith } from '../support/requirements.js';
 
 /** Stand-in for a NixOS system that imports nixosModules.guest: its image is a file with that text. */
@@ -36,19 +36,7 @@ describeWith('what drover vm builds of a path', ['modern-nix'], () => {
       `{ configuration, system }: let module = import configuration; in
       if module ? guest then ${system('module.guest + " for " + system')} else { config.system.build.toplevel = ""; }`,
     );
-    await writeFile(
-      at('nix.conf'),
-      'build-users-group =\nsandbox = false\nsubstituters =\nfilter-syscalls = false\n',
-    );
-    env = {
-      PATH: `${NIX_DIRS.modern}:${process.env['PATH'] ?? ''}`,
-      HOME: dir,
-      NIX_PATH: `nixpkgs=${at('nixpkgs')}`,
-      NIX_CONF_DIR: dir,
-      NIX_STORE_DIR: at('store'),
-      NIX_STATE_DIR: at('state'),
-      NIX_LOG_DIR: at('log'),
-    };
+    env = { ...(await ownStore(dir)), NIX_PATH: `nixpkgs=${at('nixpkgs')}` };
   });
   afterAll(async () => {
     await execa('chmod', ['-R', 'u+w', dir]);

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { REPOSITORY, type Drover } from './drover.js';
@@ -16,6 +16,24 @@ export const NIX_DIRS: Readonly<Record<NixVersion, string>> = {
   debian: '/usr/bin',
   modern: join(REPOSITORY, '.cache/nix-forky/bin'),
 };
+
+/**
+ * Makes a store of its own for the modern Nix in `dir`, which takes nothing from the machine.
+ * @returns the environment that its programs need
+ */
+export async function ownStore(dir: string): Promise<NodeJS.ProcessEnv> {
+  await mkdir(join(dir, 'etc'));
+  const settings = ['build-users-group =', 'sandbox = false', 'substituters =', 'filter-syscalls = false'];
+  await writeFile(join(dir, 'etc/nix.conf'), settings.join('\n'));
+  return {
+    PATH: `${NIX_DIRS.modern}:${process.env['PATH'] ?? ''}`,
+    HOME: dir,
+    NIX_CONF_DIR: join(dir, 'etc'),
+    NIX_STORE_DIR: join(dir, 'store'),
+    NIX_STATE_DIR: join(dir, 'state'),
+    NIX_LOG_DIR: join(dir, 'log'),
+  };
+}
 
 /** A build that is cut off by this would have hung, in milliseconds. */
 const BUILD_DEADLINE_MS = 200_000;

@@ -14,7 +14,7 @@ import {
   configurationOf,
   parseInstallable,
   type Configuration,
-} from '../image-of-flake.js';
+} from '../vm-configuration.js';
 import { machines } from './machines.js';
 
 /** The driver whose guests are no machines. */

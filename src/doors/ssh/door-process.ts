@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-import { OOM_SCORE } from '../../lib/oom.js';
+import { OOM_SCORE } from '../../lib/process.js';
 import { startChild, type Child } from '../../lib/child.js';
 import { DroverError } from '../../lib/errors.js';
 import type { UserIds } from '../../lib/native.js';

@@ -5,6 +5,8 @@ import { DroverError } from '../../lib/errors.js';
 import { guestNixConf } from '../guest-nix-conf.js';
 import type { GuestImage } from './image.js';
 
+const GIB_BYTES = 1024 ** 3;
+
 /** The configuration that both VM drivers have. Sizes in bytes; 0 cores: all of the host's. */
 export interface VmOptions {
   readonly stateDir: string;
@@ -26,6 +28,14 @@ export interface VmOptions {
     /** Path of a manifest. */
     readonly image: string | undefined;
   };
+}
+
+/**
+ * Memory of a VM if the configuration names none: a quarter of the host's, in whole GiB, from 2 to 8 GiB. Two guests
+ * then leave a host of 8 GiB half of its memory.
+ */
+export function memoryOfVm(hostBytes: number): number {
+  return Math.min(8, Math.max(2, Math.floor(hostBytes / 4 / GIB_BYTES))) * GIB_BYTES;
 }
 
 /** nix.conf and manifest of all guests with one configuration. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 
-import { memoryOfVm } from '../../../src/drivers/vm/memory.js';
+import { memoryOfVm } from '../../../src/drivers/vm/identity.js';
 
 const GIB = 1024 ** 3;
 

@@ -47,6 +47,16 @@ test('a channel tells how much it holds of a message as it comes, and nothing of
   channel.destroy();
 });
 
+test('a channel holds nothing while it waits for a message', async () => {
+  const [, far] = connectedPair();
+  const held: number[] = [];
+  const channel = new Channel(far, { hold: (bytes) => held.push(bytes) });
+  const input = channel.waitForInput();
+  expect(held).toEqual([0]);
+  channel.destroy();
+  expect(await input).toBe(false);
+});
+
 test('a channel reads no more of a message that is too large to hold', async () => {
   const [near, far] = connectedPair();
   const channel = new Channel(far, {

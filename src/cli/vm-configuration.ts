@@ -22,7 +22,8 @@ export interface Configuration {
 }
 
 const SEE_ABOVE = 'See what Nix says above.';
-const FORM = /^[\w'.-]+$/;
+/** Names that need no quotes in an installable. */
+const PLAIN_NAME = /^[\w'.-]+$/;
 
 /**
  * Reads `FLAKE#NAME`.
@@ -33,7 +34,7 @@ export function parseInstallable(given: string): Configuration | undefined {
   const [flake = '', ...rest] = given.split('#');
   if (rest.length === 0) return undefined;
   const name = rest.join('#');
-  if (FORM.test(name)) return ofFlake(flake === '' ? '.' : flake, name);
+  if (PLAIN_NAME.test(name)) return ofFlake(flake === '' ? '.' : flake, name);
   throw new DroverError('NAME_UNUSABLE', `${JSON.stringify(name)} is not the name of a configuration`, {
     hint: 'Name one of nixosConfigurations, as in .#NAME.',
   });
@@ -52,7 +53,7 @@ export async function configurationOf(flake: string, env: NodeJS.ProcessEnv): Pr
   const question = ['eval', '--json', '--apply', 'builtins.attrNames', '--', `${flake}#nixosConfigurations`];
   const { exitCode, printed } = await nix(question, env);
   const all = exitCode === 0 ? z.array(z.string()).parse(JSON.parse(printed)) : [];
-  const names = all.filter((each) => FORM.test(each));
+  const names = all.filter((each) => PLAIN_NAME.test(each));
   const name = names.length === 1 ? names[0] : names.find((each) => each === 'default');
   if (name !== undefined) return ofFlake(flake, name);
   if (names.length === 0) {

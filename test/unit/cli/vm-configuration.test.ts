@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 
-import { parseInstallable } from '../../../src/cli/image-of-flake.js';
+import { parseInstallable } from '../../../src/cli/vm-configuration.js';
 
 test.each([
   ['.#box', '.#nixosConfigurations."box".config.system.build'],
