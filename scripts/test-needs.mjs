@@ -9,7 +9,7 @@ const E2E = ['root', 'dist', 'nix', 'ssh', 'procps'];
 const needs = new Set();
 const files = readFileSync(0, 'utf8').match(/[^\s",[\]]+\.test\.ts/g) ?? [];
 if (files.length === 0) {
-  console.error('test-needs.mjs: no test file was listed');
+  console.error('drover: no test file has such a name (those in test/e2e are left out without root)');
   process.exit(1);
 }
 for (const file of files) {
