@@ -24,7 +24,7 @@ const WORDS = [
   [/\b(of no use|no good)\b/i, 'name the state (retired, rejected, ...) in place of'],
   [/\b(would else|must else|could else|will else)\b/i, 'use "otherwise" in place of'],
   [
-    /(?<!['"`:=/-]|\bsu )\b(nobody|somebody|whoever|whomever|anybody)\b(?!['"`:/-])/i,
+    /(?<!['"`:=/-]|\bsu )\b(nobody|somebody|whoever|whomever|anybody|everybody|someone)\b(?!['"`:/-])/i,
     'name the actor in place of',
   ],
   [
@@ -108,7 +108,7 @@ function readerOf(name) {
 
 /** A comment's words, without what marks it as one. */
 function wordsOf(comment) {
-  return comment.replace(/^\s*(?:\/\*\*?|\*\/|\*|\/\/|#+)\s?|\s*\*\/$/gm, '').trim();
+  return comment.replace(/^\s*(?:\/\*\*?|\*\/|\*|\/{2,3}|#+)\s?|\s*\*\/$/gm, '').trim();
 }
 
 function* findings(name, source) {

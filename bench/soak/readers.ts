@@ -9,7 +9,7 @@ const SCRAPE_MS = 5_000;
 /** Open pages. */
 const PAGES = 4;
 
-/** Everybody who looks at the supervisor while it works: a Prometheus, open pages, one of which never reads. */
+/** Readers of the supervisor while it works: a Prometheus, and open pages, one of which never reads. */
 export class Readers {
   readonly #port: number;
   readonly #signal: AbortSignal;

@@ -39,7 +39,7 @@ int control_listen(const char *socketPath) {
   return failed ? -1 : listener;
 }
 
-/// What one client is in the middle of.
+/// State of one client's connection.
 struct session {
   FILE *out;
   char name[256];

@@ -10,7 +10,7 @@ export interface DriverCandidate {
 
 /**
  * The first candidate that works.
- * @throws DroverError that of the only candidate; or, of several, one with the first one's code and everybody's reasons
+ * @throws DroverError that of the only candidate; or, of several, one with the first one's code and the reasons of all
  */
 export async function firstThatWorks(candidates: readonly DriverCandidate[]): Promise<GuestDriver> {
   const failures: { name: string; error: unknown }[] = [];

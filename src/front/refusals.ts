@@ -49,7 +49,7 @@ export function trustAdvice(name: string): string {
   return `To allow it, set trusted for the client ${printable(name)} in doors.ssh.clients: that makes it root on the Drover host`;
 }
 
-/** Refused to everybody: repairing replaces a path that other builds may be reading. */
+/** Refused to every client: repairing replaces a path that other builds may be reading. */
 export const REPAIR: Refusal = {
   why: 'nothing is repaired through a door, since guests share their paths with the host',
   advice: 'To repair a path, run nix-store --repair-path on the Drover host, without --store',

@@ -13,7 +13,7 @@ const CHUNK_BYTES = 64 * 1024;
 const HIGH_WATER_BYTES = 1024 * 1024;
 /** Text waits no longer than this to be written, in milliseconds: what a crash can take. */
 const FLUSH_MS = 1_000;
-/** The same while someone follows the log. */
+/** The same while a reader follows the log. */
 const FOLLOWED_FLUSH_MS = 100;
 
 /** Text that is compressed at once, in bytes: to hand it to another thread costs more. */

@@ -185,7 +185,7 @@ export function encodeErrorFrame(message: string, traces: readonly string[] = []
   return encodeStderrFrame({ kind: 'error', error: { level: 0, name: 'Error', message, traces } });
 }
 
-/** Nix colours its messages for everybody. In an exception's message they would show as escapes. */
+/** Nix colours its messages for every client. In an exception's message they would show as escapes. */
 const COLOURS = /\u001b\[[0-9;]*m/g;
 
 /** A daemon's error as an exception, with its message but for the colours. */

@@ -27,7 +27,7 @@ async function messages(path: string): Promise<string[]> {
     .map((line) => (JSON.parse(line) as { msg: string }).msg);
 }
 
-test('a log file is appended to, and not readable to everybody', async () => {
+test('a log file is appended to, and other users cannot read it', async () => {
   (await openLog({ level: 'info', file })).log.info('one');
   (await openLog({ level: 'info', file })).log.info('two');
   expect(await messages(file)).toEqual(['one', 'two']);
@@ -67,7 +67,7 @@ test('a log file that cannot be begun at all', async () => {
   );
 });
 
-test('a log file in a directory where everybody could put a link in its place', async () => {
+test('a log file in a directory where every user could put a link in its place', async () => {
   await chmod(directory, 0o777);
   await expect(openLog({ level: 'info', file })).rejects.toMatchObject({
     code: 'LOG_UNUSABLE',

@@ -24,7 +24,7 @@ static NSNumber *number(unsigned long long value) { return [NSNumber numberWithU
     [values setObject:number(value) forKey:@ #name];                                                                   \
   }
 
-/// What an initializer was given.
+/// Keeps an argument of an initializer.
 static id with(VZDoubleObject *object, NSString *key, id value) {
   if (value != nil) [object->values setObject:value forKey:key];
   return object;

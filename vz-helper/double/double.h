@@ -29,7 +29,7 @@
 
 /// Whether `word` is among the words of DROVER_VZ_DOUBLE.
 BOOL knob(const char *word);
-/// What stands behind `word=`, or nil.
+/// The text after `word=` in DROVER_VZ_DOUBLE, or nil.
 NSString *knobValue(const char *word);
 
 NSError *vzError(NSInteger code, NSString *text);

@@ -6,7 +6,7 @@
 /// The console, both ways, where the supervisor has asked for it.
 enum { TerminalDescriptor = 3 };
 
-/// What the helper itself makes for the guest.
+/// Files and sockets that the helper itself makes for the guest.
 @interface DVZGuestFiles : NSObject {
   NSString *_consolePath;
   unsigned long long _consoleMaxBytes;

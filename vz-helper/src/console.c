@@ -25,7 +25,7 @@ struct console {
   char buffer[64 * 1024];
 };
 
-/// Of `buffer`: small enough that half a file, the marker and one chunk fit into `maxBytes`.
+/// Bytes of `buffer` to use: few enough that half a file, the marker and one chunk fit into `maxBytes`.
 static size_t chunk_size(const struct console *c) {
   return c->maxBytes / 4 < sizeof c->buffer ? c->maxBytes / 4 : sizeof c->buffer;
 }

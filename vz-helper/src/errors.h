@@ -19,7 +19,7 @@ NSError *helperError(HelperErrorCode code, NSString *key, NSString *text);
 /// `failed`, with the text of `errnum` after `text`.
 NSError *systemError(NSString *key, NSString *text, int errnum);
 
-/// What macOS refused about a key: its own domain and code, and the key. `error` may be nil.
+/// Error for a key whose value macOS refused, with macOS' own domain and code. `error` may be nil.
 NSError *errorOfKey(NSString *key, NSError *error);
 
 /// The value of `error` in messages.

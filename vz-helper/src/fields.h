@@ -39,7 +39,7 @@
 - (DVZFields *)object:(NSString *)key;
 /// nil for `null`, and after a problem.
 - (DVZFields *)objectOrNull:(NSString *)key;
-/// Of DVZFields.
+/// Array of DVZFields.
 - (NSArray *)objects:(NSString *)key max:(NSUInteger)max;
 
 - (void)key:(NSString *)key is:(NSString *)text;

@@ -5,7 +5,7 @@
 
 struct hybrid_request {
   uint32_t port;
-  /// What came after the line.
+  /// Bytes that came after the line.
   char rest[4096];
   size_t restLength;
 };

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/// What a line costs beyond its bytes, roughly.
+/// Memory that a line takes beyond its bytes, roughly.
 enum { LineOverheadBytes = 256 };
 
 @interface DVZInput : NSObject {

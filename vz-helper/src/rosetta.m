@@ -34,7 +34,7 @@ BOOL rosettaHasCache(void) {
   return NO;
 }
 
-/// What `cache` says: nil for `null`.
+/// Path in `cache`; nil for `null`.
 static NSString *readCache(DVZFields *rosetta) {
   DVZFields *cache = [rosetta objectOrNull:@"cache"];
   NSString *path = cache == nil ? nil : [cache path:@"path" max:MaxGuestSocketBytes];

@@ -10,7 +10,7 @@ export interface QemuPrograms {
   readonly qemu: string;
   /** Whether it emulates several cores at the same time without mistakes. */
   readonly parallelTcg: boolean;
-  /** Whether it can be handed /dev/kvm, which not everybody may open. */
+  /** Whether it can be handed /dev/kvm, which not every user may open. */
   readonly inheritsKvm: boolean;
   /** Whether it gives up system calls: Linux only. */
   readonly seccomp: boolean;

@@ -114,7 +114,7 @@ export async function serveAllValidPaths(context: OperationContext, op: number):
   else await refuseList(context, op, "it lists all of the host's store");
 }
 
-/** QueryReferrers. From one path that everybody knows, such as the C library, it leads to all others of the host. */
+/** QueryReferrers. From one path that every client knows, such as the C library, it leads to all others of the host. */
 async function serveReferrers(context: OperationContext, op: number): Promise<void> {
   const { raw } = await capture(context.client, op, questions.decodePathQuestion(context.version));
   if (context.identity.trusted) await answerUnion(context, raw);
