@@ -26,6 +26,7 @@ for word in "$@"; do
     nix) packages="$packages nix-bin busybox-static sqlite3 util-linux slirp4netns" ;;
     modern-nix | demo-packages) packages="$packages $archive" ;;
     nixos-units) packages="$packages $archive kmod xz-utils" ;;
+    busybox) packages="$packages busybox-static" ;;
     emulation) packages="$packages qemu-user-static" ;;
     systemd) packages="$packages systemd procps" ;;
     ssh) packages="$packages openssh-client" ;;

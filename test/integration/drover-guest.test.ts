@@ -229,10 +229,6 @@ describe('drover-guest', () => {
     const failed = await guest(['set-clock', '5000']);
     expect([failed.exitCode, failed.stderr]).toEqual([1, 'drover-guest: cannot set the clock']);
   });
-
-  test('the scripts of guests pass shellcheck', async () => {
-    await execa('shellcheck', [join(REPOSITORY, 'guest-config/drover-guest.sh')]);
-  });
 });
 
 describeWith('drover-guest register', ['nix'], () => {

@@ -3,15 +3,16 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 
-import { describe, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { execa } from 'execa';
 
 import { duplicateListener, peerUid } from '../../src/lib/native.js';
+import { describeWith } from '../support/requirements.js';
 
 const NOBODY = { uid: 65_534, gid: 65_534 };
 const asRoot = process.getuid?.() === 0 ? test : test.skip;
 
-describe('the native addon', () => {
+describeWith('the native addon', ['dist'], () => {
   asRoot('names the user at the other end of a Unix socket', async () => {
     const dir = await mkdtemp('/tmp/native-');
     const path = join(dir, 's');

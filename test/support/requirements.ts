@@ -26,6 +26,7 @@ type Requirement =
   | 'nixos-units'
   | 'emulation'
   | 'systemd'
+  | 'busybox'
   | 'memory-cgroup'
   | 'slirp4netns'
   | 'ip'
@@ -74,6 +75,7 @@ const UNMET: Readonly<Record<Requirement, () => string | undefined>> = {
   ssh: () => unless(hasProgram('ssh') && hasProgram('ssh-keygen'), 'openssh-client is not installed'),
   sshd: () => unless(existsSync('/usr/sbin/sshd'), 'openssh-server is not installed'),
   e2fsprogs: () => unless(hasProgram('mke2fs', '/usr/sbin', '/sbin'), 'e2fsprogs is not installed'),
+  busybox: () => unless(hasProgram('busybox'), 'busybox is not installed'),
   jq: () => unless(hasProgram('jq'), 'jq is not installed'),
   minisign: () => unless(hasProgram('minisign') && hasProgram('curl'), 'minisign is not installed'),
   procps: () => unless(hasProgram('pgrep'), 'procps is not installed'),

@@ -9,7 +9,7 @@ import { CONTROL_FD, MAX_MESSAGE_BYTES, type ToDoor } from './messages.js';
 import { readLines } from './lines.js';
 import { parseFromDoor, type FromDoor } from './from-door.js';
 
-/** Keep the process small: see the first line of main.ts. */
+/** Flags that keep the process small: docs/adr/0017-one-setting-of-v8.md has what they gain in the supervisor. */
 const NODE_FLAGS = ['--max-semi-space-size=1', '--single-threaded-gc'];
 /** Bytes of the process's standard error that are kept, to tell why it ended. */
 const MAX_STDERR_BYTES = 4096;
