@@ -1,9 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { WorkerClient } from '../../../src/daemon/worker-client.js';
+import { decodeNarFromPath, Op } from '../../../src/protocol/operations.js';
 import type { StorePath } from '../../../src/protocol/store-path.js';
+import { deferred } from '../../support/deferred.js';
+import { settled } from '../../support/fake-clock.js';
 import { narFacts, narOf } from '../../support/nar.js';
-import { pathInfo, ScriptedDaemon, storePath, VERSION } from '../../support/scripted-daemon.js';
+import { LAST, pathInfo, ScriptedDaemon, storePath, VERSION } from '../../support/scripted-daemon.js';
 
 async function connected(): Promise<{ daemon: ScriptedDaemon; client: WorkerClient }> {
   const daemon = new ScriptedDaemon();
@@ -49,12 +52,24 @@ describe('a client of a nix-daemon', () => {
     const path = storePath('p');
     const nar = narOf(Buffer.alloc(3_000_000, 1));
     daemon.paths.set(path, { info: pathInfo(path), nar });
+    const asked = deferred<undefined>();
+    let bytesSent: number | undefined;
+    daemon.handlers.set(Op.NarFromPath, async (channel, version) => {
+      await channel.run(decodeNarFromPath(version));
+      await channel.write(Buffer.concat([LAST, nar.subarray(0, nar.length / 2)]));
+      await asked.promise;
+      await settled();
+      bytesSent = channel.unreadBytes;
+      await channel.write(nar.subarray(nar.length / 2));
+    });
     const parts: Uint8Array[] = [];
     let valid: Promise<StorePath[]> | undefined;
     for await (const chunk of client.narFromPath(path, narFacts(nar))) {
       valid ??= client.queryValidPaths([path]);
+      asked.resolve(undefined);
       parts.push(chunk);
     }
+    expect(bytesSent).toBe(0);
     expect(Buffer.concat(parts).equals(nar)).toBe(true);
     expect(await valid).toEqual([path]);
   });
