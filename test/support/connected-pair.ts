@@ -4,6 +4,10 @@ import { duplexPair, type Duplex } from 'node:stream';
 export function connectedPair(): [Duplex, Duplex] {
   const [a, b] = duplexPair();
   const link = (from: Duplex, to: Duplex): void => {
+    // In Node 24.21 an end that is destroyed with an error destroys the other one.
+    from._destroy = (error, callback) => {
+      callback(error);
+    };
     from.once('close', () => {
       if (to.destroyed) return;
       to.once('end', () => to.destroy());

@@ -1,6 +1,7 @@
 import type { Channel } from '../../daemon/channel.js';
 import type { GuestAgent } from '../../guest/agent.js';
 import type { Inputs, Provisioned } from '../../guest/provision.js';
+import type { DroverErrorCode } from '../../lib/error-codes.js';
 import { DroverError, errorCode, errorMessage } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import type { LeasedGuest, WaitPlace } from '../../pool/lease.js';
@@ -39,7 +40,11 @@ const OP_BYTES = 8;
 /** Words of the C library and of SQLite. */
 const NO_SPACE = /No space left on device|database or disk is full/;
 /** Errors that stand for the end of the guest, or of all guests. */
-const LOST_CODES: ReadonlySet<string> = new Set(['GUEST_LOST', 'GUEST_FULL', 'SHUTTING_DOWN']);
+const LOST_CODES: ReadonlySet<string> = new Set<DroverErrorCode>([
+  'GUEST_LOST',
+  'GUEST_FULL',
+  'SHUTTING_DOWN',
+]);
 
 /**
  * The parts of a request that are looked at. Arguments and environment, its largest parts, stay in its bytes: thousands
