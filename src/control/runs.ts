@@ -8,7 +8,7 @@ import { lookUpInputs, type Inputs } from '../guest/provision.js';
 import type { HostStore } from '../host-store/host-store.js';
 import { DroverError, errorCode } from '../lib/errors.js';
 import type { PrivateGuest } from '../pool/private-guest.js';
-import type { PrivateGuestRequest } from '../pool/private-guests.js';
+import type { PrivateGuestRequest } from '../pool/private-guest-table.js';
 import { parseStorePath, type StorePath } from '../protocol/store-path.js';
 import { systemOfProgram } from './program-system.js';
 import type { HeldProgram } from './program-server.js';

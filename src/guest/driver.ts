@@ -2,7 +2,7 @@ import type { Duplex, Readable, Writable } from 'node:stream';
 
 import type { Emitter } from '../lib/emitter.js';
 import { DroverError } from '../lib/errors.js';
-import type { Listings } from './listings.js';
+import type { Listings } from './stored-listings.js';
 import type { ProgramRequest, RunningProgram } from './program.js';
 
 /** Description of a guest image, recorded when it was made. The guest's `hello` prints the same. */

@@ -10,7 +10,7 @@ import type { PathInfo, ValidPathInfo } from '../protocol/path-info.js';
 import type { StorePath } from '../protocol/store-path.js';
 import type { GuestAgent } from './agent.js';
 import type { RunningGuest } from './driver.js';
-import type { Listings } from './listings.js';
+import type { Listings } from './stored-listings.js';
 import { HINT_DAMAGED, type NameInspector } from './case-hack.js';
 import { inReferenceOrder, queryClosure, type PathInfos } from './closure.js';
 import { formatRegistration } from './registration.js';

@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.js';
 import { formatBuildId } from '../lib/human.js';
 import type { Log } from '../lib/log.js';
 import { encodeNixString, nixStringLength } from '../protocol/nix-string.js';
-import { BuildLogs, type ReadLogOptions } from './build-logs.js';
+import { BuildLogs, type ReadLogOptions } from './log-store.js';
 import { decodeRecord, type BuildRecord, type StoredRecord } from './record.js';
 import { RecordWriter } from './record-writer.js';
 import { Segments, type LinePosition } from './segments.js';

@@ -1,6 +1,6 @@
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import { GuestAgent } from '../guest/agent.js';
-import { Handshakes } from '../daemon/handshakes.js';
+import { Handshakes } from '../daemon/hang-watch.js';
 import { IdleConnections } from '../daemon/idle-connections.js';
 import { GuestStore } from '../guest/provision.js';
 import type { DroverError } from '../lib/errors.js';

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import type { GuestAgent } from '../guest/agent.js';
-import type { Handshakes } from '../daemon/handshakes.js';
+import type { Handshakes } from '../daemon/hang-watch.js';
 import type { IdleConnections } from '../daemon/idle-connections.js';
 import type { GuestStore } from '../guest/provision.js';
 import type { ProgramRequest, RunningProgram } from '../guest/program.js';

@@ -14,7 +14,7 @@ import { KeptBuilds } from './kept-builds.js';
 import { nextStep } from './plan.js';
 import { PoolIndex } from './pool-index.js';
 import type { PrivateGuest } from './private-guest.js';
-import { PrivateGuests, type PrivateGuestRequest } from './private-guests.js';
+import { PrivateGuests, type PrivateGuestRequest } from './private-guest-table.js';
 import { probeDaemon, type Probe } from './probe.js';
 import { buildOneLine, tryOut } from './trial.js';
 import { isScratchFull } from './scratch.js';

@@ -1,4 +1,4 @@
-import { HANG_MS, type Handshakes } from '../daemon/handshakes.js';
+import { HANG_MS, type Handshakes } from '../daemon/hang-watch.js';
 import type { GuestDriver, RunningGuest } from '../guest/driver.js';
 import type { Clock } from '../lib/clock.js';
 import { DroverError, errorMessage } from '../lib/errors.js';

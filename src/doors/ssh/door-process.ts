@@ -9,8 +9,6 @@ import { CONTROL_FD, MAX_MESSAGE_BYTES, type ToDoor } from './messages.js';
 import { readLines } from './lines.js';
 import { parseFromDoor, type FromDoor } from './from-door.js';
 
-/** Flags that keep the process small: docs/adr/0017-one-setting-of-v8.md has what they gain in the supervisor. */
-const NODE_FLAGS = ['--max-semi-space-size=1', '--single-threaded-gc'];
 /** Bytes of the process's standard error that are kept, to tell why it ended. */
 const MAX_STDERR_BYTES = 4096;
 
@@ -39,7 +37,7 @@ export class DoorProcess {
   /** @throws DroverError as `startProgram` */
   static async start(options: DoorProcessOptions): Promise<DoorProcess> {
     const { program, dir, user, listener, onMessage } = options;
-    const args = [...NODE_FLAGS, program, String(user.uid), String(user.gid)];
+    const args = [program, String(user.uid), String(user.gid)];
     const stdio = ['ignore', 'ignore', 'pipe', 'pipe', listener] as const;
     const child = await startChild(undefined, process.execPath, args, [...stdio], {
       cwd: dir,

@@ -8,7 +8,7 @@ import { DroverError } from '../../lib/errors.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { findProgram, requireProgram } from '../../lib/programs.js';
-import { bootFailed, ConsoleLogs } from '../console-logs.js';
+import { bootFailed, ConsoleLogs } from '../console-directory.js';
 import { guestNixConf } from '../guest-nix-conf.js';
 import type {
   BootOptions,

@@ -6,7 +6,7 @@ import { DroverError } from '../../lib/errors.js';
 import { humanBytes } from '../../lib/human.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
-import { bootFailed, ConsoleLogs } from '../console-logs.js';
+import { bootFailed, ConsoleLogs } from '../console-directory.js';
 import type {
   BootOptions,
   GuestDriver,

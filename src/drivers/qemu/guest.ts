@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import type { Listings } from '../../guest/listings.js';
+import type { Listings } from '../../guest/stored-listings.js';
 import type { ProgramRequest, RunningProgram } from '../../guest/program.js';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import type { ExecResult, RunningGuest } from '../../guest/driver.js';

@@ -1,4 +1,4 @@
-import { StoredListings, type Listings } from '../../guest/listings.js';
+import { StoredListings, type Listings } from '../../guest/stored-listings.js';
 import type { GuestHello } from '../../guest/agent.js';
 import { run } from '../../lib/process.js';
 

@@ -6,7 +6,7 @@ import { fileTail } from '../../lib/console-log.js';
 import { listDirectory, makePrivateDir } from '../../lib/private-dir.js';
 import { StateDir, type GuestDir } from '../../lib/state-dir.js';
 import { findProgram } from '../../lib/programs.js';
-import { bootFailed, ConsoleLogs } from '../console-logs.js';
+import { bootFailed, ConsoleLogs } from '../console-directory.js';
 import type {
   BootOptions,
   GuestDriver,

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import type { Listings } from '../../guest/listings.js';
+import type { Listings } from '../../guest/stored-listings.js';
 import type { ProgramRequest, RunningProgram } from '../../guest/program.js';
 import { SshChannel } from '../../guest/ssh-channel.js';
 import { Emitter } from '../../lib/emitter.js';

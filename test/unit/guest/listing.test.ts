@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 
 import { listPath } from '../../../src/guest/listing.js';
-import { StoredListings } from '../../../src/guest/listings.js';
+import { StoredListings } from '../../../src/guest/stored-listings.js';
 import type { ValidPathInfo } from '../../../src/protocol/path-info.js';
 
 let dir = '';

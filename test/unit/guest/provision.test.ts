@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 
 import { CaseHackDetector } from '../../../src/guest/case-hack.js';
-import type { Listings } from '../../../src/guest/listings.js';
+import type { Listings } from '../../../src/guest/stored-listings.js';
 import { lookUpInputs, type Inputs } from '../../../src/guest/provision.js';
 import { WorkerClient } from '../../../src/daemon/worker-client.js';
 import { errorCode } from '../../../src/lib/errors.js';

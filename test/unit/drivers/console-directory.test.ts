@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 
 import { expect, test } from '@jest/globals';
 
-import { ConsoleLogs } from '../../../src/drivers/console-logs.js';
+import { ConsoleLogs } from '../../../src/drivers/console-directory.js';
 import { StateDir } from '../../../src/lib/state-dir.js';
 
 test('the 20 newest console logs are kept at each boot, and those of guests that exist', async () => {
